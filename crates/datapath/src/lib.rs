@@ -1,1 +1,39 @@
-//! Placeholder.
+//! The kernel side of a node: loads, attaches, pins and fills the programs of
+//! `bpf/`, and reads what they report.
+//!
+//! The one crate with libbpf and `unsafe`. It is told what to hold
+//! ([`Desired`]) and knows neither manifests nor where endpoints come from.
+//!
+//! Invariants:
+//! - What is not installed completely is denied: programs before interfaces,
+//!   tables before endpoints, entries before addresses.
+//! - A change becomes visible by one write of one word.
+//! - Nothing is pinned outside [`Config::pins`].
+//!
+//! Start at [`Datapath::open`].
+
+mod apply;
+mod attach;
+mod cgroup;
+mod control;
+mod counters;
+mod desired;
+mod error;
+mod installed;
+mod map;
+mod object;
+mod pins;
+mod reader;
+mod record;
+mod test_run;
+mod trie;
+
+pub use attach::{AttachKind, attach_pod, detach_pod, is_attached, is_enforced};
+pub use cgroup::HookState;
+pub use counters::{Counters, RingCounters};
+pub use desired::{Applied, Config, Desired, Endpoint, Limits};
+pub use error::{ApplyError, AttachError, MapError, OpenError};
+pub use object::{Datapath, Features};
+pub use reader::RecordReader;
+pub use record::{DecodeError, Record, Ring};
+pub use test_run::{PacketOutcome, TestRun};

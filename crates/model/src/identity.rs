@@ -4,6 +4,7 @@
 //! without asking anybody. Reserved numbers are those of Cilium, so that tools
 //! that know them print their names.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::num::NonZeroU32;
@@ -197,11 +198,14 @@ impl IdentityBook {
             let mut losers = BTreeMap::new();
             for (first_digest, labels) in pending {
                 let id = candidate(&digest(&labels, attempt));
-                if book.by_id.contains_key(&id) {
-                    losers.insert(first_digest, labels);
-                } else {
-                    book.by_id.insert(id, labels.clone());
-                    book.by_labels.insert(labels, id);
+                match book.by_id.entry(id) {
+                    Entry::Occupied(_) => {
+                        losers.insert(first_digest, labels);
+                    }
+                    Entry::Vacant(place) => {
+                        place.insert(labels.clone());
+                        book.by_labels.insert(labels, id);
+                    }
                 }
             }
             pending = losers;

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * conntrack.h - connections that were allowed.
+ *
+ * Each endpoint has entries of its own: a connection between two pods of a node
+ * is two entries, judged separately. A flow that was never allowed has no entry.
+ */
+#pragma once
+
+#include "abi/types.h"
+
+/* The tuple from the endpoint's point of view, the same for both directions.
+ * ICMP echo: local_port is the id, remote_port 0 when the endpoint asks, 1 when
+ * it is asked. Protocols without ports: both 0. */
+struct sg_connection_key {
+	struct sg_address local;
+	struct sg_address remote;
+	__be16 local_port;
+	__be16 remote_port;
+	__u32 endpoint;		/* sg_endpoint.id */
+	__u8 protocol;
+	__u8 pad[3];		/* zero */
+};
+
+enum sg_connection_flag {
+	SG_CONNECTION_ESTABLISHED = 1,	/* both ends have sent */
+	SG_CONNECTION_CLOSING = 2,	/* FIN or RST seen */
+	SG_CONNECTION_CUT = 4,		/* was allowed, is denied: kept, so that it cannot
+					 * come back as an answer to a connection nobody saw */
+};
+
+struct sg_connection {
+	__u64 expires_ns;	/* CLOCK_MONOTONIC, coarse */
+	__u64 cookie;		/* socket of the initiator, when it is on this node; else 0 */
+	__u32 revision;		/* that last judged it */
+	__u32 epoch;		/* of the address book then */
+	__u32 peer;		/* identity then */
+	__u32 rule_set;
+	__u8 direction;		/* enum sg_direction of the first packet */
+	__u8 flags;		/* enum sg_connection_flag */
+	__u8 pad[6];		/* zero */
+};
+
+_Static_assert(sizeof(struct sg_connection_key) == 44, "sg_connection_key is ABI");
+_Static_assert(sizeof(struct sg_connection) == 40, "sg_connection is ABI");

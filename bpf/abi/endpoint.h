@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * endpoint.h - pods of this node, and who stands behind an address.
+ */
+#pragma once
+
+#include "abi/types.h"
+
+/* Who an endpoint is, and the policy table it is judged by. */
+struct sg_subject {
+	__u32 identity;
+	__u32 table;
+};
+
+/* Value of map `endpoints`; the key is the index of the host-side interface. */
+struct sg_endpoint {
+	__u32 id;		/* unique on the node, never used twice */
+	__u32 from_revision;	/* `after` counts from here on */
+	struct sg_subject before;
+	struct sg_subject after;
+	struct sg_address ipv4;	/* mapped; all zero: none */
+	struct sg_address ipv6;	/* all zero: none */
+	__s32 netns_id;		/* of the pod, as its node sees it; negative: unknown */
+	__u8 mac[6];
+	__u8 pad[2];		/* zero */
+};
+
+/* Value of map `addresses`. */
+struct sg_peer {
+	__u32 identity;
+	__u32 endpoint;		/* sg_endpoint.id when it is a pod of this node, else 0 */
+};
+
+/* Key of map `prefixes`, a longest-prefix trie over mapped addresses. */
+struct sg_prefix_key {
+	__u32 prefix_bits;
+	struct sg_address address;
+};
+
+_Static_assert(sizeof(struct sg_endpoint) == 68, "sg_endpoint is ABI");
+_Static_assert(sizeof(struct sg_peer) == 8, "sg_peer is ABI");
+_Static_assert(sizeof(struct sg_prefix_key) == 20, "sg_prefix_key is ABI");

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * policy.h - policy tables and the revision that judges a packet.
+ *
+ * Everything that a policy change touches holds what was in force before and
+ * what is in force from a revision on. User space writes all of it, then moves
+ * the one revision word: every packet is judged by exactly one revision.
+ */
+#pragma once
+
+#include "abi/types.h"
+
+enum sg_direction {
+	SG_INGRESS = 0,	/* towards the endpoint */
+	SG_EGRESS = 1,	/* from the endpoint */
+};
+
+enum sg_verdict {
+	SG_VERDICT_NONE = 0,	/* no decision at this revision */
+	SG_VERDICT_ALLOW = 1,
+	SG_VERDICT_DENY = 2,
+};
+
+/* Which kind of rule decided; crate policy has the same numbers. */
+enum sg_why {
+	SG_WHY_NONE = 0,
+	SG_WHY_UNENFORCED = 1,
+	SG_WHY_RULE = 2,
+	SG_WHY_DEFAULT_DENY = 3,
+	SG_WHY_DENY_RULE = 4,
+	SG_WHY_LOCAL_HOST = 5,
+};
+
+/* Key of a policy table, a longest-prefix trie. Direction and identity always
+ * count in full: a prefix is 40 bits (any protocol), 48 (one protocol) or 49
+ * to 64 (one port or an aligned block of them). Identity 0 is any peer. */
+struct sg_policy_key {
+	__u32 prefix_bits;
+	__u8 direction;		/* enum sg_direction */
+	__u8 identity[4];	/* big endian */
+	__u8 protocol;		/* IANA number */
+	__u8 port[2];		/* big endian */
+};
+
+struct sg_decision {
+	__u32 precedence;	/* the higher one wins */
+	__u32 rule_set;		/* names are joined in user space */
+	__u8 verdict;		/* enum sg_verdict */
+	__u8 why;		/* enum sg_why */
+	__u8 specificity;	/* prefix bits beyond direction and identity: 0, 8, 9 to 24 */
+	__u8 pad;		/* zero */
+};
+
+struct sg_policy_entry {
+	__u32 from_revision;	/* `after` counts from here on */
+	struct sg_decision before;
+	struct sg_decision after;
+};
+
+/* The one element of map `control`. */
+struct sg_control {
+	__u32 abi_version;	/* SG_ABI_VERSION of who wrote the maps */
+	__u32 revision;		/* of the policy in force */
+	__u32 epoch;		/* moves when a known address changes its identity or goes */
+	__u32 world_ipv4;	/* identity of unmapped IPv4 addresses */
+	__u32 world_ipv6;	/* identity of unmapped IPv6 addresses */
+	__u32 connections;	/* quota of an endpoint */
+};
+
+_Static_assert(sizeof(struct sg_policy_key) == 12, "sg_policy_key is ABI");
+_Static_assert(sizeof(struct sg_decision) == 12, "sg_decision is ABI");
+_Static_assert(sizeof(struct sg_policy_entry) == 28, "sg_policy_entry is ABI");
+_Static_assert(sizeof(struct sg_control) == 24, "sg_control is ABI");

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * conntrack.h - connections that were allowed, each endpoint within its quota.
+ *
+ * Knows nothing of policy: who calls it has decided. Entries end by FIN, RST or
+ * time; the sweep below is run by the agent and frees what has ended.
+ */
+#pragma once
+
+#include "lib/maps.h"
+#include "lib/packet.h"
+
+#define LIFETIME_SYN (60 * NANOSECONDS)
+#define LIFETIME_TCP (21600 * NANOSECONDS)
+#define LIFETIME_CLOSING (10 * NANOSECONDS)
+#define LIFETIME_OTHER (60 * NANOSECONDS)
+#define LIFETIME_CUT (900 * NANOSECONDS)
+
+#define ICMPV4_ECHO_REPLY 0
+#define ICMPV4_ECHO 8
+#define ICMPV6_ECHO 128
+#define ICMPV6_ECHO_REPLY 129
+
+inline_fn bool packet_is_icmp(const struct packet *pkt)
+{
+	return pkt->protocol == PROTOCOL_ICMPV4 || pkt->protocol == PROTOCOL_ICMPV6;
+}
+
+inline_fn bool packet_is_echo(const struct packet *pkt)
+{
+	return (pkt->protocol == PROTOCOL_ICMPV4 && pkt->icmp_type == ICMPV4_ECHO) ||
+	       (pkt->protocol == PROTOCOL_ICMPV6 && pkt->icmp_type == ICMPV6_ECHO);
+}
+
+inline_fn bool packet_is_echo_reply(const struct packet *pkt)
+{
+	return (pkt->protocol == PROTOCOL_ICMPV4 && pkt->icmp_type == ICMPV4_ECHO_REPLY) ||
+	       (pkt->protocol == PROTOCOL_ICMPV6 && pkt->icmp_type == ICMPV6_ECHO_REPLY);
+}
+
+/* Whether the packet may be part of a connection: ICMP other than echo is not. */
+inline_fn bool connection_has_key(const struct packet *pkt)
+{
+	return !packet_is_icmp(pkt) || packet_is_echo(pkt) || packet_is_echo_reply(pkt);
+}
+
+/* Whether the packet, once allowed, starts an entry. */
+inline_fn bool connection_tracks(const struct packet *pkt)
+{
+	if (pkt->protocol == PROTOCOL_TCP)
+		return !(pkt->tcp_flags & TCP_RST);
+	return connection_has_key(pkt) && !packet_is_echo_reply(pkt);
+}
+
+inline_fn void connection_key(struct sg_connection_key *key, const struct packet *pkt,
+			      __u32 endpoint, __u8 hook)
+{
+	bool sent = hook == SG_EGRESS;
+
+	__builtin_memset(key, 0, sizeof(*key));
+	key->local = sent ? pkt->source : pkt->destination;
+	key->remote = sent ? pkt->destination : pkt->source;
+	key->endpoint = endpoint;
+	key->protocol = pkt->protocol;
+	if (packet_is_icmp(pkt)) {
+		key->local_port = pkt->source_port;
+		/* A request that comes in, and the reply to it, are asked by the peer. */
+		key->remote_port = packet_is_echo(pkt) == sent ? 0 : bpf_htons(1);
+	} else {
+		key->local_port = sent ? pkt->source_port : pkt->destination_port;
+		key->remote_port = sent ? pkt->destination_port : pkt->source_port;
+	}
+}
+
+inline_fn __u64 connection_lifetime(const struct packet *pkt, __u8 flags)
+{
+	if (flags & SG_CONNECTION_CLOSING)
+		return LIFETIME_CLOSING;
+	if (pkt->protocol != PROTOCOL_TCP)
+		return LIFETIME_OTHER;
+	return flags & SG_CONNECTION_ESTABLISHED ? LIFETIME_TCP : LIFETIME_SYN;
+}
+
+/* Notes that a packet of the connection passed. Written only when something
+ * changes by a second or more, so that a busy flow does not dirty its entry. */
+inline_fn void connection_touch(struct sg_connection *conn, const struct packet *pkt,
+				bool reply, __u64 now)
+{
+	__u8 flags = conn->flags;
+	__u64 expires;
+
+	if (reply)
+		flags |= SG_CONNECTION_ESTABLISHED;
+	if (pkt->protocol == PROTOCOL_TCP && pkt->tcp_flags & (TCP_FIN | TCP_RST))
+		flags |= SG_CONNECTION_CLOSING;
+	expires = now + connection_lifetime(pkt, flags);
+	if (flags != conn->flags) {
+		conn->flags = flags;
+		conn->expires_ns = expires;
+	} else if (expires > conn->expires_ns + NANOSECONDS && !(flags & SG_CONNECTION_CLOSING)) {
+		conn->expires_ns = expires;
+	}
+}
+
+inline_fn void connection_delete(const struct sg_connection_key *key)
+{
+	__u64 *used;
+
+	if (bpf_map_delete_elem(&conntrack, key))
+		return;
+	used = bpf_map_lookup_elem(&usage, &key->endpoint);
+	if (used)
+		__sync_fetch_and_add(used, -1);
+}
+
+/* 0, or the reason why the endpoint may not have another connection. */
+inline_fn enum sg_reason connection_create(const struct sg_connection_key *key,
+					   const struct sg_connection *conn, __u32 quota)
+{
+	__u64 *used = bpf_map_lookup_elem(&usage, &key->endpoint);
+	long err;
+
+	if (!used)
+		return SG_REASON_EP_NOT_READY;
+	if (__sync_fetch_and_add(used, 1) >= quota) {
+		__sync_fetch_and_add(used, -1);
+		return SG_REASON_CT_FULL;
+	}
+	err = bpf_map_update_elem(&conntrack, key, conn, BPF_NOEXIST);
+	if (!err)
+		return SG_REASON_NONE;
+	__sync_fetch_and_add(used, -1);
+	/* Another CPU was faster with a packet of the same connection. */
+	if (err == -17 /* EEXIST */)
+		return SG_REASON_NONE;
+	return SG_REASON_CT_FULL;
+}
+
+struct sweep {
+	__u64 now;
+	__u32 freed;
+};
+
+static long connection_sweep(void *map, struct sg_connection_key *key,
+			     struct sg_connection *conn, struct sweep *sweep)
+{
+	struct sg_connection_key copy = *key;
+
+	(void)map;
+	if (conn->expires_ns > sweep->now && bpf_map_lookup_elem(&usage, &copy.endpoint))
+		return 0;
+	connection_delete(&copy);
+	sweep->freed++;
+	return 0;
+}

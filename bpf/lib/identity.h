@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * identity.h - endpoints by interface, peers by address.
+ */
+#pragma once
+
+#include "lib/maps.h"
+#include "lib/packet.h"
+
+#define IDENTITY_UNKNOWN 0
+#define IDENTITY_HOST 1
+
+inline_fn struct sg_control *control_get(void)
+{
+	__u32 zero = 0;
+	struct sg_control *ctl = bpf_map_lookup_elem(&control, &zero);
+
+	/* Written by another version, or not written yet: nothing here can be trusted. */
+	if (!ctl || ctl->abi_version != SG_ABI_VERSION)
+		return NULL;
+	return ctl;
+}
+
+inline_fn struct sg_endpoint *endpoint_by_ifindex(__u32 ifindex)
+{
+	return bpf_map_lookup_elem(&endpoints, &ifindex);
+}
+
+inline_fn const struct sg_address *endpoint_address(const struct sg_endpoint *ep, bool ipv4)
+{
+	return ipv4 ? &ep->ipv4 : &ep->ipv6;
+}
+
+/* Whether the address is one the endpoint was given. */
+inline_fn bool endpoint_owns(const struct sg_endpoint *ep, const struct sg_address *address)
+{
+	return (address_equal(address, &ep->ipv4) && !address_is_zero(&ep->ipv4)) ||
+	       (address_equal(address, &ep->ipv6) && !address_is_zero(&ep->ipv6));
+}
+
+/* Who stands behind an address. Of a pod range but known to nobody is what the
+ * range says (unmanaged), never world. */
+inline_fn __u32 identity_of(const struct sg_control *ctl, const struct sg_address *address)
+{
+	struct sg_prefix_key key = { .prefix_bits = 128 };
+	struct sg_peer *peer = bpf_map_lookup_elem(&addresses, address);
+	__u32 *range;
+
+	if (peer)
+		return peer->identity;
+	key.address = *address;
+	range = bpf_map_lookup_elem(&prefixes, &key);
+	if (range)
+		return *range;
+	return address_is_ipv4(address) ? ctl->world_ipv4 : ctl->world_ipv6;
+}

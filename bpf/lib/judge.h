@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * judge.h - one packet of one endpoint: connection first, policy second.
+ *
+ * An established connection costs one look-up until the policy revision or the
+ * address book moves; then it is judged again on its original tuple. Whatever
+ * is not decided to be allowed is dropped.
+ */
+#pragma once
+
+#include "lib/conntrack.h"
+#include "lib/identity.h"
+#include "lib/policy.h"
+#include "lib/report.h"
+
+inline_fn bool tcp_opens(const struct packet *pkt)
+{
+	return (pkt->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+}
+
+/* The identity of the other end. `host` is the node itself: a packet that was
+ * forwarded from the node's address (masquerade, NodePort) is nobody known. */
+inline_fn __u32 peer_of(struct __sk_buff *skb, const struct sg_control *ctl,
+			const struct sg_address *remote, __u8 hook)
+{
+	__u32 peer = identity_of(ctl, remote);
+
+	if (hook == SG_INGRESS && peer == IDENTITY_HOST && skb->ingress_ifindex)
+		return IDENTITY_UNKNOWN;
+	return peer;
+}
+
+/* The port of the side that was asked, in the direction of the first packet. */
+inline_fn __be16 asked_port(const struct sg_connection_key *key, __u8 direction)
+{
+	if (key->protocol == PROTOCOL_ICMPV4 || key->protocol == PROTOCOL_ICMPV6)
+		return 0;
+	return direction == SG_EGRESS ? key->remote_port : key->local_port;
+}
+
+inline_fn enum sg_reason ask_policy(const struct sg_endpoint *ep,
+				    const struct sg_connection_key *key, __u8 direction,
+				    __u32 revision, struct verdict *v)
+{
+	struct question ask = {
+		.table = subject_at(ep, revision)->table,
+		.revision = revision,
+		.peer = v->peer,
+		.port = asked_port(key, direction),
+		.direction = direction,
+		.protocol = key->protocol,
+	};
+
+	v->direction = direction;
+	policy_judge(&ask, &v->judged);
+	return v->judged.reason;
+}
+
+/* An entry from before the last change, or one that was cut: judged again, on
+ * the original tuple. */
+inline_fn enum sg_reason judge_again(struct __sk_buff *skb, const struct sg_endpoint *ep,
+				     const struct sg_control *ctl,
+				     const struct sg_connection_key *key,
+				     struct sg_connection *conn, __u32 revision, __u32 epoch,
+				     __u64 now, struct verdict *v)
+{
+	v->peer = peer_of(skb, ctl, &key->remote, v->hook);
+	if (ask_policy(ep, key, conn->direction, revision, v)) {
+		conn->flags |= SG_CONNECTION_CUT;
+		conn->expires_ns = now + LIFETIME_CUT;
+		return v->judged.reason;
+	}
+	conn->flags &= ~SG_CONNECTION_CUT;
+	conn->rule_set = v->judged.rule_sets[0];
+	conn->peer = v->peer;
+	conn->epoch = epoch;
+	conn->revision = revision;
+	return SG_REASON_NONE;
+}
+
+/* A packet of no known connection that cannot open one. It goes on if its sender
+ * had the right to open the connection, or if it answers one that a rule lets
+ * its receiver open. That nobody enforces the other direction is no such rule:
+ * or every pod without ingress policy could send past its egress policy. */
+inline_fn enum sg_reason judge_midstream(const struct sg_endpoint *ep,
+					 const struct sg_connection_key *key, __u32 revision,
+					 struct verdict *v)
+{
+	__u8 reverse = v->hook == SG_EGRESS ? SG_INGRESS : SG_EGRESS;
+
+	if (!ask_policy(ep, key, v->hook, revision, v))
+		return SG_REASON_NONE;
+	if (!ask_policy(ep, key, reverse, revision, v) && v->judged.why == SG_WHY_RULE) {
+		v->reply = SG_REPLY_YES;
+		return SG_REASON_NONE;
+	}
+	v->reply = SG_REPLY_UNKNOWN;
+	return ask_policy(ep, key, v->hook, revision, v);
+}
+
+/* Whether the packet can only be an answer. */
+inline_fn bool packet_answers(const struct packet *pkt)
+{
+	return packet_is_echo_reply(pkt) || (pkt->protocol == PROTOCOL_TCP &&
+	       (pkt->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK));
+}
+
+inline_fn enum sg_reason judge_new(struct __sk_buff *skb, const struct sg_endpoint *ep,
+				   const struct sg_control *ctl,
+				   const struct sg_connection_key *key, const struct packet *pkt,
+				   __u32 revision, __u32 epoch, __u64 now, struct verdict *v)
+{
+	struct sg_connection conn = {};
+	bool opens = pkt->protocol == PROTOCOL_TCP ? tcp_opens(pkt) : !packet_is_echo_reply(pkt);
+	enum sg_reason reason;
+
+	v->peer = peer_of(skb, ctl, &key->remote, v->hook);
+	v->reply = SG_REPLY_NO;
+	if (opens)
+		reason = ask_policy(ep, key, v->hook, revision, v);
+	else
+		reason = judge_midstream(ep, key, revision, v);
+	if (reason || !connection_tracks(pkt) ||
+	    (packet_answers(pkt) && v->reply != SG_REPLY_YES))
+		return reason;
+	conn.expires_ns = now + connection_lifetime(pkt, 0);
+	conn.revision = revision;
+	conn.epoch = epoch;
+	conn.peer = v->peer;
+	conn.rule_set = v->judged.rule_sets[0];
+	conn.direction = v->direction;
+	if (v->hook == SG_EGRESS && v->reply == SG_REPLY_NO)
+		conn.cookie = bpf_get_socket_cookie(skb);
+	else if (v->hook == SG_INGRESS)
+		conn.cookie = report_peer_cookie(pkt, v);
+	return connection_create(key, &conn, ctl->connections);
+}
+
+/* An ICMP error passes when the packet it quotes belongs to a connection of
+ * this endpoint (RFC 5927 section 2); it opens nothing. */
+inline_fn bool icmp_is_error(const struct packet *pkt)
+{
+	if (pkt->protocol == PROTOCOL_ICMPV4)
+		return pkt->icmp_type == 3 || pkt->icmp_type == 11 || pkt->icmp_type == 12;
+	return pkt->protocol == PROTOCOL_ICMPV6 && pkt->icmp_type >= 1 && pkt->icmp_type <= 4;
+}
+
+inline_fn enum sg_reason judge_icmp_error(struct __sk_buff *skb, const struct sg_endpoint *ep,
+					  const struct packet *pkt, __u32 revision, __u32 epoch,
+					  __u64 now, struct verdict *v)
+{
+	/* The quoted packet went the other way: its source is this error's receiver. */
+	__u8 hook = v->hook == SG_EGRESS ? SG_INGRESS : SG_EGRESS;
+	struct sg_connection_key key;
+	struct packet quoted = {};
+	struct sg_connection *conn;
+	__u8 head[8];
+	__u32 offset = pkt->transport + 8;
+
+	v->reply = SG_REPLY_YES;
+	if (pkt->protocol == PROTOCOL_ICMPV4) {
+		struct ipv4_header ip;
+
+		if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)))
+			return SG_REASON_CT_TRUNCATED;
+		if (ip.version_length != 0x45)
+			return SG_REASON_UNKNOWN_STATE;
+		address_map_ipv4(&quoted.source, ip.source);
+		address_map_ipv4(&quoted.destination, ip.destination);
+		quoted.protocol = ip.protocol;
+		offset += sizeof(ip);
+	} else {
+		struct ipv6_header ip;
+
+		if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)))
+			return SG_REASON_CT_TRUNCATED;
+		quoted.source = ip.source;
+		quoted.destination = ip.destination;
+		quoted.protocol = ip.next;
+		offset += sizeof(ip);
+	}
+	if (bpf_skb_load_bytes(skb, offset, head, sizeof(head)))
+		return SG_REASON_CT_TRUNCATED;
+	if (packet_is_icmp(&quoted)) {
+		quoted.icmp_type = head[0];
+		__builtin_memcpy(&quoted.source_port, &head[4], 2);
+	} else {
+		__builtin_memcpy(&quoted.source_port, &head[0], 2);
+		__builtin_memcpy(&quoted.destination_port, &head[2], 2);
+	}
+	connection_key(&key, &quoted, ep->id, hook);
+	conn = bpf_map_lookup_elem(&conntrack, &key);
+	if (!conn || conn->expires_ns <= now || conn->revision != revision ||
+	    conn->epoch != epoch || conn->flags & SG_CONNECTION_CUT)
+		return SG_REASON_UNKNOWN_STATE;
+	return SG_REASON_NONE;
+}
+
+/* 0, or why the packet must be dropped. `fresh` is set when a record is due. */
+inline_fn enum sg_reason judge(struct __sk_buff *skb, const struct sg_endpoint *ep,
+			       const struct packet *pkt, struct verdict *v, bool *fresh)
+{
+	const struct sg_control *ctl = control_get();
+	__u64 now = bpf_ktime_get_coarse_ns();
+	struct sg_connection_key key;
+	struct sg_connection *conn = NULL;
+	__u32 revision, epoch;
+	bool reply, restart;
+
+	if (!ctl)
+		return SG_REASON_NO_CONFIGURATION;
+	/* Read once: this packet is judged by this revision and no other. */
+	revision = *(volatile __u32 *)&ctl->revision;
+	epoch = *(volatile __u32 *)&ctl->epoch;
+	v->judged.revision = revision;
+	v->direction = v->hook;
+	if (icmp_is_error(pkt))
+		return judge_icmp_error(skb, ep, pkt, revision, epoch, now, v);
+	connection_key(&key, pkt, ep->id, v->hook);
+	if (connection_has_key(pkt))
+		conn = bpf_map_lookup_elem(&conntrack, &key);
+	if (conn) {
+		reply = conn->direction != v->hook;
+		/* A SYN against the direction, or after the end, is another connection. */
+		restart = conn->expires_ns <= now ||
+			  (pkt->protocol == PROTOCOL_TCP && tcp_opens(pkt) &&
+			   (reply || conn->flags & SG_CONNECTION_CLOSING));
+		if (!restart) {
+			enum sg_reason reason = SG_REASON_NONE;
+
+			v->reply = reply ? SG_REPLY_YES : SG_REPLY_NO;
+			if (conn->revision != revision || conn->epoch != epoch ||
+			    conn->flags & SG_CONNECTION_CUT)
+				reason = judge_again(skb, ep, ctl, &key, conn, revision, epoch,
+						     now, v);
+			if (!reason)
+				connection_touch(conn, pkt, reply, now);
+			return reason;
+		}
+		connection_delete(&key);
+	}
+	*fresh = true;
+	return judge_new(skb, ep, ctl, &key, pkt, revision, epoch, now, v);
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * maps.h - the state of a node. Every map is pinned under its name here.
+ *
+ * Sizes are set by user space before the maps are created; the ones here only
+ * let the object load on its own.
+ */
+#pragma once
+
+#include "lib/base.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);	/* the revision moves by one atomic store */
+	__type(key, __u32);
+	__type(value, struct sg_control);
+} control SEC(".maps");
+
+/* By interface index. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct sg_endpoint);
+} endpoints SEC(".maps");
+
+/* Connections an endpoint has, by sg_endpoint.id. Missing: it may have none. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, __u64);
+} usage SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct sg_address);
+	__type(value, struct sg_peer);
+} addresses SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 1024);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct sg_prefix_key);
+	__type(value, __u32);
+} prefixes SEC(".maps");
+
+struct policy_table {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 1024);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	/* By size: behind a pointer the types do not reach BTF whole. */
+	__uint(key_size, sizeof(struct sg_policy_key));
+	__uint(value_size, sizeof(struct sg_policy_entry));
+};
+
+/* By sg_subject.table. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
+	__uint(max_entries, 256);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__array(values, struct policy_table);
+} tables SEC(".maps");
+
+/* Not LRU: a neighbour's flood must not evict anybody's entry. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct sg_connection_key);
+	__type(value, struct sg_connection);
+} conntrack SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} traces SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} drops SEC(".maps");
+
+/* By enum sg_ring. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SG_RINGS);
+	__type(key, __u32);
+	__type(value, struct sg_ring_counters);
+} ring_counters SEC(".maps");
+
+/* Dropped packets by enum sg_reason. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 256);
+	__type(key, __u32);
+	__type(value, __u64);
+} drop_counters SEC(".maps");
+
+/* What only the kernel side knows beside the process. */
+struct socket_owner {
+	struct sg_process process;
+	/* Offset and length of a name are bounded each on its own: room behind the
+	 * path, so that the verifier sees that their sum is, too. */
+	__u8 overrun[sizeof(((struct sg_process *)0)->binary)];
+	__u64 image;	/* tells an exec apart from the same process */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct socket_owner);
+} sockets SEC(".maps");

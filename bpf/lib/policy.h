@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * policy.h - what a policy table says about a peer, a protocol and a port.
+ *
+ * One look-up for the peer and one for "any peer"; the higher precedence wins.
+ * Crate policy's Table::lookup does the same, and a test drives both.
+ */
+#pragma once
+
+#include "lib/maps.h"
+
+#define POLICY_KEY_BITS 64	/* direction, identity, protocol, port */
+
+struct judgement {
+	__u32 revision;
+	__u32 rule_sets[2];
+	__u8 verdict;		/* enum sg_verdict */
+	__u8 why;		/* enum sg_why */
+	__u8 match_type;
+	__u8 reason;		/* enum sg_reason when denied */
+};
+
+inline_fn const struct sg_subject *subject_at(const struct sg_endpoint *ep, __u32 revision)
+{
+	return revision >= ep->from_revision ? &ep->after : &ep->before;
+}
+
+inline_fn const struct sg_decision *policy_find(void *table, struct sg_policy_key *key,
+						__u32 identity, __u32 revision)
+{
+	const struct sg_policy_entry *entry;
+	const struct sg_decision *decision;
+
+	key->identity[0] = identity >> 24;
+	key->identity[1] = identity >> 16;
+	key->identity[2] = identity >> 8;
+	key->identity[3] = identity;
+	entry = bpf_map_lookup_elem(table, key);
+	if (!entry)
+		return NULL;
+	decision = revision >= entry->from_revision ? &entry->after : &entry->before;
+	return decision->verdict == SG_VERDICT_NONE ? NULL : decision;
+}
+
+/* Hubble's number for how specific the match was. */
+inline_fn __u8 policy_match_type(const struct sg_decision *decision, bool specific)
+{
+	if (decision->why == SG_WHY_DEFAULT_DENY)
+		return 0;
+	if (!decision->specificity)
+		return specific ? 1 : 4;
+	if (decision->specificity <= 8)
+		return specific ? 5 : 6;
+	return specific ? 2 : 3;
+}
+
+struct question {
+	__u32 table;
+	__u32 revision;
+	__u32 peer;		/* identity, 0: nobody known */
+	__be16 port;		/* of the side that is asked */
+	__u8 direction;		/* enum sg_direction */
+	__u8 protocol;
+};
+
+/* No table, or a table without its default entry: denied. */
+static __noinline void policy_judge(const struct question *ask, struct judgement *out)
+{
+	struct sg_policy_key key = {
+		.prefix_bits = POLICY_KEY_BITS,
+		.direction = ask->direction,
+		.protocol = ask->protocol,
+	};
+	const struct sg_decision *own, *any, *best;
+	void *table = bpf_map_lookup_elem(&tables, &ask->table);
+	bool specific = false;
+
+	out->revision = ask->revision;
+	out->rule_sets[0] = 0;
+	out->rule_sets[1] = 0;
+	out->verdict = SG_VERDICT_DENY;
+	out->why = SG_WHY_NONE;
+	out->match_type = 0;
+	out->reason = SG_REASON_NO_CONFIGURATION;
+	if (!table)
+		return;
+	__builtin_memcpy(key.port, &ask->port, 2);
+	any = policy_find(table, &key, 0, ask->revision);
+	if (!any)
+		return;
+	best = any;
+	if (ask->peer) {
+		own = policy_find(table, &key, ask->peer, ask->revision);
+		if (own) {
+			bool equal = own->precedence == any->precedence;
+
+			specific = own->precedence > any->precedence ||
+				   (equal && own->specificity >= any->specificity);
+			if (specific)
+				best = own;
+			if (equal && own->precedence)
+				out->rule_sets[1] = specific ? any->rule_set : own->rule_set;
+		}
+	}
+	out->rule_sets[0] = best->rule_set;
+	out->verdict = best->verdict;
+	out->why = best->why;
+	out->match_type = policy_match_type(best, specific);
+	if (best->verdict == SG_VERDICT_ALLOW)
+		out->reason = SG_REASON_NONE;
+	else
+		out->reason = best->why == SG_WHY_DENY_RULE ? SG_REASON_POLICY_DENY
+							    : SG_REASON_POLICY_DENIED;
+}

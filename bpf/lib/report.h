@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * report.h - one record for each decision worth telling, counted before it is
+ * written: attempts = records + losses, whatever the reader does.
+ */
+#pragma once
+
+#include "lib/conntrack.h"
+#include "lib/identity.h"
+#include "lib/policy.h"
+#include "lib/process.h"
+
+/* What is known about a packet when it is reported. */
+struct verdict {
+	struct judgement judged;
+	__u32 peer;		/* identity, 0: not resolved */
+	__u8 hook;		/* enum sg_direction */
+	__u8 direction;		/* that was judged */
+	__u8 reply;		/* enum sg_reply */
+	__u8 reason;		/* enum sg_reason */
+};
+
+inline_fn void report_count_drop(__u32 reason)
+{
+	__u64 *count = bpf_map_lookup_elem(&drop_counters, &reason);
+
+	if (count)
+		(*count)++;
+}
+
+/* The initiator's socket, from its own connection entry, when it is on this node. */
+inline_fn __u64 report_peer_cookie(const struct packet *pkt, const struct verdict *v)
+{
+	struct sg_connection_key key;
+	struct sg_connection *conn;
+	struct sg_peer *peer;
+
+	if (v->hook != SG_INGRESS || pkt->layer < SG_LAYER_TRANSPORT)
+		return 0;
+	peer = bpf_map_lookup_elem(&addresses, &pkt->source);
+	if (!peer || !peer->endpoint)
+		return 0;
+	connection_key(&key, pkt, peer->endpoint, SG_EGRESS);
+	conn = bpf_map_lookup_elem(&conntrack, &key);
+	return conn ? conn->cookie : 0;
+}
+
+static __noinline void report(struct __sk_buff *skb, const struct sg_endpoint *ep,
+			      const struct packet *pkt, const struct verdict *v, __u32 ring)
+{
+	struct sg_ring_counters *counters = bpf_map_lookup_elem(&ring_counters, &ring);
+	__u32 identity = ep ? subject_at(ep, v->judged.revision)->identity : 0;
+	bool sent = v->hook == SG_EGRESS;
+	struct sg_record *record;
+	__u64 sequence;
+
+	if (!counters)
+		return;
+	sequence = counters->attempts++;
+	if (ring == SG_RING_DROPS)
+		record = bpf_ringbuf_reserve(&drops, sizeof(*record), 0);
+	else
+		record = bpf_ringbuf_reserve(&traces, sizeof(*record), 0);
+	if (!record) {
+		counters->lost++;
+		return;
+	}
+	__builtin_memset(record, 0, sizeof(*record));
+	record->when_ns = bpf_ktime_get_boot_ns();
+	record->sequence = sequence;
+	record->cpu = bpf_get_smp_processor_id();
+	record->ifindex = skb->ifindex;
+	record->endpoint = ep ? ep->id : 0;
+	record->revision = v->judged.revision;
+	record->source_identity = sent ? identity : v->peer;
+	record->destination_identity = sent ? v->peer : identity;
+	record->rule_sets[0] = v->judged.rule_sets[0];
+	record->rule_sets[1] = v->judged.rule_sets[1];
+	record->length = skb->len;
+	record->ether_type = pkt->ether_type;
+	record->source_port = pkt->source_port;
+	record->destination_port = pkt->destination_port;
+	record->ring = ring;
+	record->hook = v->hook;
+	record->direction = v->direction;
+	record->verdict = v->reason ? SG_VERDICT_DENY : SG_VERDICT_ALLOW;
+	record->reason = v->reason;
+	record->why = v->judged.why;
+	record->match_type = v->judged.match_type;
+	record->layer = pkt->layer;
+	record->reply = v->reply;
+	record->protocol = pkt->protocol;
+	record->tcp_flags = pkt->tcp_flags;
+	record->icmp_type = pkt->icmp_type;
+	record->icmp_code = pkt->icmp_code;
+	__builtin_memcpy(record->source_mac, pkt->source_mac, 6);
+	__builtin_memcpy(record->destination_mac, pkt->destination_mac, 6);
+	record->source = pkt->source;
+	record->destination = pkt->destination;
+	record->peer_cookie = report_peer_cookie(pkt, v);
+	if (sent) {
+		record->cookie = bpf_get_socket_cookie(skb);
+		process_of_sender(skb, &record->process);
+	} else if (ep) {
+		process_of_receiver(skb, pkt, ep->netns_id, &record->process);
+	} else {
+		process_unknown(&record->process, SG_ORIGIN_NO_SOCKET);
+	}
+	bpf_ringbuf_submit(record, 0);
+}

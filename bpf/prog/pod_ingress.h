@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * pod_ingress - judge packets on their way to a pod.
+ *
+ * Hook: tcx (or clsact) egress of the host side of the pod's veth. Reads and
+ * writes what pod_egress does, and looks up the receiving socket in the pod.
+ * Fails closed, like pod_egress.
+ */
+#pragma once
+
+#include "lib/judge.h"
+
+/* Neighbour discovery of the node itself, which alone is on this link. */
+inline_fn bool from_link(const struct packet *pkt)
+{
+	return pkt->protocol == PROTOCOL_ICMPV6 && pkt->hop_limit == 255 &&
+	       (pkt->icmp_type == 135 || pkt->icmp_type == 136);
+}
+
+inline_fn enum sg_reason ingress_check(struct __sk_buff *skb, const struct sg_endpoint *ep,
+				       struct packet *pkt, struct verdict *v, bool *fresh)
+{
+	enum sg_reason reason = packet_parse(skb, pkt);
+
+	if (reason)
+		return reason;
+	/* ARP comes from the node: nothing else can reach this side of the link. */
+	if (pkt->layer == SG_LAYER_LINK)
+		return SG_REASON_NONE;
+	if (from_link(pkt) && !skb->ingress_ifindex)
+		return SG_REASON_NONE;
+	if (!endpoint_owns(ep, &pkt->destination))
+		return SG_REASON_UNKNOWN_TARGET;
+	return judge(skb, ep, pkt, v, fresh);
+}
+
+SEC("tc")
+int pod_ingress(struct __sk_buff *skb)
+{
+	const struct sg_endpoint *ep = endpoint_by_ifindex(skb->ifindex);
+	struct verdict v = { .hook = SG_INGRESS, .direction = SG_INGRESS };
+	struct packet pkt = {};
+	bool fresh = false;
+
+	if (!ep) {
+		packet_parse(skb, &pkt);
+		v.reason = SG_REASON_EP_NOT_READY;
+	} else {
+		v.reason = ingress_check(skb, ep, &pkt, &v, &fresh);
+	}
+	if (v.reason) {
+		report_count_drop(v.reason);
+		report(skb, ep, &pkt, &v, SG_RING_DROPS);
+		return SG_DROP;
+	}
+	if (fresh)
+		report(skb, ep, &pkt, &v, SG_RING_TRACES);
+	return SG_PASS;
+}

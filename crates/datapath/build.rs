@@ -1,0 +1,42 @@
+//! Compiles the kernel programs. Knows only how to call clang; what they do is in `bpf/`.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Debian 12's own `clang` is 14; kernel code is compiled and checked with this one.
+const COMPILERS: [&str; 2] = ["clang-19", "clang"];
+
+fn main() -> Result<(), String> {
+    let crate_dir = PathBuf::from(env::var("CARGO_MANIFEST_DIR").map_err(|e| e.to_string())?);
+    let bpf = crate_dir.join("../../bpf");
+    let out = PathBuf::from(env::var("OUT_DIR").map_err(|e| e.to_string())?).join("signet.bpf.o");
+    println!("cargo:rerun-if-changed={}", bpf.display());
+    let mut failures = Vec::new();
+    for compiler in COMPILERS {
+        match compile(compiler, &bpf, &out) {
+            Ok(()) => return Ok(()),
+            Err(failure) => failures.push(format!("{compiler}: {failure}")),
+        }
+    }
+    Err(format!("cannot compile bpf/signet.bpf.c: {}", failures.join("; ")))
+}
+
+fn compile(compiler: &str, bpf: &Path, out: &Path) -> Result<(), String> {
+    let run = Command::new(compiler)
+        .args(["-target", "bpf", "-mcpu=v3", "-g", "-O2", "-Wall", "-Wextra", "-Werror"])
+        .arg("-Wno-missing-field-initializers")
+        .arg("-I")
+        .arg(bpf)
+        .args(["-I", "/usr/include/x86_64-linux-gnu", "-I", "/usr/include/aarch64-linux-gnu"])
+        .arg("-c")
+        .arg(bpf.join("signet.bpf.c"))
+        .arg("-o")
+        .arg(out)
+        .output()
+        .map_err(|error| format!("{error} (install clang-19 and libbpf-dev)"))?;
+    if run.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&run.stderr).into_owned())
+}

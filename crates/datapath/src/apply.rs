@@ -1,0 +1,387 @@
+//! Moves the kernel from what it holds to what it should hold.
+//!
+//! The order is the point, and each step is safe to die after:
+//! 1. check that everything fits; nothing is written before;
+//! 2. write, invisibly, what the next revision will find: tables, then subjects;
+//! 3. move the one revision word;
+//! 4. publish what is new (endpoints, addresses), then take away what is gone;
+//!    the epoch moves if a known address changed or went;
+//! 5. wait until no packet is judged by the old revision, and clean up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+
+use abi::{Address, Peer, PolicyEntry, PolicyKey, PrefixKey, Subject};
+use ipnet::IpNet;
+use zerocopy::IntoBytes;
+
+use crate::control::ControlWord;
+use crate::desired::{Applied, Desired, Endpoint, Limits};
+use crate::error::ApplyError;
+use crate::installed::Installed;
+use crate::pins::{self, Pins};
+use crate::trie::{self, Change, Content};
+
+/// An address as the kernel keys it.
+fn mapped(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+fn mapped_prefix(prefix: IpNet) -> (u32, [u8; 16]) {
+    let bits = u32::from(prefix.prefix_len());
+    match prefix {
+        IpNet::V4(_) => (96 + bits, mapped(prefix.network())),
+        IpNet::V6(_) => (bits, mapped(prefix.network())),
+    }
+}
+
+/// One move from what is installed to what is desired.
+pub(crate) struct Apply<'a> {
+    pub(crate) installed: &'a mut Installed,
+    pub(crate) control: &'a ControlWord,
+    pub(crate) pins: &'a Pins,
+    pub(crate) limits: Limits,
+    pub(crate) desired: &'a Desired,
+}
+
+impl Apply<'_> {
+    pub(crate) fn run(mut self) -> Result<Applied, ApplyError> {
+        let revision = self.control.revision();
+        let next = revision.max(self.installed.highest_revision()) + 1;
+        let changes = self.plan_tables(revision, next);
+        self.check_fit(&changes)?;
+
+        let mut written = self.create_tables()?;
+        let mut flip = false;
+        for (number, change) in &changes {
+            written += self.write_table(*number, change)?;
+            flip |= !change.writes.is_empty();
+        }
+        let moved = self.write_subjects(revision, next)?;
+        written += moved;
+        flip |= moved > 0;
+        if flip {
+            self.control.set_revision(next);
+        }
+
+        written += self.publish_endpoints()?;
+        let (addresses, moved) = self.write_addresses()?;
+        written += addresses;
+        if moved {
+            self.control.next_epoch();
+        }
+        written += self.remove_endpoints()?;
+
+        if changes.values().any(|change| !change.obsolete.is_empty()) {
+            wait_for_packets_in_flight().map_err(ApplyError::Barrier)?;
+            written += self.clean_up(&changes)?;
+        }
+        written += self.remove_tables()?;
+        Ok(Applied { revision: self.control.revision(), written })
+    }
+
+    fn plan_tables(&self, revision: u32, next: u32) -> BTreeMap<u32, Change> {
+        let existing = self.desired.tables.iter().filter_map(|(number, table)| {
+            self.installed.tables.get(number).map(|installed| {
+                let content = trie::content(table);
+                (*number, trie::change(&installed.image, &content, revision, next))
+            })
+        });
+        existing.collect()
+    }
+
+    fn check_fit(&self, changes: &BTreeMap<u32, Change>) -> Result<(), ApplyError> {
+        let desired = self.desired;
+        let fits = |what: &str, needed: usize, limit: u32, field: &'static str| {
+            if needed <= limit as usize {
+                return Ok(());
+            }
+            Err(ApplyError::TooMany { what: what.to_owned(), needed, limit, field })
+        };
+        // Old and new stand side by side until the old ones are taken away.
+        let union = |old: BTreeSet<u32>, new: BTreeSet<u32>| old.union(&new).count();
+        let keys = |endpoints: &BTreeMap<u32, _>| endpoints.keys().copied().collect();
+        let endpoints =
+            union(self.installed.endpoints.keys().copied().collect(), keys(&desired.endpoints));
+        fits("endpoints", endpoints, self.limits.endpoints, "endpoints")?;
+        let tables = union(
+            self.installed.tables.keys().copied().collect(),
+            desired.tables.keys().copied().collect(),
+        );
+        fits("policy tables", tables, self.limits.endpoints, "endpoints")?;
+        fits("addresses", desired.addresses.len(), self.limits.addresses, "addresses")?;
+        fits("address ranges", desired.prefixes.len(), self.limits.addresses, "addresses")?;
+        for (number, table) in &desired.tables {
+            let entries = match self.installed.tables.get(number) {
+                None => table.len(),
+                Some(installed) => {
+                    let writes = changes.get(number).map_or(&[][..], |change| &change.writes);
+                    let new = writes
+                        .iter()
+                        .filter(|(node, _)| !installed.image.contains_key(node))
+                        .count();
+                    installed.image.len() + new
+                }
+            };
+            let what = format!("entries of policy table {number}");
+            fits(&what, entries, self.limits.table_entries, "table_entries")?;
+        }
+        self.check_endpoints()
+    }
+
+    fn check_endpoints(&self) -> Result<(), ApplyError> {
+        let mut ids = BTreeSet::new();
+        for (&ifindex, endpoint) in &self.desired.endpoints {
+            if !self.desired.tables.contains_key(&endpoint.table) {
+                return Err(ApplyError::NoTable { ifindex, table: endpoint.table });
+            }
+            if endpoint.id == 0 || !ids.insert(endpoint.id) {
+                return Err(ApplyError::EndpointId { ifindex, id: endpoint.id });
+            }
+        }
+        Ok(())
+    }
+
+    /// Tables that no endpoint can know yet, complete before they can be found.
+    fn create_tables(&mut self) -> Result<usize, ApplyError> {
+        let mut written = 0;
+        for (number, table) in &self.desired.tables {
+            if self.installed.tables.contains_key(number) {
+                continue;
+            }
+            let content: Content = trie::content(table);
+            let entry = |after| PolicyEntry { from_revision: 0, before: trie::NONE, after };
+            let image: trie::Image =
+                content.into_iter().map(|(node, after)| (node, entry(after))).collect();
+            written += image.len() + 1;
+            self.installed.create_table(*number, self.limits.table_entries, image)?;
+        }
+        Ok(written)
+    }
+
+    fn write_table(&mut self, number: u32, change: &Change) -> Result<usize, ApplyError> {
+        let Some(table) = self.installed.tables.get_mut(&number) else { return Ok(0) };
+        for (node, entry) in &change.writes {
+            table.map.set(&PolicyKey::from(*node), entry)?;
+            table.image.insert(*node, *entry);
+        }
+        Ok(change.writes.len())
+    }
+
+    /// Endpoints that stay but become somebody else or get another table.
+    fn write_subjects(&mut self, revision: u32, next: u32) -> Result<usize, ApplyError> {
+        let mut moved = 0;
+        for (ifindex, endpoint) in &self.desired.endpoints {
+            let Some(installed) = self.installed.endpoints.get(ifindex) else { continue };
+            if installed.id != endpoint.id {
+                continue;
+            }
+            let uncommitted = installed.from_revision > revision;
+            let before = if uncommitted { installed.before } else { installed.after };
+            let after = subject(endpoint);
+            if !uncommitted && before.as_bytes() == after.as_bytes() {
+                continue;
+            }
+            let value = abi::Endpoint { from_revision: next, before, after, ..*installed };
+            self.installed.endpoint_map.set(ifindex, &value)?;
+            self.installed.endpoints.insert(*ifindex, value);
+            moved += 1;
+        }
+        Ok(moved)
+    }
+
+    /// Endpoints that are new, or whose addresses changed.
+    fn publish_endpoints(&mut self) -> Result<usize, ApplyError> {
+        let mut written = 0;
+        for (ifindex, endpoint) in &self.desired.endpoints {
+            let installed = self.installed.endpoints.get(ifindex);
+            let same = installed.filter(|installed| installed.id == endpoint.id);
+            let value = kernel_endpoint(endpoint, same);
+            if same.is_some_and(|same| same.as_bytes() == value.as_bytes()) {
+                continue;
+            }
+            if same.is_none() {
+                if let Some(other) = installed {
+                    self.installed.usage_map.remove(&other.id)?;
+                }
+                self.installed.usage_map.set(&endpoint.id, &0)?;
+            }
+            self.installed.endpoint_map.set(ifindex, &value)?;
+            self.installed.endpoints.insert(*ifindex, value);
+            written += 1;
+        }
+        Ok(written)
+    }
+
+    /// Number of writes, and whether an address that was known moved or went.
+    fn write_addresses(&mut self) -> Result<(usize, bool), ApplyError> {
+        let local: BTreeMap<[u8; 16], u32> = self
+            .desired
+            .endpoints
+            .values()
+            .flat_map(|endpoint| {
+                let v4 = endpoint.ipv4.map(|v4| mapped(v4.into()));
+                let v6 = endpoint.ipv6.map(|v6| mapped(v6.into()));
+                v4.into_iter().chain(v6).map(|address| (address, endpoint.id))
+            })
+            .collect();
+        let wanted: BTreeMap<[u8; 16], (u32, u32)> = self
+            .desired
+            .addresses
+            .iter()
+            .map(|(address, identity)| {
+                let key = mapped(*address);
+                (key, (u32::from(*identity), local.get(&key).copied().unwrap_or(0)))
+            })
+            .collect();
+        let (mut written, mut moved) = self.write_prefixes()?;
+        for (&bytes, &(identity, endpoint)) in &wanted {
+            let known = self.installed.addresses.get(&bytes).copied();
+            if known == Some((identity, endpoint)) {
+                continue;
+            }
+            self.installed.address_map.set(&Address { bytes }, &Peer { identity, endpoint })?;
+            self.installed.addresses.insert(bytes, (identity, endpoint));
+            moved |= known.is_some_and(|(known, _)| known != identity);
+            written += 1;
+        }
+        let gone: Vec<[u8; 16]> = self
+            .installed
+            .addresses
+            .keys()
+            .filter(|key| !wanted.contains_key(*key))
+            .copied()
+            .collect();
+        for bytes in gone {
+            self.installed.address_map.remove(&Address { bytes })?;
+            self.installed.addresses.remove(&bytes);
+            moved = true;
+            written += 1;
+        }
+        Ok((written, moved))
+    }
+
+    /// Ranges are rare and move seldom: any change counts as a move.
+    fn write_prefixes(&mut self) -> Result<(usize, bool), ApplyError> {
+        let wanted: BTreeMap<(u32, [u8; 16]), u32> = self
+            .desired
+            .prefixes
+            .iter()
+            .map(|(prefix, identity)| (mapped_prefix(*prefix), u32::from(*identity)))
+            .collect();
+        let key = |(prefix_bits, bytes): (u32, [u8; 16])| PrefixKey {
+            prefix_bits,
+            address: Address { bytes },
+        };
+        let mut written = 0;
+        for (&prefix, identity) in &wanted {
+            if self.installed.prefixes.get(&prefix) != Some(identity) {
+                self.installed.prefix_map.set(&key(prefix), identity)?;
+                written += 1;
+            }
+        }
+        for prefix in self.installed.prefixes.keys().filter(|prefix| !wanted.contains_key(*prefix))
+        {
+            self.installed.prefix_map.remove(&key(*prefix))?;
+            written += 1;
+        }
+        self.installed.prefixes = wanted;
+        Ok((written, written > 0))
+    }
+
+    /// Endpoints that are gone. Their connections are freed by the next sweep,
+    /// which finds no counter for them; until then nobody can reach them.
+    fn remove_endpoints(&mut self) -> Result<usize, ApplyError> {
+        let gone: Vec<(u32, u32)> = self
+            .installed
+            .endpoints
+            .iter()
+            .filter(|(ifindex, _)| !self.desired.endpoints.contains_key(*ifindex))
+            .map(|(ifindex, endpoint)| (*ifindex, endpoint.id))
+            .collect();
+        for (ifindex, id) in &gone {
+            self.installed.endpoint_map.remove(ifindex)?;
+            self.installed.usage_map.remove(id)?;
+            self.installed.endpoints.remove(ifindex);
+        }
+        Ok(gone.len())
+    }
+
+    fn clean_up(&mut self, changes: &BTreeMap<u32, Change>) -> Result<usize, ApplyError> {
+        let mut removed = 0;
+        for (number, change) in changes {
+            let Some(table) = self.installed.tables.get_mut(number) else { continue };
+            for node in &change.obsolete {
+                table.map.remove(&PolicyKey::from(*node))?;
+                table.image.remove(node);
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Tables that neither the old nor the new revision of an endpoint names.
+    fn remove_tables(&mut self) -> Result<usize, ApplyError> {
+        let gone: Vec<u32> = self
+            .installed
+            .tables
+            .keys()
+            .filter(|number| !self.desired.tables.contains_key(*number))
+            .copied()
+            .collect();
+        if gone.is_empty() {
+            return Ok(0);
+        }
+        wait_for_packets_in_flight().map_err(ApplyError::Barrier)?;
+        for number in &gone {
+            self.installed.remove_table(*number)?;
+        }
+        self.remove_stale_links();
+        Ok(gone.len())
+    }
+
+    /// Pins of interfaces that are gone. What cannot be removed now is tried again.
+    fn remove_stale_links(&self) {
+        for path in self.pins.links().unwrap_or_default() {
+            let detached = crate::attach::link_is_detached(&path);
+            if detached && let Err(error) = pins::remove(&path) {
+                tracing::warn!(path = %path.display(), %error, "stale link stays pinned");
+            }
+        }
+    }
+}
+
+fn subject(endpoint: &Endpoint) -> Subject {
+    Subject { identity: endpoint.identity.into(), table: endpoint.table }
+}
+
+/// The kernel's value for an endpoint; who it is stays as installed, because
+/// that moves with a revision.
+fn kernel_endpoint(endpoint: &Endpoint, installed: Option<&abi::Endpoint>) -> abi::Endpoint {
+    let none = [0; 16];
+    let subject = subject(endpoint);
+    abi::Endpoint {
+        id: endpoint.id,
+        from_revision: installed.map_or(0, |installed| installed.from_revision),
+        before: installed.map_or(subject, |installed| installed.before),
+        after: installed.map_or(subject, |installed| installed.after),
+        ipv4: Address { bytes: endpoint.ipv4.map_or(none, |v4| mapped(v4.into())) },
+        ipv6: Address { bytes: endpoint.ipv6.map_or(none, |v6| mapped(v6.into())) },
+        netns_id: endpoint.netns_id,
+        mac: endpoint.mac,
+        pad: [0; 2],
+    }
+}
+
+/// Returns when every program that ran before the call has ended: they run
+/// inside RCU read sections, and this command waits for a grace period
+/// (membarrier(2)).
+fn wait_for_packets_in_flight() -> io::Result<()> {
+    // SAFETY: a system call with three integers; it touches no memory of ours.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,257 @@
+//! Programs on pod interfaces: tcx where the kernel has it, clsact otherwise.
+//!
+//! Called by the CNI plugin in the node's network namespace, before the
+//! interface is up, and needs no agent: it uses what is pinned.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
+use libbpf_rs::{Link, Object, Program, TC_EGRESS, TC_INGRESS, TcHook, TcHookBuilder};
+
+use crate::error::{AttachError, MapError};
+use crate::map::Map;
+use crate::object;
+use crate::pins::{self, Pins};
+
+/// How programs are attached to interfaces.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AttachKind {
+    /// A link on the interface (Linux 6.6), pinned.
+    Tcx,
+    /// A filter of the clsact queueing discipline.
+    Clsact,
+}
+
+impl AttachKind {
+    /// `tcx` or `clsact`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
+}
+
+/// One direction of a pod's interface. What the pod sends comes in at the
+/// host's side, and the other way round.
+struct Hook {
+    name: &'static str,
+    program: &'static str,
+    tcx: libbpf_sys::bpf_attach_type,
+    clsact: libbpf_rs::TcAttachPoint,
+}
+
+const HOOKS: [Hook; 2] = [
+    Hook {
+        name: "ingress",
+        program: "pod_egress",
+        tcx: libbpf_sys::BPF_TCX_INGRESS,
+        clsact: TC_INGRESS,
+    },
+    Hook {
+        name: "egress",
+        program: "pod_ingress",
+        tcx: libbpf_sys::BPF_TCX_EGRESS,
+        clsact: TC_EGRESS,
+    },
+];
+
+/// Place of the filter among others on a clsact interface, and its handle: a
+/// filter of ours is found again by them.
+const CLSACT_PRIORITY: u32 = 1;
+const CLSACT_HANDLE: u32 = 0x5137;
+
+/// What this kernel has, by asking for the programs on the loopback interface.
+pub(crate) fn kind() -> AttachKind {
+    const LOOPBACK: i32 = 1;
+    let mut options = libbpf_sys::bpf_prog_query_opts {
+        sz: size_of::<libbpf_sys::bpf_prog_query_opts>() as libbpf_sys::size_t,
+        ..Default::default()
+    };
+    // SAFETY: `options` is initialised, carries its own size and outlives the
+    // call; it holds no array, so the kernel only fills in the count.
+    let result = unsafe {
+        libbpf_sys::bpf_prog_query_opts(LOOPBACK, libbpf_sys::BPF_TCX_INGRESS, &mut options)
+    };
+    if result == 0 { AttachKind::Tcx } else { AttachKind::Clsact }
+}
+
+/// Attaches both directions to a pod's host-side interface.
+///
+/// Call it in the node's network namespace before the interface is up. What is
+/// attached already is replaced, so a repeated call is safe.
+pub fn attach_pod(pins: &Path, interface: &str, ifindex: u32) -> Result<(), AttachError> {
+    let pins = Pins::new(pins);
+    let kind = kind();
+    for hook in &HOOKS {
+        let program = Program::fd_from_pinned_path(pins.program(hook.program))
+            .map_err(|_| AttachError::NotInstalled { pins: pins.root().to_owned() })?;
+        let attached = match kind {
+            AttachKind::Tcx => attach_tcx(&pins, hook, &program, ifindex)?,
+            AttachKind::Clsact => attach_clsact(hook, &program, ifindex),
+        };
+        attached.map_err(|source| AttachError::Attach {
+            hook: hook.name,
+            interface: interface.to_owned(),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// The outer error is the pin's, the inner one the link's.
+fn attach_tcx(
+    pins: &Pins,
+    hook: &Hook,
+    program: &OwnedFd,
+    ifindex: u32,
+) -> Result<io::Result<()>, AttachError> {
+    let path = pins.link(ifindex, hook.name);
+    let pin_error = |step: &'static str| {
+        let path = path.clone();
+        move |source| AttachError::Pin { step, path, source }
+    };
+    if link_interface(&path) == Some(ifindex) {
+        return Ok(Ok(()));
+    }
+    // An interface of this number that is gone.
+    pins::remove(&path).map_err(pin_error("remove"))?;
+    let options = libbpf_sys::bpf_link_create_opts {
+        sz: size_of::<libbpf_sys::bpf_link_create_opts>() as libbpf_sys::size_t,
+        ..Default::default()
+    };
+    // SAFETY: both descriptors are valid for the call, `options` is initialised,
+    // carries its own size and outlives it.
+    let fd = unsafe {
+        libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex as RawFd, hook.tcx, &options)
+    };
+    if fd < 0 {
+        return Ok(Err(io::Error::from_raw_os_error(-fd)));
+    }
+    // SAFETY: a descriptor that the kernel has just made and nobody else owns.
+    let link = unsafe { OwnedFd::from_raw_fd(fd) };
+    pin_fd(link.as_raw_fd(), &path).map_err(pin_error("pin"))?;
+    Ok(Ok(()))
+}
+
+fn attach_clsact(hook: &Hook, program: &OwnedFd, ifindex: u32) -> io::Result<()> {
+    let mut builder = TcHookBuilder::new(program.as_fd());
+    builder.ifindex(ifindex as i32).replace(true).handle(CLSACT_HANDLE).priority(CLSACT_PRIORITY);
+    let mut place = builder.hook(hook.clsact);
+    match place.create() {
+        Err(error) if error.kind() != libbpf_rs::ErrorKind::AlreadyExists => {
+            return Err(io::Error::other(error));
+        }
+        _ => {}
+    }
+    place.attach().map(|_| ()).map_err(io::Error::other)
+}
+
+/// Pins any BPF descriptor.
+pub(crate) fn pin_fd(fd: RawFd, path: &Path) -> io::Result<()> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: `name` is a NUL-terminated string that outlives the call, `fd` is
+    // the caller's and only read.
+    let result = unsafe { libbpf_sys::bpf_obj_pin(fd, name.as_ptr()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-result)) }
+}
+
+/// The interface a pinned link is attached to; `None`: none, or no link.
+fn link_interface(path: &Path) -> Option<u32> {
+    let info: LinkInfo = Link::open(path).ok()?.info().ok()?;
+    match info.info {
+        LinkTypeInfo::Tcx(tcx) if tcx.ifindex != 0 => Some(tcx.ifindex),
+        _ => None,
+    }
+}
+
+/// Whether the interface of a pinned link is gone. When nobody can say, it is not.
+pub(crate) fn link_is_detached(path: &Path) -> bool {
+    let Ok(info) = Link::open(path).and_then(|link| link.info()) else { return false };
+    matches!(info.info, LinkTypeInfo::Tcx(tcx) if tcx.ifindex == 0)
+}
+
+/// Puts this version's programs behind the pinned links, each at once. One that
+/// cannot be replaced goes on with the old program on the same maps.
+pub(crate) fn replace_programs(object: &Object, pins: &Pins) {
+    for path in pins.links().unwrap_or_default() {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let hook = HOOKS.iter().find(|hook| {
+            name.as_deref().is_some_and(|name| name.ends_with(&format!("_{}", hook.name)))
+        });
+        let Some(program) = hook.and_then(|hook| object::program(object, hook.program)) else {
+            continue;
+        };
+        if link_is_detached(&path) {
+            continue;
+        }
+        let replaced = Link::open(&path).and_then(|mut link| link.update_prog(&program));
+        if let Err(error) = replaced {
+            tracing::warn!(path = %path.display(), %error, "program of the earlier agent stays");
+        }
+    }
+}
+
+/// Removes the pins and the endpoint of an interface. What is not there is as
+/// good: it may be called any number of times, before or after the interface goes.
+pub fn detach_pod(pins: &Path, ifindex: u32) -> Result<(), AttachError> {
+    let pins = Pins::new(pins);
+    let endpoints = pins.map("endpoints");
+    if endpoints.exists() {
+        let map: Map<u32, abi::Endpoint> = Map::open("endpoints", &endpoints)?;
+        if let Some(endpoint) = map.get(&ifindex)? {
+            map.remove(&ifindex)?;
+            let usage: Map<u32, u64> = Map::open("usage", &pins.map("usage"))?;
+            usage.remove(&endpoint.id)?;
+        }
+    }
+    for hook in &HOOKS {
+        let path = pins.link(ifindex, hook.name);
+        // A pin alone keeps a link alive: detached first, so that an interface
+        // that stays is not left with half of its programs by a later failure.
+        pins::remove(&path).map_err(|source| AttachError::Pin { step: "remove", path, source })?;
+    }
+    Ok(())
+}
+
+/// Whether both directions of an interface have their program.
+pub fn is_attached(pins: &Path, ifindex: u32) -> Result<bool, AttachError> {
+    let pins = Pins::new(pins);
+    if kind() == AttachKind::Tcx {
+        let attached =
+            |hook: &Hook| link_interface(&pins.link(ifindex, hook.name)) == Some(ifindex);
+        return Ok(HOOKS.iter().all(attached));
+    }
+    for hook in &HOOKS {
+        let program = Program::fd_from_pinned_path(pins.program(hook.program))
+            .map_err(|_| AttachError::NotInstalled { pins: pins.root().to_owned() })?;
+        let mut place = TcHook::new(program.as_fd());
+        place
+            .ifindex(ifindex as i32)
+            .attach_point(hook.clsact)
+            .handle(CLSACT_HANDLE)
+            .priority(CLSACT_PRIORITY);
+        if place.query().is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether the agent has installed the endpoint of an interface; until then
+/// everything on it is dropped.
+pub fn is_enforced(pins: &Path, ifindex: u32) -> Result<bool, AttachError> {
+    let pins = Pins::new(pins);
+    let path = pins.map("endpoints");
+    if !fs::exists(&path).unwrap_or(false) {
+        return Err(AttachError::NotInstalled { pins: pins.root().to_owned() });
+    }
+    let map: Map<u32, abi::Endpoint> = Map::open("endpoints", &path)?;
+    let endpoint = map.get(&ifindex).map_err(|error: MapError| AttachError::Map(error))?;
+    Ok(endpoint.is_some())
+}

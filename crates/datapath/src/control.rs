@@ -1,0 +1,87 @@
+//! The control element, mapped into memory: a revision becomes visible by one
+//! atomic store, never by a copy that a packet could see half of.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use abi::Control;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+/// The page that holds the one [`Control`] of a node.
+#[derive(Debug)]
+pub(crate) struct ControlWord {
+    page: NonNull<libc::c_void>,
+    length: NonZeroUsize,
+}
+
+// SAFETY: the page is shared memory that is only touched through atomics and
+// stays mapped until drop; no method depends on the thread it runs on.
+unsafe impl Send for ControlWord {}
+
+impl ControlWord {
+    /// Maps the element of a BPF_F_MMAPABLE array.
+    pub(crate) fn map(fd: impl AsFd) -> io::Result<Self> {
+        let length = NonZeroUsize::new(4096).ok_or(io::ErrorKind::InvalidInput)?;
+        // SAFETY: a new mapping at an address of the kernel's choice; no memory
+        // that Rust knows of is replaced. There is no safe call for this.
+        let page = unsafe {
+            mmap(
+                None,
+                length,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                MapFlags::MAP_SHARED,
+                fd,
+                0,
+            )
+        }?;
+        Ok(Self { page, length })
+    }
+
+    fn word(&self, offset: usize) -> &AtomicU32 {
+        debug_assert!(offset + size_of::<u32>() <= size_of::<Control>());
+        // SAFETY: the page is mapped for as long as `self` lives, `offset` is
+        // that of a `u32` field of `Control` at the page's start, so aligned and
+        // inside; the kernel only reads it, and user space only through here.
+        unsafe { self.page.byte_add(offset).cast::<AtomicU32>().as_ref() }
+    }
+
+    pub(crate) fn version(&self) -> u32 {
+        self.word(std::mem::offset_of!(Control, abi_version)).load(Ordering::Acquire)
+    }
+
+    pub(crate) fn revision(&self) -> u32 {
+        self.word(std::mem::offset_of!(Control, revision)).load(Ordering::Acquire)
+    }
+
+    /// From here on packets are judged by this revision.
+    pub(crate) fn set_revision(&self, revision: u32) {
+        self.word(std::mem::offset_of!(Control, revision)).store(revision, Ordering::Release);
+    }
+
+    /// From here on connections are judged again, because an address moved.
+    pub(crate) fn next_epoch(&self) {
+        self.word(std::mem::offset_of!(Control, epoch)).fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Writes everything; the version last, because nothing counts before it.
+    pub(crate) fn initialise(&self, control: &Control) {
+        let set = |offset, value| self.word(offset).store(value, Ordering::Release);
+        set(std::mem::offset_of!(Control, revision), control.revision);
+        set(std::mem::offset_of!(Control, epoch), control.epoch);
+        set(std::mem::offset_of!(Control, world_ipv4), control.world_ipv4);
+        set(std::mem::offset_of!(Control, world_ipv6), control.world_ipv6);
+        set(std::mem::offset_of!(Control, connections), control.connections);
+        set(std::mem::offset_of!(Control, abi_version), control.abi_version);
+    }
+}
+
+impl Drop for ControlWord {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and nothing borrowed from it outlives `self`.
+        // A failure leaves a page mapped, which harms nobody.
+        let _ = unsafe { munmap(self.page, self.length.get()) };
+    }
+}

@@ -1,0 +1,51 @@
+//! The kernel's own counts: what records and reported losses must add up to.
+
+use std::collections::BTreeMap;
+
+use crate::error::MapError;
+use crate::object;
+use crate::pins::Pins;
+
+/// Counts of one ring.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct RingCounters {
+    /// Records that were due, by CPU: the next record of a CPU has this number.
+    pub attempts: Vec<u64>,
+    /// Of these, how many found no room, by CPU.
+    pub lost: Vec<u64>,
+}
+
+/// Counts of a node since its maps were made.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Counters {
+    /// Allowed connections.
+    pub traces: RingCounters,
+    /// Dropped packets.
+    pub drops: RingCounters,
+    /// Dropped packets by Hubble's drop code; those never seen are left out.
+    pub dropped_by_reason: BTreeMap<u8, u64>,
+}
+
+pub(crate) fn read(pins: &Pins) -> Result<Counters, MapError> {
+    let rings = object::typed::<u32, abi::RingCounters>(pins, "ring_counters")?;
+    let ring = |number: u32| -> Result<RingCounters, MapError> {
+        let cpus = rings.get_percpu(&number)?;
+        Ok(RingCounters {
+            attempts: cpus.iter().map(|cpu| cpu.attempts).collect(),
+            lost: cpus.iter().map(|cpu| cpu.lost).collect(),
+        })
+    };
+    let drops = object::typed::<u32, u64>(pins, "drop_counters")?;
+    let mut dropped_by_reason = BTreeMap::new();
+    for reason in 0..=u8::MAX {
+        let count: u64 = drops.get_percpu(&u32::from(reason))?.iter().sum();
+        if count > 0 {
+            dropped_by_reason.insert(reason, count);
+        }
+    }
+    Ok(Counters {
+        traces: ring(abi::ring::TRACES)?,
+        drops: ring(abi::ring::DROPS)?,
+        dropped_by_reason,
+    })
+}

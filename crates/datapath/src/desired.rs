@@ -1,0 +1,92 @@
+//! What the datapath of a node should hold, as plain values.
+//!
+//! Knows nothing about maps: `apply` turns the difference between this and what
+//! the kernel holds into an ordered list of writes.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use model::IdentityId;
+use policy::Table;
+
+/// Where a node's kernel state lives and how large it may become.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Folder on bpffs; nothing else of Signet is pinned outside it.
+    pub pins: PathBuf,
+    /// Cgroup v2 folder whose processes are attributed; `None`: no process is known.
+    pub cgroup: Option<PathBuf>,
+    /// Sizes of the maps.
+    pub limits: Limits,
+}
+
+/// Sizes, checked before anything is installed. What does not fit is refused whole.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Pods of this node.
+    pub endpoints: u32,
+    /// Connections that one endpoint may have at a time.
+    pub connections_per_endpoint: u32,
+    /// Addresses with a known identity, in the whole cluster.
+    pub addresses: u32,
+    /// Entries of one policy table, the old and the new ones during a change together.
+    pub table_entries: u32,
+    /// Bytes of each record ring; a power of two, at least a page.
+    pub ring_bytes: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            endpoints: 256,
+            connections_per_endpoint: 4096,
+            addresses: 131_072,
+            table_entries: 65_536,
+            ring_bytes: 4 << 20,
+        }
+    }
+}
+
+/// One pod interface of this node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Endpoint {
+    /// Unique on the node and never used again for another pod; not zero.
+    pub id: u32,
+    /// Who it is.
+    pub identity: IdentityId,
+    /// Which of [`Desired::tables`] judges it.
+    pub table: u32,
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// Its IPv4 address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Its IPv6 address.
+    pub ipv6: Option<Ipv6Addr>,
+    /// Its network namespace as the node sees it (`NETNSA_NSID`); negative: unknown.
+    pub netns_id: i32,
+}
+
+/// Everything the node should enforce.
+#[derive(Clone, Debug, Default)]
+pub struct Desired {
+    /// By index of the host-side interface.
+    pub endpoints: BTreeMap<u32, Endpoint>,
+    /// Identities of single addresses.
+    pub addresses: BTreeMap<IpAddr, IdentityId>,
+    /// Identities of ranges; the longest match counts, and what none covers is world.
+    pub prefixes: BTreeMap<IpNet, IdentityId>,
+    /// Policy tables by number; a number always means the same subject.
+    pub tables: BTreeMap<u32, Arc<Table>>,
+}
+
+/// What an [`apply`](crate::Datapath::apply) did.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Applied {
+    /// The revision in force now; unchanged when nothing was to be written.
+    pub revision: u32,
+    /// Map elements written or removed.
+    pub written: usize,
+}

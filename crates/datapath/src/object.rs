@@ -1,0 +1,309 @@
+//! Loads the kernel programs, or takes over what another agent pinned.
+
+use std::path::Path;
+
+use abi::Control;
+use libbpf_rs::{MapCore, Object, ObjectBuilder, OpenObject, Program, ProgramMut};
+use model::Reserved;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::apply::Apply;
+use crate::attach::{self, AttachKind};
+use crate::cgroup::{self, HookState};
+use crate::control::ControlWord;
+use crate::counters::{self, Counters};
+use crate::desired::{Applied, Config, Desired, Limits};
+use crate::error::{ApplyError, MapError, OpenError};
+use crate::installed::Installed;
+use crate::map::Map;
+use crate::pins::{self, Pins};
+
+/// The compiled programs, aligned as an ELF file must be in memory.
+#[repr(C, align(8))]
+struct Aligned<Bytes: ?Sized>(Bytes);
+static OBJECT: &Aligned<[u8]> =
+    &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/signet.bpf.o")));
+
+/// Programs for interfaces: pinned, so that the CNI plugin can attach them.
+const INTERFACE_PROGRAMS: [&str; 2] = ["pod_egress", "pod_ingress"];
+const SWEEP: &str = "sweep_connections";
+
+/// What this kernel lets the datapath do; each was tried.
+#[derive(Clone, Debug)]
+pub struct Features {
+    /// How programs are attached to interfaces.
+    pub attach: AttachKind,
+    /// Each socket hook, and why it is missing if it is.
+    pub hooks: Vec<HookState>,
+    /// Whether state of an earlier agent was taken over.
+    pub taken_over: bool,
+}
+
+/// The kernel side of a node, open for changes. One at a time: who opens it
+/// holds the node's lock.
+#[derive(Debug)]
+pub struct Datapath {
+    object: Object,
+    pins: Pins,
+    control: ControlWord,
+    installed: Installed,
+    limits: Limits,
+    features: Features,
+}
+
+impl Datapath {
+    /// Loads and pins the programs, or takes over what is pinned and puts this
+    /// version's programs in place of the old ones, link by link.
+    pub fn open(config: &Config) -> Result<Self, OpenError> {
+        check_limits(&config.limits)?;
+        libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Warn, log_libbpf)));
+        let pins = Pins::new(&config.pins);
+        // Programs are pinned last: with them, everything else is there too.
+        let taken_over = INTERFACE_PROGRAMS.iter().all(|name| pins.program(name).exists());
+        if !taken_over {
+            pins.clear()?;
+        }
+        pins.create()?;
+        if taken_over {
+            check_version(&pins)?;
+        }
+        let object = load(&pins, &config.limits, taken_over)?;
+        let control = open_control(&pins)?;
+        if !taken_over {
+            control.initialise(&first_control(&config.limits));
+        }
+        let hooks = match &config.cgroup {
+            Some(cgroup) => cgroup::attach_hooks(&object, &pins, cgroup)?,
+            None => Vec::new(),
+        };
+        pin_programs(&object, &pins)?;
+        if taken_over {
+            attach::replace_programs(&object, &pins);
+        }
+        let installed = Installed::read(&pins)?;
+        let limits = actual_limits(&installed, &config.limits);
+        let features = Features { attach: attach::kind(), hooks, taken_over };
+        Ok(Self { object, pins, control, installed, limits, features })
+    }
+
+    /// Moves the kernel to what is desired, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// When it does not fit or contradicts itself, nothing is written. When a
+    /// write fails, packets are still judged by complete revisions, and the next
+    /// call goes on from what the kernel really holds.
+    pub fn apply(&mut self, desired: &Desired) -> Result<Applied, ApplyError> {
+        let apply = Apply {
+            installed: &mut self.installed,
+            control: &self.control,
+            pins: &self.pins,
+            limits: self.limits,
+            desired,
+        };
+        let result = apply.run();
+        if result.is_err() {
+            self.installed = Installed::read(&self.pins)?;
+        }
+        result
+    }
+
+    /// Frees connections that have ended; returns how many.
+    pub fn expire_connections(&self) -> Result<u32, MapError> {
+        let program = program(&self.object, SWEEP).ok_or_else(|| missing(SWEEP))?;
+        program
+            .test_run(libbpf_rs::ProgramInput::default())
+            .map(|output| output.return_value)
+            .map_err(|source| MapError { step: "sweep", map: "conntrack".into(), source })
+    }
+
+    /// What the kernel counted, summed over CPUs.
+    pub fn counters(&self) -> Result<Counters, MapError> {
+        counters::read(&self.pins)
+    }
+
+    /// The revision that judges packets now.
+    pub fn revision(&self) -> u32 {
+        self.control.revision()
+    }
+
+    /// What this kernel lets the datapath do.
+    pub fn features(&self) -> &Features {
+        &self.features
+    }
+
+    /// The sizes in force: those of the pinned maps, whatever was asked for.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The folder of this node's pins.
+    pub fn pins(&self) -> &Path {
+        self.pins.root()
+    }
+
+    pub(crate) fn object(&self) -> &Object {
+        &self.object
+    }
+}
+
+fn missing(name: &str) -> MapError {
+    let source = std::io::Error::new(std::io::ErrorKind::NotFound, format!("no program `{name}`"));
+    MapError { step: "find", map: name.to_owned(), source: source.into() }
+}
+
+pub(crate) fn program<'object>(object: &'object Object, name: &str) -> Option<ProgramMut<'object>> {
+    object.progs_mut().find(|program| program.name() == name)
+}
+
+fn log_libbpf(_: libbpf_rs::PrintLevel, message: String) {
+    tracing::debug!(message = message.trim_end(), "libbpf");
+}
+
+fn check_limits(limits: &Limits) -> Result<(), OpenError> {
+    let positive = [
+        ("endpoints", limits.endpoints),
+        ("connections_per_endpoint", limits.connections_per_endpoint),
+        ("addresses", limits.addresses),
+        ("table_entries", limits.table_entries),
+    ];
+    for (limit, value) in positive {
+        if value == 0 {
+            return Err(OpenError::Limit { limit, value: 0, must: "at least 1" });
+        }
+    }
+    let connections = u64::from(limits.endpoints) * u64::from(limits.connections_per_endpoint);
+    if connections > u64::from(u32::MAX) {
+        return Err(OpenError::Limit {
+            limit: "endpoints x connections_per_endpoint",
+            value: connections,
+            must: "below 4294967296",
+        });
+    }
+    if !limits.ring_bytes.is_power_of_two() || limits.ring_bytes < 4096 {
+        return Err(OpenError::Limit {
+            limit: "ring_bytes",
+            value: limits.ring_bytes.into(),
+            must: "a power of two, at least 4096",
+        });
+    }
+    Ok(())
+}
+
+fn prepare(step: &'static str) -> impl Fn(libbpf_rs::Error) -> OpenError {
+    move |source| OpenError::Prepare { step, source }
+}
+
+/// Loads the object on the pinned maps, or on new ones that it pins.
+fn load(pins: &Pins, limits: &Limits, reuse: bool) -> Result<Object, OpenError> {
+    let mut open =
+        ObjectBuilder::default().open_memory(&OBJECT.0).map_err(prepare("open the object"))?;
+    size_maps(&mut open, limits)?;
+    for mut map in open.maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        if reuse && is_pinned(&name) {
+            map.reuse_pinned_map(pins.map(&name)).map_err(prepare("reuse a pinned map"))?;
+        }
+    }
+    let mut object = open.load().map_err(|source| OpenError::Load { source })?;
+    if !reuse {
+        for mut map in object.maps_mut() {
+            let name = map.name().to_string_lossy().into_owned();
+            if is_pinned(&name) {
+                map.pin(pins.map(&name)).map_err(prepare("pin a map"))?;
+            }
+        }
+    }
+    Ok(object)
+}
+
+/// Maps that the compiler makes for constants are not state.
+fn is_pinned(map: &str) -> bool {
+    !map.contains('.')
+}
+
+fn size_maps(open: &mut OpenObject, limits: &Limits) -> Result<(), OpenError> {
+    let connections = limits.endpoints.saturating_mul(limits.connections_per_endpoint);
+    for mut map in open.maps_mut() {
+        let entries = match map.name().to_str() {
+            Some("endpoints" | "usage" | "tables") => limits.endpoints,
+            Some("addresses" | "prefixes") => limits.addresses,
+            Some("conntrack") => connections,
+            Some("traces" | "drops") => limits.ring_bytes,
+            _ => continue,
+        };
+        map.set_max_entries(entries).map_err(prepare("size a map"))?;
+    }
+    Ok(())
+}
+
+fn first_control(limits: &Limits) -> Control {
+    Control {
+        abi_version: abi::abi::VERSION,
+        revision: 1,
+        epoch: 1,
+        world_ipv4: Reserved::WorldIpv4.id().into(),
+        world_ipv6: Reserved::WorldIpv6.id().into(),
+        connections: limits.connections_per_endpoint,
+    }
+}
+
+fn open_control(pins: &Pins) -> Result<ControlWord, OpenError> {
+    let map: Map<u32, Control> = Map::open("control", &pins.map("control"))?;
+    ControlWord::map(std::os::fd::AsFd::as_fd(map.handle())).map_err(OpenError::Control)
+}
+
+fn check_version(pins: &Pins) -> Result<(), OpenError> {
+    let found = open_control(pins)?.version();
+    let known = abi::abi::VERSION;
+    // Zero: an agent died between pinning the programs and this word; it is the
+    // last thing a first start writes before it pins them, so it cannot be zero.
+    if found == known {
+        return Ok(());
+    }
+    Err(OpenError::Version { path: pins.root().to_owned(), found, known })
+}
+
+fn pin_programs(object: &Object, pins: &Pins) -> Result<(), OpenError> {
+    for name in INTERFACE_PROGRAMS {
+        let Some(program) = program(object, name) else { continue };
+        pin_in_place(&program, &pins.program(name))?;
+    }
+    Ok(())
+}
+
+/// Pins beside the old pin and renames over it: there is always one.
+fn pin_in_place(program: &Program<'_>, path: &Path) -> Result<(), OpenError> {
+    let failed = |step: &'static str, path: &Path, source: std::io::Error| OpenError::Pin {
+        step,
+        path: path.to_owned(),
+        source,
+    };
+    let fresh = pins::beside(path);
+    pins::remove(&fresh).map_err(|source| failed("remove", &fresh, source))?;
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(program));
+    attach::pin_fd(fd, &fresh).map_err(|source| failed("pin", &fresh, source))?;
+    std::fs::rename(&fresh, path).map_err(|source| failed("pin", path, source))
+}
+
+/// Limits of pinned maps cannot be changed: what they are is what counts.
+fn actual_limits(installed: &Installed, asked: &Limits) -> Limits {
+    let actual = Limits {
+        endpoints: installed.endpoint_map.max_entries(),
+        addresses: installed.address_map.max_entries(),
+        ..*asked
+    };
+    if actual != *asked {
+        tracing::warn!(?asked, ?actual, "limits of the pinned maps stay in force");
+    }
+    actual
+}
+
+/// A handle to a map of this object by name, typed.
+pub(crate) fn typed<K, V>(pins: &Pins, name: &str) -> Result<Map<K, V>, MapError>
+where
+    K: FromBytes + IntoBytes + Immutable,
+    V: FromBytes + IntoBytes + Immutable,
+{
+    Map::open(name, &pins.map(name))
+}

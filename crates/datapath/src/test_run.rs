@@ -1,0 +1,64 @@
+//! Runs the pod programs on a given frame (BPF_PROG_TEST_RUN): the same code
+//! that judges traffic, without an interface. For tests and benchmarks.
+
+use std::time::Duration;
+
+use libbpf_rs::ProgramInput;
+use model::{Direction, Verdict};
+
+use crate::error::MapError;
+use crate::object::{self, Datapath};
+
+/// What a program did with a frame.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PacketOutcome {
+    /// Whether it let the frame go on.
+    pub verdict: Verdict,
+    /// Mean time of one run.
+    pub duration: Duration,
+}
+
+/// Runs a pod program on frames, as the endpoint on the loopback interface
+/// (number 1), which is what a test run stands in for.
+#[derive(Debug)]
+pub struct TestRun<'datapath> {
+    datapath: &'datapath Datapath,
+}
+
+/// Interface that the kernel takes for a test run.
+const LOOPBACK: u32 = 1;
+
+impl<'datapath> TestRun<'datapath> {
+    /// Of an open datapath.
+    pub fn new(datapath: &'datapath Datapath) -> Self {
+        Self { datapath }
+    }
+
+    /// Index of the interface that frames appear on.
+    pub fn ifindex() -> u32 {
+        LOOPBACK
+    }
+
+    /// Judges one Ethernet frame that the endpoint sent (egress) or is to get
+    /// (ingress), `repeat` times.
+    pub fn run(
+        &self,
+        direction: Direction,
+        frame: &[u8],
+        repeat: u32,
+    ) -> Result<PacketOutcome, MapError> {
+        let name = match direction {
+            Direction::Egress => "pod_egress",
+            Direction::Ingress => "pod_ingress",
+        };
+        let failed = |source| MapError { step: "run", map: name.to_owned(), source };
+        let program = object::program(self.datapath.object(), name)
+            .ok_or_else(|| failed(std::io::Error::from(std::io::ErrorKind::NotFound).into()))?;
+        let input = ProgramInput { data_in: Some(frame), repeat, ..ProgramInput::default() };
+        let output = program.test_run(input).map_err(failed)?;
+        const PASS: u32 = u32::MAX;
+        let verdict =
+            if output.return_value == PASS { Verdict::Forwarded } else { Verdict::Dropped };
+        Ok(PacketOutcome { verdict, duration: output.duration })
+    }
+}

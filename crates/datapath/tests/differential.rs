@@ -1,0 +1,209 @@
+//! Three readings of the same policies must agree: the evaluator that reads the
+//! rules, the compiled table, and the kernel program on real frames.
+//!
+//! Moving one node from case to case also moves its table from any content to
+//! any other, so the ways of [`datapath::Datapath::apply`] are tried as well.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use datapath::{Desired, Endpoint, Record, TestRun};
+use model::{Direction, IdentityId, Layer4, Reserved, RuleSet, Verdict};
+use policy::testing::{Case, Mutant, Packet, compile_mutant, random_case};
+use policy::{Decision, Table, Why};
+use support::*;
+
+/// Packets judged by all three.
+const PACKETS: usize = 5_000;
+/// How many cases a mutant may survive.
+const CASES_FOR_A_MUTANT: u64 = 1_500;
+
+/// Where the peer of a packet is: each packet has one of its own, so that no
+/// connection of an earlier one can answer for it.
+fn address_of(peer: IdentityId, index: usize, packet: &Packet) -> IpAddr {
+    let low = u8::try_from(index).unwrap();
+    let v6 = match packet.protocol {
+        1 => false,
+        58 => true,
+        _ => index % 2 == 1,
+    };
+    let v6 = match Reserved::from_id(peer) {
+        Some(Reserved::WorldIpv4) => false,
+        Some(Reserved::WorldIpv6) => true,
+        _ => v6,
+    };
+    let text = match (Reserved::from_id(peer), v6) {
+        (Some(Reserved::WorldIpv4), _) => format!("198.51.100.{low}"),
+        (Some(Reserved::WorldIpv6), _) => format!("2001:db8::{low:x}"),
+        (Some(Reserved::Unmanaged), false) => format!("10.9.0.{low}"),
+        (Some(Reserved::Unmanaged), true) => format!("fd00:9::{low:x}"),
+        (_, false) => format!("10.2.0.{low}"),
+        (_, true) => format!("fd00:2::{low:x}"),
+    };
+    text.parse().unwrap()
+}
+
+fn frame(packet: &Packet, peer: IpAddr) -> Vec<u8> {
+    let pod: IpAddr = if peer.is_ipv4() { POD.into() } else { POD6.into() };
+    let (source, destination) = match packet.direction {
+        Direction::Egress => (pod, peer),
+        Direction::Ingress => (peer, pod),
+    };
+    let ports = ((source, 40_000), (destination, packet.port));
+    match packet.protocol {
+        6 => segment(packet.direction, ports.0, ports.1, Tcp::Syn),
+        17 => datagram(packet.direction, ports.0, ports.1),
+        132 => {
+            let mut header = 40_000u16.to_be_bytes().to_vec();
+            header.extend(packet.port.to_be_bytes());
+            header.extend([0; 8]);
+            raw(packet.direction, source, destination, 132, &header)
+        }
+        1 | 58 if (packet.protocol == 1) == peer.is_ipv4() => {
+            echo(packet.direction, source, destination, 7, false)
+        }
+        other => raw(packet.direction, source, destination, other, &[8, 0, 0, 0, 0, 7, 0, 1]),
+    }
+}
+
+/// The node as the case wants it, with this table.
+fn desired(case: &Case, table: &Table) -> Desired {
+    let mut addresses = BTreeMap::new();
+    for (index, packet) in case.packets.iter().enumerate() {
+        let resolved_by_range = [Reserved::WorldIpv4, Reserved::WorldIpv6, Reserved::Unmanaged]
+            .map(Reserved::id)
+            .contains(&packet.peer);
+        if !resolved_by_range {
+            addresses.insert(address_of(packet.peer, index, packet), packet.peer);
+        }
+    }
+    let endpoint = Endpoint {
+        id: ENDPOINT,
+        identity: case.identities.id(&case.subject).unwrap(),
+        table: TABLE,
+        mac: MAC,
+        ipv4: Some(POD),
+        ipv6: Some(POD6),
+        netns_id: -1,
+    };
+    Desired {
+        endpoints: [(TestRun::ifindex(), endpoint)].into(),
+        addresses,
+        prefixes: ["10.9.0.0/16", "fd00:9::/32"]
+            .map(|range| (range.parse().unwrap(), Reserved::Unmanaged.id()))
+            .into(),
+        tables: [(TABLE, Arc::new(table.clone()))].into(),
+    }
+}
+
+/// What the kernel said, in the evaluator's words.
+fn decision(record: &Record, table: &Table) -> Decision {
+    let mut union = RuleSet::default();
+    for set in record.rule_sets.iter().filter_map(|id| table.rule_set(*id)) {
+        union.rules.extend(set.rules.iter().cloned());
+        union.because.extend(set.because.iter().cloned());
+    }
+    let sorted: BTreeSet<_> = union.rules.into_iter().collect();
+    let causes: BTreeSet<_> = union.because.into_iter().collect();
+    Decision {
+        allow: record.verdict == Verdict::Forwarded,
+        why: Why::try_from(record.why).unwrap(),
+        rules: RuleSet {
+            rules: sorted.into_iter().collect(),
+            because: causes.into_iter().collect(),
+        },
+    }
+}
+
+/// Judges every packet of a case with a table on the kernel; `Err`: where it
+/// differs from the rules' meaning.
+fn judge(
+    node: &mut Node,
+    turn: &mut u32,
+    case: &Case,
+    table: &Table,
+) -> Result<Vec<Decision>, String> {
+    // No connection of an earlier case may answer for this one: the endpoint
+    // gets another number, and the sweep frees what had the old one.
+    let mut desired = desired(case, table);
+    for endpoint in desired.endpoints.values_mut() {
+        endpoint.id = ENDPOINT + *turn;
+    }
+    *turn += 1;
+    node.apply(&desired);
+    node.datapath.expire_connections().unwrap();
+    let mut decisions = Vec::new();
+    for (index, packet) in case.packets.iter().enumerate() {
+        let peer = address_of(packet.peer, index, packet);
+        let record = node.record(packet.direction, &frame(packet, peer));
+        check_record(&record, packet, peer, case);
+        let kernel = decision(&record, table);
+        let meaning = case.evaluate(packet).unwrap();
+        if kernel != meaning {
+            return Err(format!("{packet:?}: kernel {kernel:?}, rules {meaning:?}"));
+        }
+        decisions.push(meaning);
+    }
+    Ok(decisions)
+}
+
+fn check_record(record: &Record, packet: &Packet, peer: IpAddr, case: &Case) {
+    let subject = u32::from(case.identities.id(&case.subject).unwrap());
+    let (source, destination) = record.addresses.unwrap();
+    let (told, told_peer, told_subject) = match packet.direction {
+        Direction::Egress => (destination, record.destination_identity, record.source_identity),
+        Direction::Ingress => (source, record.source_identity, record.destination_identity),
+    };
+    assert_eq!((told, told_peer, told_subject), (peer, packet.peer.into(), subject));
+    if matches!(packet.protocol, 6 | 17 | 132) {
+        assert_eq!(record.l4.and_then(Layer4::destination_port), Some(packet.port));
+    }
+    assert_eq!(record.direction, Some(packet.direction));
+}
+
+#[test]
+fn evaluator_table_and_kernel_agree_on_random_cases() {
+    let mut node = Node::new(SMALL);
+    let mut turn = 0;
+    let mut judged = BTreeMap::new();
+    let mut seed = 0;
+    while judged.values().sum::<usize>() < PACKETS {
+        let case = random_case(seed);
+        let table = case.compile().unwrap();
+        for packet in &case.packets {
+            let meaning = case.evaluate(packet).unwrap();
+            let found = table.lookup(packet.direction, packet.peer, packet.protocol, packet.port);
+            assert_eq!(found, meaning, "seed {seed}: table and rules differ on {packet:?}");
+        }
+        let decisions = judge(&mut node, &mut turn, &case, &table)
+            .unwrap_or_else(|difference| panic!("seed {seed}: {difference}"));
+        for decision in decisions {
+            *judged.entry(decision.why as u8).or_insert(0usize) += 1;
+        }
+        seed += 1;
+    }
+    // A differential that meets one kind of answer only proves little.
+    for why in [Why::Unenforced, Why::Rule, Why::DefaultDeny, Why::DenyRule] {
+        let share = judged.get(&(why as u8)).copied().unwrap_or(0);
+        assert!(share * 100 >= PACKETS * 15, "{why:?} is only {share} of {PACKETS}: {judged:?}");
+    }
+}
+
+#[test]
+fn the_kernel_shows_every_bug_of_a_compiler() {
+    let mut node = Node::new(SMALL);
+    let mut turn = 0;
+    for mutant in Mutant::ALL {
+        let caught = (0..CASES_FOR_A_MUTANT).any(|seed| {
+            let case = random_case(seed);
+            let Ok(table) = compile_mutant(mutant, &case) else { return true };
+            // Most cases do not touch the bug: only those go to the kernel where
+            // its table is not the right one.
+            table != case.compile().unwrap() && judge(&mut node, &mut turn, &case, &table).is_err()
+        });
+        assert!(caught, "{mutant:?} survived");
+    }
+}

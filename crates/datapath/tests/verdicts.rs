@@ -1,0 +1,417 @@
+//! What the pod programs do with one frame, or a few: each denied case has an
+//! allowed twin. Expected results are written by hand from the policies.
+
+mod support;
+
+use std::sync::Arc;
+
+use datapath::{Desired, Limits, TestRun};
+use model::{Direction, MatchType, Reserved, Verdict};
+use policy::{Action, Entity, Peer, Peers, Ports, Why};
+use support::*;
+
+use Direction::{Egress, Ingress};
+
+const POLICY_DENIED: u8 = 133;
+const POLICY_DENY: u8 = 181;
+
+fn entity(entity: Entity) -> Peers {
+    Peers::OneOf(vec![Peer::Entity(entity)])
+}
+
+/// web may open TCP 8080 on the pod; nothing else may come in. The pod may open
+/// nothing but TCP 443 to web.
+fn strict(world: &World) -> Desired {
+    world.desired(world.table(vec![
+        rule("in", Ingress, Action::Allow, app("web"), tcp(8080)),
+        rule("out", Egress, Action::Allow, app("web"), tcp(443)),
+    ]))
+}
+
+fn open(world: &World) -> Desired {
+    world.desired(world.table(vec![]))
+}
+
+#[test]
+fn a_rule_lets_its_port_in_and_default_deny_the_next_one_not() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let desired = strict(&world);
+    node.apply(&desired);
+    let allowed = node.record(Ingress, &segment(Ingress, (PEER, 40000), (POD, 8080), Tcp::Syn));
+    assert_eq!((allowed.verdict, allowed.why), (Verdict::Forwarded, Why::Rule as u8));
+    assert_eq!(allowed.match_type, MatchType::L3L4);
+    let table = &desired.tables[&TABLE];
+    assert_eq!(table.rule_set(allowed.rule_sets[0]), Some(&rule_set(&["in"], false)));
+
+    let denied = node.record(Ingress, &segment(Ingress, (PEER, 40000), (POD, 8081), Tcp::Syn));
+    assert_eq!((denied.verdict, denied.reason), (Verdict::Dropped, POLICY_DENIED));
+    assert_eq!((denied.why, denied.match_type), (Why::DefaultDeny as u8, MatchType::None));
+    assert_eq!(table.rule_set(denied.rule_sets[0]), Some(&rule_set(&[], true)));
+    assert_eq!(denied.source_identity, u32::from(world.id("web")));
+    assert_eq!(denied.destination_identity, u32::from(world.id("pay")));
+    assert_eq!((denied.ifindex, denied.endpoint_id), (TestRun::ifindex(), ENDPOINT));
+    assert_eq!(denied.source_mac, ROUTER_MAC);
+}
+
+#[test]
+fn ipv6_is_judged_like_ipv4() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&strict(&world));
+    let syn = |port| segment(Ingress, (PEER6, 40000), (POD6, port), Tcp::Syn);
+    assert_eq!(node.reason(Ingress, &syn(8080)), 0);
+    assert_eq!(node.reason(Ingress, &syn(8081)), POLICY_DENIED);
+}
+
+#[test]
+fn a_deny_rule_beats_a_wider_allow() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&world.desired(world.table(vec![
+        rule("all", Ingress, Action::Allow, Peers::Any, Ports::All),
+        rule("not-web", Ingress, Action::Deny, app("web"), tcp(22)),
+    ])));
+    let denied = node.record(Ingress, &segment(Ingress, (PEER, 40000), (POD, 22), Tcp::Syn));
+    assert_eq!((denied.reason, denied.why), (POLICY_DENY, Why::DenyRule as u8));
+    assert_eq!(node.reason(Ingress, &segment(Ingress, (PEER, 40000), (POD, 23), Tcp::Syn)), 0);
+}
+
+#[test]
+fn an_interface_without_an_endpoint_drops_everything() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let syn = segment(Egress, (POD, 40000), (PEER, 443), Tcp::Syn);
+    let drop = node.record(Egress, &syn);
+    assert_eq!((drop.verdict, drop.reason, drop.endpoint_id), (Verdict::Dropped, 203, 0));
+    assert_eq!(drop.addresses, Some((POD.into(), PEER.into())));
+    assert_eq!(node.reason(Ingress, &segment(Ingress, (PEER, 1), (POD, 8080), Tcp::Syn)), 203);
+    node.apply(&strict(&world));
+    assert_eq!(node.reason(Egress, &syn), 0);
+}
+
+#[test]
+fn an_endpoint_whose_table_is_missing_is_refused_whole() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let mut desired = strict(&world);
+    desired.tables.clear();
+    let error = node.datapath.apply(&desired).unwrap_err();
+    assert_eq!(error.to_string(), "endpoint on interface 1 needs table 77, which is missing");
+    let syn = segment(Egress, (POD, 40000), (PEER, 443), Tcp::Syn);
+    assert_eq!(node.reason(Egress, &syn), 203, "nothing was written");
+}
+
+#[test]
+fn a_pod_cannot_speak_for_another_address() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&open(&world));
+    let from = |address| segment(Egress, (address, 40000), (WORLD, 443), Tcp::Syn);
+    assert_eq!(node.reason(Egress, &from(POD)), 0);
+    assert_eq!(node.reason(Egress, &from(PEER)), 132);
+    let mut frame = from(POD);
+    frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 9]);
+    assert_eq!(node.reason(Egress, &frame), 130);
+}
+
+#[test]
+fn frames_that_are_not_plain_ip_are_dropped_with_their_reason() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&open(&world));
+    let good = segment(Egress, (POD, 40000), (WORLD, 443), Tcp::Syn);
+    let check = |name: &str, change: &dyn Fn(&mut Vec<u8>), reason: u8| {
+        let mut frame = good.clone();
+        change(&mut frame);
+        assert_eq!(node.reason(Egress, &frame), reason, "{name}");
+    };
+    check("as it is", &|_| {}, 0);
+    check("VLAN", &|frame| frame[12..14].copy_from_slice(&[0x81, 0x00]), 182);
+    check("LLDP", &|frame| frame[12..14].copy_from_slice(&[0x88, 0xcc]), 139);
+    check("version 5", &|frame| frame[14] = 0x55, 134);
+    check("header of 16 bytes", &|frame| frame[14] = 0x44, 134);
+    check("longer than the frame", &|frame| frame[16..18].copy_from_slice(&[0xff, 0xff]), 134);
+    check("first fragment", &|frame| frame[20] = 0x20, 157);
+    check("later fragment", &|frame| frame[21] = 0x05, 157);
+    check("half a TCP header", &|frame| frame.truncate(14 + 20 + 10), 134);
+}
+
+#[test]
+fn a_truncated_transport_header_is_dropped() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&open(&world));
+    let whole = raw(Egress, POD, WORLD, 6, &[0; 20]);
+    assert_eq!(node.reason(Egress, &whole), 0);
+    let half = raw(Egress, POD, WORLD, 6, &[0; 10]);
+    assert_eq!(node.reason(Egress, &half), 135);
+}
+
+#[test]
+fn an_ipv6_packet_with_ipv4_addresses_in_it_is_malformed() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&open(&world));
+    let mapped = WORLD.to_ipv6_mapped();
+    assert_eq!(node.reason(Egress, &segment(Egress, (POD6, 1), (mapped, 443), Tcp::Syn)), 134);
+    let plain: std::net::Ipv6Addr = "2001:db8::7".parse().unwrap();
+    assert_eq!(node.reason(Egress, &segment(Egress, (POD6, 1), (plain, 443), Tcp::Syn)), 0);
+}
+
+#[test]
+fn answers_come_back_and_strangers_do_not() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&strict(&world));
+    assert_eq!(node.reason(Egress, &segment(Egress, (POD, 40000), (PEER, 443), Tcp::Syn)), 0);
+    let answer = |port, flags| segment(Ingress, (PEER, 443), (POD, port), flags);
+    assert_eq!(node.reason(Ingress, &answer(40000, Tcp::SynAck)), 0);
+    assert_eq!(node.reason(Ingress, &answer(40000, Tcp::Ack)), 0);
+    // The same answers from somebody who may not be asked.
+    let stranger = |flags| segment(Ingress, (WORLD, 443), (POD, 40001), flags);
+    assert_eq!(node.reason(Ingress, &stranger(Tcp::SynAck)), POLICY_DENIED);
+    assert_eq!(node.reason(Ingress, &stranger(Tcp::Ack)), POLICY_DENIED);
+    assert_eq!(node.reason(Ingress, &stranger(Tcp::Rst)), POLICY_DENIED);
+    // And a SYN in the clothes of an answer.
+    assert_eq!(node.reason(Ingress, &answer(40000, Tcp::Syn)), POLICY_DENIED);
+}
+
+#[test]
+fn a_pod_without_ingress_policy_cannot_send_past_its_egress_policy() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let out = rule("out", Egress, Action::Allow, app("web"), tcp(443));
+    node.apply(&world.desired(world.table(vec![out.clone()])));
+    let sent = |flags| node.reason(Egress, &segment(Egress, (POD, 8080), (WORLD, 40000), flags));
+    for flags in [Tcp::Syn, Tcp::SynAck, Tcp::Ack, Tcp::Rst, Tcp::Fin] {
+        assert_eq!(sent(flags), POLICY_DENIED);
+    }
+    assert_eq!(node.reason(Egress, &echo(Egress, POD, WORLD, 7, true)), POLICY_DENIED);
+    // It may answer whom a rule lets in, also when nobody saw the beginning.
+    let in_ = rule("in", Ingress, Action::Allow, entity(Entity::World), tcp(8080));
+    node.apply(&world.desired(world.table(vec![out, in_])));
+    let sent =
+        |port, flags| node.reason(Egress, &segment(Egress, (POD, port), (WORLD, 40000), flags));
+    assert_eq!(sent(8080, Tcp::Ack), 0);
+    assert_eq!(sent(8081, Tcp::Ack), POLICY_DENIED);
+}
+
+#[test]
+fn an_established_connection_leaves_one_record() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&strict(&world));
+    node.record(Egress, &segment(Egress, (POD, 40000), (PEER, 443), Tcp::Syn));
+    for _ in 0..5 {
+        assert_eq!(
+            node.judge(Ingress, &segment(Ingress, (PEER, 443), (POD, 40000), Tcp::Ack)),
+            Verdict::Forwarded
+        );
+    }
+    assert!(node.records().is_empty());
+}
+
+#[test]
+fn a_connection_is_judged_again_when_the_policy_changes() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let before = node.apply(&strict(&world));
+    let out = segment(Egress, (POD, 40000), (PEER, 443), Tcp::Ack);
+    let back = segment(Ingress, (PEER, 443), (POD, 40000), Tcp::Ack);
+    assert_eq!(node.reason(Egress, &segment(Egress, (POD, 40000), (PEER, 443), Tcp::Syn)), 0);
+    assert_eq!((node.reason(Egress, &out), node.reason(Ingress, &back)), (0, 0));
+    let closed =
+        world.desired(world.table(vec![rule("none", Egress, Action::Allow, app("dev"), tcp(443))]));
+    let after = node.apply(&closed);
+    assert!(after > before);
+    let cut = node.record(Ingress, &back);
+    assert_eq!((cut.verdict, cut.reason), (Verdict::Dropped, POLICY_DENIED));
+    assert_eq!(cut.direction, Some(Egress), "an answer is judged by the right to ask");
+    assert_eq!((cut.is_reply, cut.revision), (Some(true), after));
+    assert_eq!(node.reason(Egress, &out), POLICY_DENIED);
+    assert_eq!(node.reason(Egress, &out), POLICY_DENIED, "and it stays cut");
+    node.apply(&strict(&world));
+    assert_eq!(node.reason(Egress, &out), 0, "until it is allowed again");
+}
+
+#[test]
+fn a_connection_is_judged_again_when_an_address_changes_hands() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let mut desired = strict(&world);
+    node.apply(&desired);
+    assert_eq!(node.reason(Egress, &segment(Egress, (POD, 40000), (PEER, 443), Tcp::Syn)), 0);
+    let out = segment(Egress, (POD, 40000), (PEER, 443), Tcp::Ack);
+    assert_eq!(node.reason(Egress, &out), 0);
+    desired.addresses.insert(PEER.into(), world.id("dev"));
+    node.apply(&desired);
+    assert_eq!(node.reason(Egress, &out), POLICY_DENIED);
+    desired.addresses.insert(PEER.into(), world.id("web"));
+    node.apply(&desired);
+    assert_eq!(node.reason(Egress, &out), 0);
+}
+
+#[test]
+fn an_address_nobody_knows_is_world_outside_and_unmanaged_inside() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&world.desired(world.table(vec![rule(
+        "out",
+        Egress,
+        Action::Allow,
+        entity(Entity::World),
+        Ports::All,
+    )])));
+    let to = |address: std::net::Ipv4Addr| {
+        node.record(Egress, &segment(Egress, (POD, 40000), (address, 443), Tcp::Syn))
+    };
+    let outside = to(WORLD);
+    assert_eq!(outside.verdict, Verdict::Forwarded);
+    assert_eq!(outside.destination_identity, u32::from(Reserved::WorldIpv4.id()));
+    let inside = to("10.1.7.7".parse().unwrap());
+    assert_eq!(inside.verdict, Verdict::Dropped);
+    assert_eq!(inside.destination_identity, u32::from(Reserved::Unmanaged.id()));
+}
+
+#[test]
+fn the_own_node_may_enter_a_closed_pod_unless_a_rule_denies_it() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let host: std::net::Ipv4Addr = "10.1.0.1".parse().unwrap();
+    let probe = segment(Ingress, (host, 40000), (POD, 9000), Tcp::Syn);
+    node.apply(&strict(&world));
+    let record = node.record(Ingress, &probe);
+    assert_eq!((record.verdict, record.why), (Verdict::Forwarded, Why::LocalHost as u8));
+    node.apply(&world.desired(world.table(vec![rule(
+        "no-host",
+        Ingress,
+        Action::Deny,
+        entity(Entity::Host),
+        Ports::All,
+    )])));
+    assert_eq!(node.reason(Ingress, &probe), POLICY_DENY);
+}
+
+#[test]
+fn ping_needs_a_rule_without_ports_and_its_answer_needs_none() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&world.desired(world.table(vec![
+        rule("web", Egress, Action::Allow, app("web"), Ports::All),
+        rule("dev", Egress, Action::Allow, entity(Entity::World), tcp(443)),
+        rule("nobody", Ingress, Action::Allow, app("dev"), tcp(1)),
+    ])));
+    assert_eq!(node.reason(Egress, &echo(Egress, POD, PEER, 7, false)), 0);
+    assert_eq!(node.reason(Ingress, &echo(Ingress, PEER, POD, 7, true)), 0);
+    assert_eq!(node.reason(Egress, &echo(Egress, POD6, PEER6, 7, false)), 0);
+    assert_eq!(node.reason(Ingress, &echo(Ingress, PEER6, POD6, 7, true)), 0);
+    assert_eq!(node.reason(Egress, &echo(Egress, POD, WORLD, 7, false)), POLICY_DENIED);
+    // The same id asked from the other side is another exchange.
+    assert_eq!(node.reason(Ingress, &echo(Ingress, PEER, POD, 7, false)), POLICY_DENIED);
+    assert_eq!(node.reason(Ingress, &echo(Ingress, WORLD, POD, 9, true)), POLICY_DENIED);
+}
+
+/// An ICMP "port unreachable" about a UDP datagram, whose header it quotes.
+fn unreachable(quoted: &[u8]) -> Vec<u8> {
+    let mut payload = vec![3, 3, 0, 0, 0, 0, 0, 0];
+    payload.extend(&quoted[14..14 + 28]);
+    raw(Ingress, WORLD, POD, 1, &payload)
+}
+
+#[test]
+fn an_icmp_error_passes_only_about_a_packet_that_was_sent() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&open(&world));
+    let sent = datagram(Egress, (POD, 5353), (WORLD, 53));
+    assert_eq!(node.reason(Ingress, &unreachable(&sent)), 163, "before it was sent");
+    assert_eq!(node.reason(Egress, &sent), 0);
+    assert_eq!(node.reason(Ingress, &unreachable(&sent)), 0);
+    let never = datagram(Egress, (POD, 5354), (WORLD, 53));
+    assert_eq!(node.reason(Ingress, &unreachable(&never)), 163);
+}
+
+#[test]
+fn one_endpoint_cannot_use_up_the_connections_of_all() {
+    let limits = Limits { connections_per_endpoint: 8, ..SMALL };
+    let (mut node, world) = (Node::new(limits), World::new());
+    node.apply(&open(&world));
+    let syn = |port: u16| segment(Egress, (POD, port), (WORLD, 443), Tcp::Syn);
+    for port in 0..8 {
+        assert_eq!(node.reason(Egress, &syn(40000 + port)), 0);
+    }
+    assert_eq!(node.reason(Egress, &syn(40008)), 155);
+    // Its own connections go on, and one that ends makes room.
+    assert_eq!(node.reason(Egress, &segment(Egress, (POD, 40000), (WORLD, 443), Tcp::Ack)), 0);
+    let mut other = open(&world);
+    for endpoint in other.endpoints.values_mut() {
+        endpoint.id += 1;
+    }
+    node.apply(&other);
+    assert_eq!(node.reason(Egress, &syn(40008)), 0, "another endpoint has its own room");
+    assert_eq!(node.datapath.expire_connections().unwrap(), 8, "and the first one's is freed");
+}
+
+#[test]
+fn a_pod_asks_and_answers_arp_for_itself_only() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&open(&world));
+    let arp = |mac: [u8; 6], sender: std::net::Ipv4Addr| {
+        let mut frame = ROUTER_MAC.to_vec();
+        frame.extend(MAC);
+        frame.extend([0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 2]);
+        frame.extend(mac);
+        frame.extend(sender.octets());
+        frame.extend(ROUTER_MAC);
+        frame.extend([10, 1, 0, 1]);
+        frame
+    };
+    assert_eq!(node.reason(Egress, &arp(MAC, POD)), 0);
+    assert_eq!(node.reason(Egress, &arp(MAC, PEER)), 132);
+    assert_eq!(node.reason(Egress, &arp([2, 0, 0, 0, 0, 9], POD)), 130);
+}
+
+#[test]
+fn a_pod_is_neither_a_router_nor_another_neighbour() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&open(&world));
+    let message = |kind: u8, target: std::net::Ipv6Addr| {
+        let mut payload = vec![kind, 0, 0, 0, 0, 0, 0, 0];
+        payload.extend(target.octets());
+        let mut frame = raw(Egress, POD6, PEER6, 58, &payload);
+        frame[14 + 7] = 255;
+        frame
+    };
+    assert_eq!(node.reason(Egress, &message(136, POD6)), 0, "an advertisement of itself");
+    assert_eq!(node.reason(Egress, &message(136, PEER6)), 132);
+    assert_eq!(node.reason(Egress, &message(134, POD6)), 176, "a router advertisement");
+    assert_eq!(node.reason(Egress, &message(137, POD6)), 176, "a redirect");
+}
+
+#[test]
+fn an_endpoint_that_becomes_somebody_else_is_judged_as_that_from_one_revision_on() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let mut desired = strict(&world);
+    let before = node.apply(&desired);
+    let syn = |port| segment(Egress, (POD, 40000), (PEER, port), Tcp::Syn);
+    assert_eq!(node.reason(Egress, &syn(443)), 0);
+    const OTHER: u32 = 78;
+    let table = world.table_of("dev", vec![rule("x", Egress, Action::Allow, app("web"), tcp(444))]);
+    desired.tables = [(OTHER, Arc::new(table))].into();
+    for endpoint in desired.endpoints.values_mut() {
+        endpoint.identity = world.id("dev");
+        endpoint.table = OTHER;
+    }
+    let after = node.apply(&desired);
+    assert_eq!(after, before + 1);
+    let record = node.record(Egress, &syn(444));
+    assert_eq!((record.verdict, record.revision), (Verdict::Forwarded, after));
+    assert_eq!(record.source_identity, u32::from(world.id("dev")));
+    assert_eq!(node.reason(Egress, &syn(443)), POLICY_DENIED, "the old connection ends too");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_whole_with_the_numbers() {
+    let limits = Limits { table_entries: 4, addresses: 5, ..SMALL };
+    let (mut node, world) = (Node::new(limits), World::new());
+    node.apply(&open(&world));
+    let revision = node.datapath.revision();
+    let mut desired = open(&world);
+    desired.addresses.insert("10.1.0.9".parse().unwrap(), world.id("dev"));
+    let error = node.datapath.apply(&desired).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "addresses do not fit: 6 needed, 5 is the limit (raise `addresses`)"
+    );
+    let rules = (1..9)
+        .map(|port| rule(&format!("r{port}"), Ingress, Action::Allow, Peers::Any, tcp(port)))
+        .collect();
+    let error = node.datapath.apply(&world.desired(world.table(rules))).unwrap_err();
+    assert!(error.to_string().starts_with("entries of policy table 77 do not fit: "), "{error}");
+    assert_eq!(node.datapath.revision(), revision);
+    let syn = segment(Ingress, (PEER, 40000), (POD, 99), Tcp::Syn);
+    assert_eq!(node.reason(Ingress, &syn), 0, "the last good one is in force");
+}

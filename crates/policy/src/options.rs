@@ -1,0 +1,51 @@
+//! How an installation answers what a policy leaves open. The defaults are
+//! those of the reference system.
+
+/// Whom policy binds at all.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Enforcement {
+    /// Endpoints that a policy selects.
+    #[default]
+    Default,
+    /// Every endpoint, in both directions, whether or not a policy selects it.
+    Always,
+    /// Nobody.
+    Never,
+}
+
+/// Whether an endpoint's own node may always reach it (probes of the kubelet).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum AllowLocalhost {
+    /// Yes, unless a rule denies it.
+    #[default]
+    Always,
+    /// Only if a rule allows it.
+    Policy,
+}
+
+/// The installation's choices.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Options {
+    /// Whom policy binds.
+    pub enforcement: Enforcement,
+    /// Whether the own node may always enter.
+    pub allow_localhost: AllowLocalhost,
+    /// Name of this cluster: the value of `io.cilium.k8s.policy.cluster` here.
+    pub cluster: String,
+    /// Whether a peer selector that names no cluster means this one only.
+    pub default_local_cluster: bool,
+    /// The most entries one table may have; more is an error.
+    pub max_entries: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            enforcement: Enforcement::Default,
+            allow_localhost: AllowLocalhost::Always,
+            cluster: "default".to_owned(),
+            default_local_cluster: true,
+            max_entries: 65_536,
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! What the datapath holds for one subject: entries by peer, protocol and port.
+//!
+//! [`Table::find`] does what the kernel program does, step by step: two
+//! longest-prefix look-ups, one for the peer's identity and one for any, and a
+//! choice between their results. It knows nothing about rules.
+
+use std::collections::BTreeMap;
+
+use model::{Direction, IdentityId, MatchType, Reason, RuleSet, RuleSetId};
+use sha2::{Digest, Sha256};
+
+/// The part of a packet that an entry covers.
+///
+/// Legal keys have `port_bits` at most 16, no port bits below the mask set, and
+/// port bits 0 when the protocol is 0.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Key {
+    /// Direction, seen from the subject.
+    pub direction: Direction,
+    /// The other end; `None`: anybody.
+    pub peer: Option<IdentityId>,
+    /// IANA protocol number; 0: every protocol.
+    pub protocol: u8,
+    /// Destination port, of which `port_bits` count.
+    pub port: u16,
+    /// How many leading bits of the port count.
+    pub port_bits: u8,
+}
+
+impl Key {
+    /// Everything in one direction: where the default lives.
+    pub fn everything(direction: Direction) -> Self {
+        Self { direction, peer: None, protocol: 0, port: 0, port_bits: 0 }
+    }
+
+    /// Bits of protocol and port that count, 0 to 24.
+    pub fn prefix_len(&self) -> u8 {
+        if self.protocol == 0 { 0 } else { 8 + self.port_bits }
+    }
+
+    /// How specific the key is, as Hubble reports it.
+    pub fn match_type(&self) -> MatchType {
+        match (self.peer.is_some(), self.prefix_len()) {
+            (true, 0) => MatchType::L3Only,
+            (true, 1..=8) => MatchType::L3Proto,
+            (true, _) => MatchType::L3L4,
+            (false, 0) => MatchType::All,
+            (false, 1..=8) => MatchType::ProtoOnly,
+            (false, _) => MatchType::L4Only,
+        }
+    }
+}
+
+/// Why an entry decides as it does. The numbers are those the kernel reports.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[repr(u8)]
+pub enum Why {
+    /// No policy switched default deny on, and no rule matches.
+    Unenforced = 1,
+    /// An allow rule matches.
+    Rule = 2,
+    /// Default deny is on, and no rule matches.
+    DefaultDeny = 3,
+    /// A deny rule matches.
+    DenyRule = 4,
+    /// The own node, which is let in although no rule says so.
+    LocalHost = 5,
+}
+
+/// A number that is no [`Why`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0} is no reason of a policy decision: they are 1 to 5")]
+pub struct NotAWhy(pub u8);
+
+impl TryFrom<u8> for Why {
+    type Error = NotAWhy;
+
+    fn try_from(number: u8) -> Result<Self, NotAWhy> {
+        match number {
+            1 => Ok(Self::Unenforced),
+            2 => Ok(Self::Rule),
+            3 => Ok(Self::DefaultDeny),
+            4 => Ok(Self::DenyRule),
+            5 => Ok(Self::LocalHost),
+            other => Err(NotAWhy(other)),
+        }
+    }
+}
+
+impl From<Why> for Reason {
+    /// The own node's admission is a rule of the installation, not of a policy.
+    fn from(why: Why) -> Self {
+        match why {
+            Why::Unenforced => Self::Unenforced,
+            Why::Rule | Why::LocalHost => Self::Rule,
+            Why::DefaultDeny => Self::DefaultDeny,
+            Why::DenyRule => Self::DenyRule,
+        }
+    }
+}
+
+/// What an entry says.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Entry {
+    /// Whether the packet may go on.
+    pub allow: bool,
+    /// Why.
+    pub why: Why,
+    /// The higher of two results of a look-up wins.
+    pub precedence: u32,
+    /// Who decided; [`Table::rule_set`] names them.
+    pub rules: RuleSetId,
+}
+
+/// A decision about one packet.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Decision {
+    /// Whether the packet may go on.
+    pub allow: bool,
+    /// Why.
+    pub why: Why,
+    /// All rules that decide at the winning precedence; for a default deny, the
+    /// policies that switched it on.
+    pub rules: RuleSet,
+}
+
+/// The entries that a look-up found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Found {
+    /// Key of the entry that decides.
+    pub key: Key,
+    /// The entry that decides.
+    pub entry: Entry,
+    /// Rules of the other result, if it has the same precedence.
+    pub also: Option<RuleSetId>,
+}
+
+/// All entries of one subject.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Table {
+    entries: BTreeMap<Key, Entry>,
+    rule_sets: BTreeMap<RuleSetId, RuleSet>,
+}
+
+impl Table {
+    /// A table of these entries; `rule_sets` must hold what they refer to.
+    pub(crate) fn new(
+        entries: BTreeMap<Key, Entry>,
+        rule_sets: BTreeMap<RuleSetId, RuleSet>,
+    ) -> Self {
+        Self { entries, rule_sets }
+    }
+
+    /// All entries, sorted by key.
+    pub fn entries(&self) -> impl Iterator<Item = (Key, Entry)> {
+        self.entries.iter().map(|(key, entry)| (*key, *entry))
+    }
+
+    /// All sets of rules that entries refer to, sorted by number.
+    pub fn rule_sets(&self) -> impl Iterator<Item = (RuleSetId, &RuleSet)> {
+        self.rule_sets.iter().map(|(id, set)| (*id, set))
+    }
+
+    /// What a number stands for in this table; `None` for number 0 as well.
+    pub fn rule_set(&self, id: RuleSetId) -> Option<&RuleSet> {
+        self.rule_sets.get(&id)
+    }
+
+    /// How many entries.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none; a compiled table has at least its two defaults.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// What the kernel program finds for a packet; `None` denies.
+    pub fn find(
+        &self,
+        direction: Direction,
+        peer: IdentityId,
+        protocol: u8,
+        port: u16,
+    ) -> Option<Found> {
+        let specific = self.longest(direction, Some(peer), protocol, port);
+        let any = self.longest(direction, None, protocol, port);
+        let (winner, loser) = match (specific, any) {
+            (Some(specific), Some(any)) => {
+                let rank = |(key, entry): (Key, Entry)| (entry.precedence, key.prefix_len());
+                if rank(specific) >= rank(any) {
+                    (specific, Some(any))
+                } else {
+                    (any, Some(specific))
+                }
+            }
+            (one, other) => (one.or(other)?, None),
+        };
+        let (key, entry) = winner;
+        let also = loser
+            .filter(|(_, other)| other.precedence == entry.precedence && entry.precedence > 0)
+            .map(|(_, other)| other.rules);
+        Some(Found { key, entry, also })
+    }
+
+    /// The decision about a packet, with the names of who decided.
+    pub fn lookup(
+        &self,
+        direction: Direction,
+        peer: IdentityId,
+        protocol: u8,
+        port: u16,
+    ) -> Decision {
+        let Some(found) = self.find(direction, peer, protocol, port) else {
+            return Decision { allow: false, why: Why::DefaultDeny, rules: RuleSet::default() };
+        };
+        let mut rules = self.rule_set(found.entry.rules).cloned().unwrap_or_default();
+        if let Some(also) = found.also.and_then(|id| self.rule_set(id)) {
+            rules.rules.extend(also.rules.iter().cloned());
+            rules.rules.sort();
+            rules.rules.dedup();
+        }
+        Decision { allow: found.entry.allow, why: found.entry.why, rules }
+    }
+
+    /// The entry with the longest prefix that covers the packet, for one peer.
+    fn longest(
+        &self,
+        direction: Direction,
+        peer: Option<IdentityId>,
+        protocol: u8,
+        port: u16,
+    ) -> Option<(Key, Entry)> {
+        let with_protocol = (0..=16).rev().map(|port_bits| Key {
+            direction,
+            peer,
+            protocol,
+            port: masked(port, port_bits),
+            port_bits,
+        });
+        let without = Key { peer, ..Key::everything(direction) };
+        with_protocol
+            .chain([without])
+            .find_map(|key| self.entries.get(&key).map(|entry| (key, *entry)))
+    }
+
+    /// SHA-256 over the entries and the names of the rules they refer to: equal
+    /// exactly for equal tables.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hasher = Sha256::new();
+        hasher.update((self.entries.len() as u64).to_be_bytes());
+        for (key, entry) in &self.entries {
+            hasher.update([match key.direction {
+                Direction::Ingress => 0,
+                Direction::Egress => 1,
+            }]);
+            hasher.update(key.peer.map_or(0, u32::from).to_be_bytes());
+            hasher.update([key.protocol]);
+            hasher.update(key.port.to_be_bytes());
+            hasher.update([key.port_bits, u8::from(entry.allow), entry.why as u8]);
+            hasher.update(entry.precedence.to_be_bytes());
+            hasher.update(entry.rules.0.to_be_bytes());
+        }
+        for (id, set) in &self.rule_sets {
+            hasher.update(id.0.to_be_bytes());
+            for names in [
+                set.rules.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                set.because.iter().map(ToString::to_string).collect(),
+            ] {
+                hasher.update((names.len() as u64).to_be_bytes());
+                for name in names {
+                    hasher.update((name.len() as u64).to_be_bytes());
+                    hasher.update(name.as_bytes());
+                }
+            }
+        }
+        hasher.finalize().into()
+    }
+}
+
+/// The port with only its first `bits` bits.
+pub(crate) fn masked(port: u16, bits: u8) -> u16 {
+    let ignored = 16 - u32::from(bits.min(16));
+    u16::MAX.checked_shl(ignored).map_or(0, |mask| port & mask)
+}
+
+#[cfg(test)]
+mod tests;
