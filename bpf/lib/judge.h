@@ -52,8 +52,7 @@ inline_fn enum sg_reason ask_policy(const struct sg_endpoint *ep,
 	};
 
 	v->direction = direction;
-	policy_judge(&ask, &v->judged);
-	return v->judged.reason;
+	return policy_judge(&ask, &v->judged);
 }
 
 /* An entry from before the last change, or one that was cut: judged again, on
@@ -241,4 +240,15 @@ inline_fn enum sg_reason judge(struct __sk_buff *skb, const struct sg_endpoint *
 	}
 	*fresh = true;
 	return judge_new(skb, ep, ctl, &key, pkt, revision, epoch, now, v);
+}
+
+/* Counts, tells, and turns the reason into the hook's return code. */
+inline_fn int conclude(struct __sk_buff *skb, const struct sg_endpoint *ep,
+		       const struct packet *pkt, const struct verdict *v, bool fresh)
+{
+	if (v->reason)
+		report_count_drop(v->reason);
+	if (v->reason || fresh)
+		report(skb, ep, pkt, v, v->reason ? SG_RING_DROPS : SG_RING_TRACES);
+	return v->reason ? SG_DROP : SG_PASS;
 }

@@ -197,11 +197,13 @@ inline_fn enum sg_reason packet_parse_ipv6(struct __sk_buff *skb, struct packet 
 	return packet_parse_transport(skb, pkt);
 }
 
-/* ARP is left at the link layer: its sender is checked by the caller. */
-inline_fn enum sg_reason packet_parse(struct __sk_buff *skb, struct packet *pkt)
+/* enum sg_reason. ARP is left at the link layer: its sender is checked by the caller. */
+checked_fn int packet_parse(struct __sk_buff *skb, struct packet *pkt)
 {
 	struct ethernet_header ethernet;
 
+	if (!pkt)
+		return SG_REASON_INVALID_PACKET;
 	pkt->layer = SG_LAYER_LINK;
 	if (bpf_skb_load_bytes(skb, 0, &ethernet, sizeof(ethernet)))
 		return SG_REASON_INVALID_PACKET;

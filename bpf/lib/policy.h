@@ -63,18 +63,21 @@ struct question {
 	__u8 protocol;
 };
 
-/* No table, or a table without its default entry: denied. */
-static __noinline void policy_judge(const struct question *ask, struct judgement *out)
+/* enum sg_reason. No table, or a table without its default entry: denied. */
+checked_fn int policy_judge(const struct question *ask, struct judgement *out)
 {
-	struct sg_policy_key key = {
-		.prefix_bits = POLICY_KEY_BITS,
-		.direction = ask->direction,
-		.protocol = ask->protocol,
-	};
+	struct sg_policy_key key = { .prefix_bits = POLICY_KEY_BITS };
 	const struct sg_decision *own, *any, *best;
-	void *table = bpf_map_lookup_elem(&tables, &ask->table);
 	bool specific = false;
+	__u32 number;
+	void *table;
 
+	if (!ask || !out)
+		return SG_REASON_NO_CONFIGURATION;
+	key.direction = ask->direction;
+	key.protocol = ask->protocol;
+	number = ask->table;
+	table = bpf_map_lookup_elem(&tables, &number);
 	out->revision = ask->revision;
 	out->rule_sets[0] = 0;
 	out->rule_sets[1] = 0;
@@ -83,11 +86,11 @@ static __noinline void policy_judge(const struct question *ask, struct judgement
 	out->match_type = 0;
 	out->reason = SG_REASON_NO_CONFIGURATION;
 	if (!table)
-		return;
+		return out->reason;
 	__builtin_memcpy(key.port, &ask->port, 2);
 	any = policy_find(table, &key, 0, ask->revision);
 	if (!any)
-		return;
+		return out->reason;
 	best = any;
 	if (ask->peer) {
 		own = policy_find(table, &key, ask->peer, ask->revision);
@@ -111,4 +114,5 @@ static __noinline void policy_judge(const struct question *ask, struct judgement
 	else
 		out->reason = best->why == SG_WHY_DENY_RULE ? SG_REASON_POLICY_DENY
 							    : SG_REASON_POLICY_DENIED;
+	return out->reason;
 }

@@ -31,13 +31,15 @@ inline_fn void report_count_drop(__u32 reason)
 /* The initiator's socket, from its own connection entry, when it is on this node. */
 inline_fn __u64 report_peer_cookie(const struct packet *pkt, const struct verdict *v)
 {
+	/* On the stack: Linux 6.1 takes no key from an argument. */
+	struct sg_address source = pkt->source;
 	struct sg_connection_key key;
 	struct sg_connection *conn;
 	struct sg_peer *peer;
 
 	if (v->hook != SG_INGRESS || pkt->layer < SG_LAYER_TRANSPORT)
 		return 0;
-	peer = bpf_map_lookup_elem(&addresses, &pkt->source);
+	peer = bpf_map_lookup_elem(&addresses, &source);
 	if (!peer || !peer->endpoint)
 		return 0;
 	connection_key(&key, pkt, peer->endpoint, SG_EGRESS);
@@ -45,17 +47,20 @@ inline_fn __u64 report_peer_cookie(const struct packet *pkt, const struct verdic
 	return conn ? conn->cookie : 0;
 }
 
-static __noinline void report(struct __sk_buff *skb, const struct sg_endpoint *ep,
-			      const struct packet *pkt, const struct verdict *v, __u32 ring)
+/* 0, or -1 when there was no room and the loss was counted. `ep` may be NULL. */
+checked_fn int report(struct __sk_buff *skb, const struct sg_endpoint *ep,
+		      const struct packet *pkt, const struct verdict *v, __u32 ring)
 {
 	struct sg_ring_counters *counters = bpf_map_lookup_elem(&ring_counters, &ring);
-	__u32 identity = ep ? subject_at(ep, v->judged.revision)->identity : 0;
-	bool sent = v->hook == SG_EGRESS;
 	struct sg_record *record;
+	__u32 identity;
 	__u64 sequence;
+	bool sent;
 
-	if (!counters)
-		return;
+	if (!counters || !pkt || !v)
+		return -1;
+	identity = ep ? subject_at(ep, v->judged.revision)->identity : 0;
+	sent = v->hook == SG_EGRESS;
 	sequence = counters->attempts++;
 	if (ring == SG_RING_DROPS)
 		record = bpf_ringbuf_reserve(&drops, sizeof(*record), 0);
@@ -63,7 +68,7 @@ static __noinline void report(struct __sk_buff *skb, const struct sg_endpoint *e
 		record = bpf_ringbuf_reserve(&traces, sizeof(*record), 0);
 	if (!record) {
 		counters->lost++;
-		return;
+		return -1;
 	}
 	__builtin_memset(record, 0, sizeof(*record));
 	record->when_ns = bpf_ktime_get_boot_ns();
@@ -107,4 +112,5 @@ static __noinline void report(struct __sk_buff *skb, const struct sg_endpoint *e
 		process_unknown(&record->process, SG_ORIGIN_NO_SOCKET);
 	}
 	bpf_ringbuf_submit(record, 0);
+	return 0;
 }

@@ -48,12 +48,5 @@ int pod_ingress(struct __sk_buff *skb)
 	} else {
 		v.reason = ingress_check(skb, ep, &pkt, &v, &fresh);
 	}
-	if (v.reason) {
-		report_count_drop(v.reason);
-		report(skb, ep, &pkt, &v, SG_RING_DROPS);
-		return SG_DROP;
-	}
-	if (fresh)
-		report(skb, ep, &pkt, &v, SG_RING_TRACES);
-	return SG_PASS;
+	return conclude(skb, ep, &pkt, &v, fresh);
 }

@@ -1,1 +1,26 @@
-//! Placeholder.
+//! Manifests to policies, or a refusal that names the line.
+//!
+//! [`read`] turns text into [`Document`]s of any kind, with the place of every
+//! value; [`policies`] turns those that are policies into the `policy` crate's
+//! input. What is not understood is refused, never ignored and never guessed.
+//!
+//! Invariants:
+//! - No I/O. Names of files are only repeated in messages.
+//! - No input panics, and none takes more than a bounded time and memory.
+//! - A policy is taken whole or not at all.
+//!
+//! Start at [`policies`].
+#![forbid(unsafe_code)]
+
+mod cilium;
+mod document;
+mod envelope;
+mod fields;
+mod kubernetes;
+mod outcome;
+mod read;
+mod selector;
+
+pub use document::{Document, Key, Node, Position, Value};
+pub use outcome::{Note, Outcome, Refusal, policies};
+pub use read::{read, read_bytes};
