@@ -95,8 +95,7 @@ inline_fn enum sg_reason egress_check(struct __sk_buff *skb, const struct sg_end
 	return judge(skb, ep, pkt, v, fresh);
 }
 
-SEC("tc")
-int pod_egress(struct __sk_buff *skb)
+inline_fn int egress(struct __sk_buff *skb)
 {
 	const struct sg_endpoint *ep = endpoint_by_ifindex(skb->ifindex);
 	struct verdict v = { .hook = SG_EGRESS, .direction = SG_EGRESS };
@@ -110,4 +109,10 @@ int pod_egress(struct __sk_buff *skb)
 		v.reason = egress_check(skb, ep, &pkt, &v, &fresh);
 	}
 	return conclude(skb, ep, &pkt, &v, fresh);
+}
+
+SEC("tc")
+int pod_egress(struct __sk_buff *skb)
+{
+	return egress(skb);
 }

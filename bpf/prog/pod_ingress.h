@@ -34,8 +34,7 @@ inline_fn enum sg_reason ingress_check(struct __sk_buff *skb, const struct sg_en
 	return judge(skb, ep, pkt, v, fresh);
 }
 
-SEC("tc")
-int pod_ingress(struct __sk_buff *skb)
+inline_fn int ingress(struct __sk_buff *skb)
 {
 	const struct sg_endpoint *ep = endpoint_by_ifindex(skb->ifindex);
 	struct verdict v = { .hook = SG_INGRESS, .direction = SG_INGRESS };
@@ -49,4 +48,10 @@ int pod_ingress(struct __sk_buff *skb)
 		v.reason = ingress_check(skb, ep, &pkt, &v, &fresh);
 	}
 	return conclude(skb, ep, &pkt, &v, fresh);
+}
+
+SEC("tc")
+int pod_ingress(struct __sk_buff *skb)
+{
+	return ingress(skb);
 }
