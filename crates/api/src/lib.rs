@@ -1,1 +1,24 @@
-//! Placeholder.
+//! The gRPC side of Signet: Hubble's flow service and Signet's own.
+//!
+//! The pure half turns values into messages and back: [`flow`] and [`json`],
+//! with [`filter`] and [`mask`] deciding which flows and which fields a client
+//! gets. The other half serves: [`store`] keeps the last flows, [`observer`]
+//! answers from it, [`relay`] merges several nodes, [`server`] and [`client`]
+//! speak over unix sockets.
+//!
+//! Knows nothing of the kernel, of maps or of manifests: flows come in as
+//! [`model::Flow`], and what a node enforces is asked from whoever implements
+//! [`proto::signet::v1::signet_server::Signet`].
+#![forbid(unsafe_code)]
+
+pub mod client;
+pub mod filter;
+pub mod flow;
+pub mod json;
+pub mod mask;
+pub mod observer;
+pub mod proto;
+pub mod relay;
+pub mod server;
+pub mod store;
+pub mod time;

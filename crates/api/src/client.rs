@@ -1,0 +1,51 @@
+//! Connecting to a unix socket.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tonic::transport::{Channel, Endpoint};
+
+/// How long the other side may take to accept.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A server that hangs answers no pings: its streams end instead of staying silent.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The path cannot be an address.
+    #[error("`{}` cannot be a socket's path", .0.display())]
+    Path(PathBuf),
+    /// Nobody listens, or not in time.
+    #[error("cannot connect to `{}`: {reason}", path.display())]
+    Connect {
+        /// Which socket.
+        path: PathBuf,
+        /// The innermost cause.
+        reason: String,
+    },
+}
+
+/// Connects to the server at `path`.
+pub async fn connect(path: &Path) -> Result<Channel, ConnectError> {
+    let text = path.to_str().ok_or_else(|| ConnectError::Path(path.to_owned()))?;
+    let endpoint = Endpoint::from_shared(format!("unix:{text}"))
+        .map_err(|_| ConnectError::Path(path.to_owned()))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true);
+    endpoint
+        .connect()
+        .await
+        .map_err(|error| ConnectError::Connect { path: path.to_owned(), reason: innermost(&error) })
+}
+
+/// The transport's own errors say only "transport error"; the cause is what helps.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

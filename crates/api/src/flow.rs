@@ -1,0 +1,231 @@
+//! A decision of the model as Hubble's flow.
+//!
+//! An allowed decision becomes a policy verdict (event type 5), a drop a drop
+//! event (type 1 with the drop code), as Cilium's own agent fills them. What
+//! Hubble has no field for goes into [`detail`].
+
+pub mod detail;
+mod summary;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+
+use model::{Direction, End, Layer4, PolicyKind, PolicyMatch, PolicyName, Verdict};
+use sha2::{Digest, Sha256};
+
+use crate::proto::flow as proto;
+use crate::proto::flow::layer4::Protocol;
+use crate::proto::observer::GetFlowsResponse;
+use crate::proto::observer::get_flows_response::ResponseTypes;
+use crate::time::timestamp;
+use detail::Detail;
+
+/// Event type of a drop.
+pub const EVENT_DROP: i32 = 1;
+/// Event type of a policy verdict.
+pub const EVENT_POLICY_VERDICT: i32 = 5;
+
+/// The label that says which cluster a workload is part of.
+const CLUSTER_LABEL: &str = "io.cilium.k8s.policy.cluster";
+
+/// The name under which a node's flows go out: its cluster's name stands in
+/// front, unless that is the default one.
+pub fn node_name(cluster: &str, node: &str) -> String {
+    match cluster {
+        "" | "default" => node.to_owned(),
+        cluster => format!("{cluster}/{node}"),
+    }
+}
+
+/// One decision in Hubble's form.
+pub fn to_proto(flow: &model::Flow, cluster: &str) -> proto::Flow {
+    let code = flow.reason.drop_reason().map_or(0, |reason| reason.0);
+    let dropped = flow.verdict == Verdict::Dropped;
+    let (verdict, event_type) = match flow.verdict {
+        Verdict::Dropped => (
+            proto::Verdict::Dropped,
+            proto::CiliumEventType { r#type: EVENT_DROP, sub_type: i32::from(code) },
+        ),
+        Verdict::Forwarded => (
+            proto::Verdict::Forwarded,
+            proto::CiliumEventType { r#type: EVENT_POLICY_VERDICT, sub_type: 0 },
+        ),
+    };
+    let mut message = proto::Flow {
+        time: Some(timestamp(flow.time_ns)),
+        uuid: uuid(flow),
+        emitter: Some(proto::Emitter {
+            name: "Signet".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }),
+        verdict: verdict.into(),
+        drop_reason: u32::from(code),
+        drop_reason_desc: i32::from(code),
+        ethernet: Some(proto::Ethernet {
+            source: mac(flow.ethernet.0),
+            destination: mac(flow.ethernet.1),
+        }),
+        ip: flow.addresses.map(|(source, destination)| ip(source, destination)),
+        l4: flow.l4.and_then(layer4),
+        source: Some(endpoint(&flow.source)),
+        destination: Some(endpoint(&flow.destination)),
+        r#type: proto::FlowType::L3L4.into(),
+        node_name: node_name(cluster, &flow.node),
+        event_type: Some(event_type),
+        traffic_direction: direction(flow).into(),
+        policy_match_type: flow.policy.as_ref().map_or(0, |policy| policy.match_type.number()),
+        is_reply: flow.is_reply.filter(|_| !dropped),
+        interface: Some(proto::NetworkInterface {
+            index: flow.interface.0,
+            name: flow.interface.1.clone(),
+        }),
+        summary: summary::of(flow),
+        extensions: Some(Detail::of(flow).to_any()),
+        ..proto::Flow::default()
+    };
+    if let (Some(policy), Some(judged)) = (&flow.policy, flow.direction) {
+        let policies = policies(policy);
+        match (judged, flow.verdict) {
+            (Direction::Egress, Verdict::Forwarded) => message.egress_allowed_by = policies,
+            (Direction::Egress, Verdict::Dropped) => message.egress_denied_by = policies,
+            (Direction::Ingress, Verdict::Forwarded) => message.ingress_allowed_by = policies,
+            (Direction::Ingress, Verdict::Dropped) => message.ingress_denied_by = policies,
+        }
+    }
+    message
+}
+
+/// A flow as one item of an observer's answer.
+pub fn to_response(flow: proto::Flow) -> GetFlowsResponse {
+    GetFlowsResponse {
+        node_name: flow.node_name.clone(),
+        time: flow.time,
+        response_types: Some(ResponseTypes::Flow(flow)),
+    }
+}
+
+/// A UUID (version 8, RFC 9562) from what names a record: node, CPU and number
+/// are unique since the node's boot, the time makes them unique across boots.
+fn uuid(flow: &model::Flow) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update((flow.node.len() as u64).to_be_bytes());
+    hasher.update(flow.node.as_bytes());
+    hasher.update(flow.record.0.to_be_bytes());
+    hasher.update(flow.record.1.to_be_bytes());
+    hasher.update(flow.time_ns.to_be_bytes());
+    let digest: [u8; 32] = hasher.finalize().into();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    bytes[6] = bytes[6] & 0x0f | 0x80;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex = format!("{:032x}", u128::from_be_bytes(bytes));
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// The judged direction; for a packet that was not judged, the side that is local.
+fn direction(flow: &model::Flow) -> proto::TrafficDirection {
+    match flow.direction {
+        Some(Direction::Ingress) => proto::TrafficDirection::Ingress,
+        Some(Direction::Egress) => proto::TrafficDirection::Egress,
+        None if flow.source.endpoint_id != 0 => proto::TrafficDirection::Egress,
+        None if flow.destination.endpoint_id != 0 => proto::TrafficDirection::Ingress,
+        None => proto::TrafficDirection::Unknown,
+    }
+}
+
+fn mac(bytes: [u8; 6]) -> String {
+    let [a, b, c, d, e, f] = bytes;
+    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+}
+
+fn ip(source: IpAddr, destination: IpAddr) -> proto::Ip {
+    let version = if source.is_ipv4() { proto::IpVersion::IPv4 } else { proto::IpVersion::IPv6 };
+    proto::Ip {
+        source: source.to_string(),
+        destination: destination.to_string(),
+        ip_version: version.into(),
+        ..proto::Ip::default()
+    }
+}
+
+/// `None` for protocols that Hubble has no message for: the summary names them.
+fn layer4(l4: Layer4) -> Option<proto::Layer4> {
+    let ports = |source, destination| (u32::from(source), u32::from(destination));
+    let protocol = match l4 {
+        Layer4::Tcp { source, destination, flags } => {
+            let (source_port, destination_port) = ports(source, destination);
+            let set = |bit: u8| flags.0 & 1 << bit != 0;
+            let flags = proto::TcpFlags {
+                fin: set(0),
+                syn: set(1),
+                rst: set(2),
+                psh: set(3),
+                ack: set(4),
+                urg: set(5),
+                ece: set(6),
+                cwr: set(7),
+                ns: false,
+            };
+            Protocol::Tcp(proto::Tcp { source_port, destination_port, flags: Some(flags) })
+        }
+        Layer4::Udp { source, destination } => {
+            let (source_port, destination_port) = ports(source, destination);
+            Protocol::Udp(proto::Udp { source_port, destination_port })
+        }
+        Layer4::Sctp { source, destination } => {
+            let (source_port, destination_port) = ports(source, destination);
+            Protocol::Sctp(proto::Sctp { source_port, destination_port })
+        }
+        Layer4::Icmpv4(message) => Protocol::IcmPv4(proto::IcmPv4 {
+            r#type: message.kind.into(),
+            code: message.code.into(),
+        }),
+        Layer4::Icmpv6(message) => Protocol::IcmPv6(proto::IcmPv6 {
+            r#type: message.kind.into(),
+            code: message.code.into(),
+        }),
+        Layer4::Other(_) => return None,
+    };
+    Some(proto::Layer4 { protocol: Some(protocol) })
+}
+
+fn endpoint(end: &End) -> proto::Endpoint {
+    let workloads = end
+        .workload
+        .iter()
+        .map(|(kind, name)| proto::Workload { name: name.clone(), kind: kind.clone() });
+    proto::Endpoint {
+        id: end.endpoint_id,
+        identity: end.identity.map_or(0, u32::from),
+        cluster_name: end.labels.get(CLUSTER_LABEL).map_or_else(String::new, |l| l.value.clone()),
+        namespace: end.namespace.clone(),
+        labels: end.labels.to_strings(),
+        pod_name: end.pod.clone(),
+        workloads: workloads.collect(),
+    }
+}
+
+/// The policies of a decision, each once: those of its rules, or those that
+/// switched default deny on.
+fn policies(policy: &PolicyMatch) -> Vec<proto::Policy> {
+    let mut names: Vec<&PolicyName> =
+        policy.rules.iter().map(|rule| &rule.policy).chain(&policy.because).collect();
+    names.sort();
+    names.dedup();
+    names.into_iter().map(|name| policy_message(name, policy.revision)).collect()
+}
+
+fn policy_message(policy: &PolicyName, revision: u32) -> proto::Policy {
+    let label = |key: &str, value: &str| format!("k8s:io.cilium.k8s.policy.{key}={value}");
+    let kind = PolicyKind::as_str(policy.kind);
+    let mut labels = vec![label("derived-from", kind), label("name", &policy.name)];
+    labels.extend(policy.namespace.as_deref().map(|namespace| label("namespace", namespace)));
+    proto::Policy {
+        name: policy.name.clone(),
+        namespace: policy.namespace.clone().unwrap_or_default(),
+        labels,
+        revision: revision.into(),
+        kind: kind.to_owned(),
+    }
+}

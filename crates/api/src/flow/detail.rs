@@ -1,0 +1,198 @@
+//! What Signet knows about a flow and Hubble has no field for: the reason, the
+//! rules, and the processes of both ends.
+//!
+//! It travels in `Flow.extensions` as a `google.protobuf.Struct`, the one type
+//! that every client can print: an unknown type there makes Hubble's own command
+//! line stop. `start_ns` is text because a Struct's numbers hold only 53 bits.
+
+use model::{Attribution, Process};
+use prost::Message;
+use prost_types::value::Kind;
+use prost_types::{Any, ListValue, Struct, Value};
+
+const TYPE_URL: &str = "type.googleapis.com/google.protobuf.Struct";
+
+/// The process of one end, or why it is not known.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Actor {
+    /// This one; its cgroup is not sent.
+    Known(Process),
+    /// A short word that says why nobody knows.
+    Unknown(String),
+}
+
+impl From<&Attribution> for Actor {
+    fn from(attribution: &Attribution) -> Self {
+        match attribution {
+            Attribution::Known(process) => Self::Known(process.clone()),
+            Attribution::Unknown(why) => Self::Unknown(why.to_string()),
+        }
+    }
+}
+
+/// The decision's own words.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Detail {
+    /// `rule`, `default-deny`, `deny-rule`, `unenforced`, or a drop reason's name.
+    pub reason: String,
+    /// All rules that decided, sorted.
+    pub rules: Vec<String>,
+    /// For a default deny: the policies that switched it on.
+    pub because: Vec<String>,
+    /// Revision the packet was judged by; 0 when no policy was asked.
+    pub revision: u32,
+    /// Process at the source.
+    pub source: Actor,
+    /// Process at the destination.
+    pub destination: Actor,
+    /// CPU and number of the kernel's record.
+    pub record: String,
+}
+
+impl Detail {
+    /// The detail of a decision.
+    pub fn of(flow: &model::Flow) -> Self {
+        let policy = flow.policy.as_ref();
+        let texts = |texts: Option<Vec<String>>| texts.unwrap_or_default();
+        Self {
+            reason: flow.reason.to_string(),
+            rules: texts(policy.map(|p| p.rules.iter().map(ToString::to_string).collect())),
+            because: texts(policy.map(|p| p.because.iter().map(ToString::to_string).collect())),
+            revision: policy.map_or(0, |policy| policy.revision),
+            source: Actor::from(&flow.source.process),
+            destination: Actor::from(&flow.destination.process),
+            record: format!("{}/{}", flow.record.0, flow.record.1),
+        }
+    }
+
+    /// As it travels.
+    pub fn to_any(&self) -> Any {
+        let mut fields = vec![
+            ("reason", text(&self.reason)),
+            ("rules", texts(&self.rules)),
+            ("because", texts(&self.because)),
+            ("revision", number(self.revision)),
+            (
+                "process",
+                structure([
+                    ("source", actor(&self.source)),
+                    ("destination", actor(&self.destination)),
+                ]),
+            ),
+            ("record", text(&self.record)),
+        ];
+        if let Some(first) = self.rules.first() {
+            fields.push(("rule", text(first)));
+        }
+        let message = Struct {
+            fields: fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        };
+        Any { type_url: TYPE_URL.to_owned(), value: message.encode_to_vec() }
+    }
+
+    /// Reads what [`Detail::to_any`] wrote; `None` for the extensions of others.
+    pub fn from_any(any: &Any) -> Option<Self> {
+        if any.type_url != TYPE_URL {
+            return None;
+        }
+        let message = Struct::decode(any.value.as_slice()).ok()?;
+        let process = member(&message, "process")?;
+        Some(Self {
+            reason: as_text(&message, "reason")?,
+            rules: as_texts(&message, "rules"),
+            because: as_texts(&message, "because"),
+            revision: as_number(&message, "revision"),
+            source: as_actor(member(process, "source")?),
+            destination: as_actor(member(process, "destination")?),
+            record: as_text(&message, "record").unwrap_or_default(),
+        })
+    }
+}
+
+fn value(kind: Kind) -> Value {
+    Value { kind: Some(kind) }
+}
+
+fn text(text: &str) -> Value {
+    value(Kind::StringValue(text.to_owned()))
+}
+
+fn texts(list: &[String]) -> Value {
+    value(Kind::ListValue(ListValue { values: list.iter().map(|item| text(item)).collect() }))
+}
+
+fn number(number: u32) -> Value {
+    value(Kind::NumberValue(f64::from(number)))
+}
+
+fn structure<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    let fields = fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    value(Kind::StructValue(Struct { fields }))
+}
+
+fn actor(actor: &Actor) -> Value {
+    match actor {
+        Actor::Known(process) => structure([
+            ("pid", number(process.pid)),
+            ("uid", number(process.uid)),
+            ("binary", text(&process.binary)),
+            ("comm", text(&process.comm)),
+            ("container", text(&process.container)),
+            ("start_ns", text(&process.start_ns.to_string())),
+        ]),
+        Actor::Unknown(why) => structure([("unknown", text(why))]),
+    }
+}
+
+fn kind<'a>(message: &'a Struct, key: &str) -> Option<&'a Kind> {
+    message.fields.get(key)?.kind.as_ref()
+}
+
+fn member<'a>(message: &'a Struct, key: &str) -> Option<&'a Struct> {
+    match kind(message, key)? {
+        Kind::StructValue(member) => Some(member),
+        _ => None,
+    }
+}
+
+fn as_text(message: &Struct, key: &str) -> Option<String> {
+    match kind(message, key)? {
+        Kind::StringValue(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+fn as_texts(message: &Struct, key: &str) -> Vec<String> {
+    let Some(Kind::ListValue(list)) = kind(message, key) else {
+        return Vec::new();
+    };
+    let items = list.values.iter().filter_map(|item| match &item.kind {
+        Some(Kind::StringValue(text)) => Some(text.clone()),
+        _ => None,
+    });
+    items.collect()
+}
+
+/// What is no number, or none of 32 bits, reads as 0.
+fn as_number(message: &Struct, key: &str) -> u32 {
+    match kind(message, key) {
+        Some(Kind::NumberValue(number)) => *number as u32,
+        _ => 0,
+    }
+}
+
+fn as_actor(message: &Struct) -> Actor {
+    if let Some(why) = as_text(message, "unknown") {
+        return Actor::Unknown(why);
+    }
+    let text = |key| as_text(message, key).unwrap_or_default();
+    Actor::Known(Process {
+        pid: as_number(message, "pid"),
+        uid: as_number(message, "uid"),
+        start_ns: text("start_ns").parse().unwrap_or(0),
+        comm: text("comm"),
+        binary: text("binary"),
+        cgroup_id: 0,
+        container: text("container"),
+    })
+}

@@ -1,0 +1,268 @@
+//! One client's way through a store: where it starts, what it skips, where it
+//! ends, and what it is told about what it missed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::filter::Filters;
+use crate::mask::Mask;
+use crate::proto::flow::{LostEvent, LostEventSource};
+use crate::proto::observer::GetFlowsResponse;
+use crate::proto::observer::get_flows_response::ResponseTypes;
+use crate::store::{FlowStore, Read, Stored};
+use crate::time::{now_ns, timestamp};
+
+/// Losses of one stream are reported at most this often.
+const LOSS_INTERVAL: Duration = Duration::from_secs(1);
+/// Events looked at before other tasks of the same thread get their turn.
+const TURN: u32 = 256;
+
+/// Which part of the store.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Plan {
+    /// At most so many, or for a start in the past the last so many.
+    pub(super) number: Option<u64>,
+    pub(super) first: bool,
+    pub(super) follow: bool,
+    pub(super) since_ns: Option<u64>,
+    pub(super) until_ns: Option<u64>,
+}
+
+/// The state of one stream.
+pub(super) struct Reading {
+    store: Arc<FlowStore>,
+    node: String,
+    filters: Filters,
+    mask: Option<Mask>,
+    /// Number of the event to look at next.
+    position: u64,
+    /// Where a reading that does not follow ends.
+    end: Option<u64>,
+    /// Flows it may still give.
+    remaining: Option<u64>,
+    until_ns: Option<u64>,
+    losses: Losses,
+    turn: u32,
+    finished: bool,
+}
+
+impl Reading {
+    pub(super) async fn start(
+        store: Arc<FlowStore>,
+        node: String,
+        plan: Plan,
+        filters: Filters,
+        mask: Option<Mask>,
+    ) -> Self {
+        let end = store.next();
+        let mut reading = Self {
+            position: end,
+            end: (!plan.follow).then_some(end),
+            remaining: plan.number.filter(|_| !plan.follow),
+            until_ns: plan.until_ns,
+            losses: Losses::default(),
+            turn: 0,
+            finished: false,
+            store,
+            node,
+            filters,
+            mask,
+        };
+        reading.position = match plan {
+            Plan { since_ns: Some(since), .. } => reading.since(since).await,
+            Plan { first: true, .. } => reading.store.oldest(),
+            Plan { number: Some(number), .. } => reading.last(number).await,
+            Plan { follow: true, .. } => end,
+            Plan { .. } => reading.store.oldest(),
+        };
+        reading
+    }
+
+    /// The oldest event from which on all are of `since_ns` or later.
+    async fn since(&mut self, since_ns: u64) -> u64 {
+        let mut position = self.position;
+        while let Some(event) = self.before(position).await {
+            if event.time_ns < since_ns {
+                break;
+            }
+            position -= 1;
+        }
+        position
+    }
+
+    /// The event from which on `number` flows pass.
+    async fn last(&mut self, number: u64) -> u64 {
+        let mut position = self.position;
+        let mut passed = 0;
+        while passed < number {
+            let Some(event) = self.before(position).await else {
+                break;
+            };
+            position -= 1;
+            let in_time = self.until_ns.is_none_or(|until| event.time_ns <= until);
+            if event.is_flow && in_time && self.passes(&event) {
+                passed += 1;
+            }
+        }
+        position
+    }
+
+    async fn before(&mut self, position: u64) -> Option<Stored> {
+        self.take_turns().await;
+        match self.store.read(position.checked_sub(1)?) {
+            Read::Event(event) => Some(event),
+            Read::Gone { .. } | Read::NotYet => None,
+        }
+    }
+
+    fn passes(&self, event: &Stored) -> bool {
+        self.filters.is_empty() || self.matching(event).is_some()
+    }
+
+    /// The event, if the client wants it.
+    fn matching(&self, event: &Stored) -> Option<GetFlowsResponse> {
+        let event = event.decode();
+        match &event.response_types {
+            Some(ResponseTypes::Flow(flow)) => self.filters.matches(flow).then_some(event),
+            _ => Some(event),
+        }
+    }
+
+    async fn take_turns(&mut self) {
+        self.turn += 1;
+        if self.turn.is_multiple_of(TURN) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The next answer; `None` at the end.
+    pub(super) async fn next(&mut self) -> Option<GetFlowsResponse> {
+        loop {
+            if let Some(lost) = self.losses.due(self.finished) {
+                return Some(self.lost(lost));
+            }
+            if self.finished {
+                return None;
+            }
+            self.take_turns().await;
+            if let Some(answer) = self.step().await {
+                return Some(answer);
+            }
+        }
+    }
+
+    /// Looks at one event, or waits for it.
+    async fn step(&mut self) -> Option<GetFlowsResponse> {
+        if self.remaining == Some(0) || self.end.is_some_and(|end| self.position >= end) {
+            self.finished = true;
+            return None;
+        }
+        let event = match self.store.read(self.position) {
+            Read::Event(event) => event,
+            Read::Gone { oldest } => {
+                let resumed = self.end.map_or(oldest, |end| oldest.min(end));
+                self.losses.add(resumed - self.position, now_ns());
+                self.position = resumed;
+                return None;
+            }
+            Read::NotYet => {
+                self.wait().await;
+                return None;
+            }
+        };
+        if self.until_ns.is_some_and(|until| event.time_ns > until) {
+            self.finished = true;
+            return None;
+        }
+        self.position += 1;
+        let answer = self.matching(&event)?;
+        if event.is_flow {
+            self.remaining = self.remaining.map(|remaining| remaining - 1);
+        }
+        Some(self.masked(answer))
+    }
+
+    /// Until there is an event, or a loss to report.
+    async fn wait(&self) {
+        let written = self.store.wait(self.position);
+        match self.losses.deadline() {
+            Some(deadline) => {
+                // Either way there is something to do.
+                let _ = tokio::time::timeout_at(deadline, written).await;
+            }
+            None => written.await,
+        }
+    }
+
+    fn masked(&self, answer: GetFlowsResponse) -> GetFlowsResponse {
+        match (&self.mask, answer) {
+            (
+                Some(mask),
+                GetFlowsResponse {
+                    response_types: Some(ResponseTypes::Flow(flow)),
+                    node_name,
+                    time,
+                },
+            ) => GetFlowsResponse {
+                response_types: Some(ResponseTypes::Flow(mask.apply(flow))),
+                node_name,
+                time,
+            },
+            (_, answer) => answer,
+        }
+    }
+
+    fn lost(&self, lost: LostEvent) -> GetFlowsResponse {
+        GetFlowsResponse {
+            node_name: self.node.clone(),
+            time: lost.last,
+            response_types: Some(ResponseTypes::LostEvents(lost)),
+        }
+    }
+}
+
+/// What one stream missed and has not been told yet.
+struct Losses {
+    events: u64,
+    first_ns: u64,
+    last_ns: u64,
+    /// Not before; the first loss is told at once.
+    due: Instant,
+}
+
+impl Default for Losses {
+    fn default() -> Self {
+        Self { events: 0, first_ns: 0, last_ns: 0, due: Instant::now() }
+    }
+}
+
+impl Losses {
+    fn add(&mut self, events: u64, now_ns: u64) {
+        if self.events == 0 {
+            self.first_ns = now_ns;
+        }
+        self.last_ns = now_ns;
+        self.events += events;
+    }
+
+    /// When the next report may go out, if there is anything to report.
+    fn deadline(&self) -> Option<Instant> {
+        (self.events > 0).then_some(self.due)
+    }
+
+    /// The report, if it is time for it, or if this is the last chance.
+    fn due(&mut self, last_chance: bool) -> Option<LostEvent> {
+        let now = Instant::now();
+        self.deadline().filter(|deadline| last_chance || *deadline <= now)?;
+        self.due = now + LOSS_INTERVAL;
+        Some(LostEvent {
+            source: LostEventSource::HubbleRingBuffer.into(),
+            num_events_lost: std::mem::take(&mut self.events),
+            cpu: None,
+            first: Some(timestamp(self.first_ns)),
+            last: Some(timestamp(self.last_ns)),
+        })
+    }
+}

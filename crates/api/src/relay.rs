@@ -1,0 +1,238 @@
+//! Several nodes as one: asks each node's socket and merges the answers.
+//!
+//! Keeps no flow and no connection of its own between requests. A node that is
+//! away is named in the answer, never silently missing; one that returns is
+//! picked up again by those that follow.
+
+mod follow;
+mod past;
+mod signet;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use futures::stream;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+use crate::client;
+use crate::observer::{Answers, check};
+use crate::proto::observer::get_flows_response::ResponseTypes;
+use crate::proto::observer::observer_client::ObserverClient;
+use crate::proto::observer::observer_server::Observer;
+use crate::proto::observer::{
+    GetAgentEventsRequest, GetAgentEventsResponse, GetDebugEventsRequest, GetDebugEventsResponse,
+    GetFlowsRequest, GetFlowsResponse, GetNamespacesRequest, GetNamespacesResponse,
+    GetNodesRequest, GetNodesResponse, Namespace, Node, ServerStatusRequest, ServerStatusResponse,
+};
+use crate::proto::relay::{NodeState, NodeStatusEvent};
+use crate::time::{now_ns, timestamp};
+
+/// How long a node may take for an answer that it has at hand.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Names listed in a status; beyond, the number says enough.
+const NAMED: usize = 10;
+
+/// A node and where it serves.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Member {
+    /// Name as its flows carry it.
+    pub name: String,
+    /// Its agent's socket.
+    pub socket: PathBuf,
+}
+
+impl Member {
+    /// A fresh connection, in time or not at all.
+    async fn connect(&self) -> Result<Channel, String> {
+        match tokio::time::timeout(PATIENCE, client::connect(&self.socket)).await {
+            Ok(connected) => connected.map_err(|error| error.to_string()),
+            Err(_) => Err(no_answer()),
+        }
+    }
+}
+
+fn no_answer() -> String {
+    format!("no answer within {} s", PATIENCE.as_secs())
+}
+
+/// An Observer and a Signet service over all its members.
+#[derive(Clone)]
+pub struct Relay {
+    name: String,
+    members: Arc<[Member]>,
+}
+
+impl Relay {
+    /// Merges `members`; `name` is what it calls itself in its own messages.
+    pub fn new(name: impl Into<String>, members: Vec<Member>) -> Self {
+        Self { name: name.into(), members: members.into() }
+    }
+
+    /// Asks every member at once; each answers, or says why not, in time.
+    async fn ask<T, F>(&self, call: impl Fn(Channel) -> F) -> Vec<(&str, Result<T, String>)>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let asked = self.members.iter().map(|member| async {
+            let answer = match member.connect().await {
+                Ok(channel) => match tokio::time::timeout(PATIENCE, call(channel)).await {
+                    Ok(Ok(answer)) => Ok(answer.into_inner()),
+                    Ok(Err(status)) => Err(status.message().to_owned()),
+                    Err(_) => Err(no_answer()),
+                },
+                Err(error) => Err(error),
+            };
+            (member.name.as_str(), answer)
+        });
+        join_all(asked).await
+    }
+
+    async fn statuses(&self) -> Vec<(&str, Result<ServerStatusResponse, String>)> {
+        self.ask(|channel| async move {
+            ObserverClient::new(channel).server_status(ServerStatusRequest {}).await
+        })
+        .await
+    }
+}
+
+/// What the relay `name` says about nodes.
+fn node_status(
+    name: &str,
+    state: NodeState,
+    nodes: Vec<String>,
+    message: String,
+) -> GetFlowsResponse {
+    GetFlowsResponse {
+        node_name: name.to_owned(),
+        time: Some(timestamp(now_ns())),
+        response_types: Some(ResponseTypes::NodeStatus(NodeStatusEvent {
+            state_change: state.into(),
+            node_names: nodes,
+            message,
+        })),
+    }
+}
+
+#[tonic::async_trait]
+impl Observer for Relay {
+    type GetFlowsStream = Answers<GetFlowsResponse>;
+    type GetAgentEventsStream = Answers<GetAgentEventsResponse>;
+    type GetDebugEventsStream = Answers<GetDebugEventsResponse>;
+
+    async fn get_flows(
+        &self,
+        request: Request<GetFlowsRequest>,
+    ) -> Result<Response<Self::GetFlowsStream>, Status> {
+        let request = request.into_inner();
+        // Each node checks again; a mistake is answered once, and before anything else.
+        check(&request)?;
+        let answers: Answers<GetFlowsResponse> = if request.follow {
+            let following = follow::Following::start(&self.name, &self.members, request);
+            Box::pin(stream::unfold(following, |mut following| async move {
+                following.next().await.map(|answer| (Ok(answer), following))
+            }))
+        } else {
+            let past = past::Past::start(&self.name, &self.members, request).await;
+            Box::pin(stream::unfold(past, |mut past| async move {
+                past.next().await.map(|answer| (Ok(answer), past))
+            }))
+        };
+        Ok(Response::new(answers))
+    }
+
+    async fn get_agent_events(
+        &self,
+        _: Request<GetAgentEventsRequest>,
+    ) -> Result<Response<Self::GetAgentEventsStream>, Status> {
+        Ok(Response::new(Box::pin(stream::empty())))
+    }
+
+    async fn get_debug_events(
+        &self,
+        _: Request<GetDebugEventsRequest>,
+    ) -> Result<Response<Self::GetDebugEventsStream>, Status> {
+        Ok(Response::new(Box::pin(stream::empty())))
+    }
+
+    async fn get_nodes(
+        &self,
+        _: Request<GetNodesRequest>,
+    ) -> Result<Response<GetNodesResponse>, Status> {
+        let nodes = self.statuses().await.into_iter().map(|(name, status)| match status {
+            Ok(status) => Node {
+                name: name.to_owned(),
+                version: status.version,
+                state: NodeState::NodeConnected.into(),
+                uptime_ns: status.uptime_ns,
+                num_flows: status.num_flows,
+                max_flows: status.max_flows,
+                seen_flows: status.seen_flows,
+                ..Node::default()
+            },
+            Err(_) => Node {
+                name: name.to_owned(),
+                state: NodeState::NodeUnavailable.into(),
+                ..Node::default()
+            },
+        });
+        Ok(Response::new(GetNodesResponse { nodes: nodes.collect() }))
+    }
+
+    async fn get_namespaces(
+        &self,
+        _: Request<GetNamespacesRequest>,
+    ) -> Result<Response<GetNamespacesResponse>, Status> {
+        let answers = self
+            .ask(|channel| async move {
+                ObserverClient::new(channel).get_namespaces(GetNamespacesRequest {}).await
+            })
+            .await;
+        let namespaces: BTreeSet<(String, String)> = answers
+            .into_iter()
+            .filter_map(|(_, answer)| answer.ok())
+            .flat_map(|answer| answer.namespaces)
+            .map(|namespace| (namespace.cluster, namespace.namespace))
+            .collect();
+        let namespaces = namespaces
+            .into_iter()
+            .map(|(cluster, namespace)| Namespace { cluster, namespace })
+            .collect();
+        Ok(Response::new(GetNamespacesResponse { namespaces }))
+    }
+
+    async fn server_status(
+        &self,
+        _: Request<ServerStatusRequest>,
+    ) -> Result<Response<ServerStatusResponse>, Status> {
+        let mut sum = ServerStatusResponse {
+            version: format!("signet-relay v{}", env!("CARGO_PKG_VERSION")),
+            ..ServerStatusResponse::default()
+        };
+        let (mut connected, mut unavailable) = (0, 0);
+        for (name, status) in self.statuses().await {
+            let Ok(status) = status else {
+                unavailable += 1;
+                if sum.unavailable_nodes.len() < NAMED {
+                    sum.unavailable_nodes.push(name.to_owned());
+                }
+                continue;
+            };
+            connected += 1;
+            sum.num_flows += status.num_flows;
+            sum.max_flows += status.max_flows;
+            sum.seen_flows += status.seen_flows;
+            sum.flows_rate += status.flows_rate;
+            sum.uptime_ns = sum.uptime_ns.max(status.uptime_ns);
+        }
+        sum.num_connected_nodes = Some(connected);
+        sum.num_unavailable_nodes = Some(unavailable);
+        Ok(Response::new(sum))
+    }
+}

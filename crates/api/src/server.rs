@@ -1,0 +1,117 @@
+//! Serving on a unix socket that only root may open.
+
+use std::future::Future;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net as std_net;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+};
+use tokio::net::UnixListener;
+use tokio::sync::oneshot;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+use tonic_health::ServingStatus;
+use tonic_health::server::health_reporter;
+
+use crate::proto::observer::observer_server::{Observer, ObserverServer};
+use crate::proto::signet::v1::signet_server::{Signet, SignetServer};
+
+/// The name under which `hubble status` asks for health.
+const HUBBLE_HEALTH: &str = "hubble.server.Observer";
+
+/// How long answers may take to end after the stop.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Why a socket is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Another process answers there.
+    #[error("`{}` is served by another process: stop it first", .0.display())]
+    InUse(PathBuf),
+    /// One of the steps that make a socket failed.
+    #[error("cannot {step} socket `{}`", path.display())]
+    Socket {
+        /// Which step.
+        step: &'static str,
+        /// Which socket.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The server stopped with an error.
+    #[error("the gRPC server failed")]
+    Transport(#[source] tonic::transport::Error),
+}
+
+/// Makes the socket at `path`, mode 0600 before anyone can connect, in place of
+/// one that a dead process left. Needs a tokio runtime.
+pub fn listener(path: &Path) -> Result<UnixListener, ServeError> {
+    let failed = |step: &'static str| {
+        move |source: io::Error| ServeError::Socket { step, path: path.to_owned(), source }
+    };
+    if std_net::UnixStream::connect(path).is_ok() {
+        return Err(ServeError::InUse(path.to_owned()));
+    }
+    let socket = socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        None,
+    )
+    .map_err(|errno| failed("create")(errno.into()))?;
+    // Under another name until it listens and its mode is set: then it appears whole.
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}", std::process::id()));
+    let temporary = PathBuf::from(temporary);
+    let address = UnixAddr::new(&temporary).map_err(|errno| failed("name")(errno.into()))?;
+    let _ = std::fs::remove_file(&temporary);
+    bind(socket.as_raw_fd(), &address).map_err(|errno| failed("bind")(errno.into()))?;
+    let published = std::fs::set_permissions(&temporary, PermissionsExt::from_mode(0o600))
+        .map_err(failed("set the mode of"))
+        .and_then(|()| {
+            listen(&socket, Backlog::MAXCONN).map_err(|errno| failed("listen on")(errno.into()))
+        })
+        .and_then(|()| std::fs::rename(&temporary, path).map_err(failed("publish")));
+    if let Err(error) = published {
+        let _ = std::fs::remove_file(&temporary);
+        return Err(error);
+    }
+    UnixListener::from_std(std_net::UnixListener::from(socket)).map_err(failed("register"))
+}
+
+/// Serves both services, and health, until `stop` is ready. Answers that are on
+/// their way then get a moment to end; those that follow do not end by themselves
+/// and are cut.
+pub async fn serve(
+    listener: UnixListener,
+    observer: impl Observer,
+    signet: impl Signet,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let (health, health_service) = health_reporter();
+    health.set_service_status(HUBBLE_HEALTH, ServingStatus::Serving).await;
+    let (stopping, stopped) = oneshot::channel::<()>();
+    let serving = Server::builder()
+        .add_service(health_service)
+        .add_service(ObserverServer::new(observer))
+        .add_service(SignetServer::new(signet))
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async {
+            // Sent or dropped, it means the same.
+            let _ = stopped.await;
+        });
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = &mut serving => return ended.map_err(ServeError::Transport),
+        () = stop => drop(stopping),
+    }
+    match tokio::time::timeout(GRACE, serving).await {
+        Ok(ended) => ended.map_err(ServeError::Transport),
+        Err(_) => Ok(()),
+    }
+}

@@ -1,0 +1,121 @@
+//! `signet agent`: flags to settings; the agent itself is the `agent` crate.
+
+use std::path::PathBuf;
+
+use agent::{AgentConfig, AgentSettings};
+use clap::ValueEnum;
+use policy::{AllowLocalhost, Enforcement};
+
+use crate::error::Error;
+
+/// Enforce policy on this node and tell what happens
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  signet agent --node node-a --pins /sys/fs/bpf/signet/host/node-a \\
+    --state-dir /run/signet --cluster-dir /etc/signet/cluster")]
+pub struct AgentArgs {
+    /// Name of this node, as in its Node object
+    #[arg(long)]
+    node: String,
+
+    /// Name of the cluster
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+
+    /// Folder on bpffs for what must outlive the agent
+    #[arg(long, value_name = "DIR")]
+    pins: PathBuf,
+
+    /// Folder of the agent's own files
+    #[arg(long, value_name = "DIR")]
+    state_dir: PathBuf,
+
+    /// Folder of the cluster's manifests
+    #[arg(long, value_name = "DIR")]
+    cluster_dir: PathBuf,
+
+    /// Cgroup v2 folder of this node's containers; without it flows name no process
+    #[arg(long, value_name = "DIR")]
+    cgroup: Option<PathBuf>,
+
+    /// Unix socket to serve on [default: agent.sock in the state folder]
+    #[arg(long, value_name = "PATH")]
+    listen: Option<PathBuf>,
+
+    /// Flows kept for those who ask later
+    #[arg(long, value_name = "N")]
+    flow_buffer: Option<usize>,
+
+    /// Whom policy binds
+    #[arg(long, value_enum, default_value = "default", value_name = "WHOM")]
+    enforcement: EnforcementArg,
+
+    /// Whether the own node may always reach its pods
+    #[arg(long, value_enum, default_value = "always", value_name = "WHEN")]
+    allow_localhost: AllowLocalhostArg,
+
+    /// Whether a selector that names no cluster means this one only
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    default_local_cluster: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum EnforcementArg {
+    /// Endpoints that a policy selects
+    Default,
+    /// Every endpoint
+    Always,
+    /// Nobody
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AllowLocalhostArg {
+    /// Unless a rule denies it
+    Always,
+    /// Only if a rule allows it
+    Policy,
+}
+
+/// Runs the agent until it is told to stop.
+pub fn run(args: AgentArgs) -> Result<(), Error> {
+    let config = AgentConfig::try_from(settings(args))
+        .map_err(|error| Error::Usage(format!("cannot run with these settings: {error}")))?;
+    Ok(agent::run(config)?)
+}
+
+fn settings(args: AgentArgs) -> AgentSettings {
+    // No `..`: a new flag does not compile until it is handled here.
+    let AgentArgs {
+        node,
+        cluster,
+        pins,
+        state_dir,
+        cluster_dir,
+        cgroup,
+        listen,
+        flow_buffer,
+        enforcement,
+        allow_localhost,
+        default_local_cluster,
+    } = args;
+    let standard = AgentSettings::new(node, pins, state_dir, cluster_dir);
+    AgentSettings {
+        cluster: cluster.unwrap_or(standard.cluster),
+        cgroup,
+        listen,
+        flow_buffer: flow_buffer.unwrap_or(standard.flow_buffer),
+        enforcement: match enforcement {
+            EnforcementArg::Default => Enforcement::Default,
+            EnforcementArg::Always => Enforcement::Always,
+            EnforcementArg::Never => Enforcement::Never,
+        },
+        allow_localhost: match allow_localhost {
+            AllowLocalhostArg::Always => AllowLocalhost::Always,
+            AllowLocalhostArg::Policy => AllowLocalhost::Policy,
+        },
+        default_local_cluster,
+        ..standard
+    }
+}

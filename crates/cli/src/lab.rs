@@ -1,0 +1,100 @@
+//! `signet lab`: flags to commands; the lab itself is the `lab` crate.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use lab::Exec;
+use lab::command::{Command, Format, Target};
+
+/// What to do with labs.
+#[derive(Debug, clap::Subcommand)]
+pub enum LabCommand {
+    /// Make the lab of a folder of manifests: nodes, pods, policies, all real
+    #[command(after_help = "Example:\n  signet lab up examples/tiny")]
+    Up {
+        /// Folder of manifests, one of them a Lab
+        directory: PathBuf,
+    },
+    /// Take a lab away, with everything that is its own
+    #[command(after_help = "Examples:\n  signet lab down\n  signet lab down --all")]
+    Down {
+        /// Its folder or its name [default: the only lab]
+        lab: Option<PathBuf>,
+        /// Every lab of this host
+        #[arg(long, conflicts_with = "lab")]
+        all: bool,
+    },
+    /// Show what runs
+    #[command(after_help = "Example:\n  signet lab status -o json")]
+    Status {
+        /// Name of a lab [default: all]
+        lab: Option<String>,
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: FormatArg,
+    },
+    /// Run a command in a pod
+    #[command(after_help = "Example:\n  signet lab exec payment/pay-svc -- nc -w1 ledger-db 5432")]
+    Exec {
+        /// Name of the lab [default: the only one]
+        #[arg(long, value_name = "NAME")]
+        lab: Option<String>,
+        /// Container of the pod [default: the first]
+        #[arg(short, long, value_name = "NAME")]
+        container: Option<String>,
+        /// The pod
+        #[arg(value_name = "NAMESPACE/POD")]
+        pod: String,
+        /// Program and arguments
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+    /// Run probes with real traffic and compare with what they expect
+    #[command(after_help = "Example:\n  signet lab probe examples/tiny/probes.jsonl")]
+    Probe {
+        /// Name of the lab [default: the only one]
+        #[arg(long, value_name = "NAME")]
+        lab: Option<String>,
+        /// File of probes, one JSON object a line
+        file: PathBuf,
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: FormatArg,
+    },
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum FormatArg {
+    /// For people
+    Table,
+    /// For programs
+    #[value(alias = "jsonl")]
+    Json,
+}
+
+impl From<FormatArg> for Format {
+    fn from(format: FormatArg) -> Self {
+        match format {
+            FormatArg::Table => Self::Table,
+            FormatArg::Json => Self::Json,
+        }
+    }
+}
+
+/// Runs the command; the lab's own exit status.
+pub fn run(command: LabCommand) -> u8 {
+    lab::command::run(match command {
+        LabCommand::Up { directory } => Command::Up { directory },
+        LabCommand::Down { all: true, .. } => Command::Down { target: Target::All },
+        LabCommand::Down { lab: Some(lab), .. } => Command::Down { target: Target::One(lab) },
+        LabCommand::Down { lab: None, .. } => Command::Down { target: Target::Only },
+        LabCommand::Status { lab, output } => Command::Status { lab, format: output.into() },
+        LabCommand::Exec { lab, container, pod, command } => {
+            Command::Exec { lab, exec: Exec { pod, container, command } }
+        }
+        LabCommand::Probe { lab, file, output } => {
+            Command::Probe { lab, file, format: output.into() }
+        }
+    })
+}

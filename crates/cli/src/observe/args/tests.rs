@@ -1,0 +1,178 @@
+//! Command lines and the requests they make, as Hubble's command line makes them.
+
+use clap::Parser;
+
+use super::*;
+
+const NOW: u64 = 1_795_312_058_000_000_000;
+
+#[derive(Debug, Parser)]
+struct Line {
+    #[command(flatten)]
+    observe: ObserveArgs,
+}
+
+fn parse(line: &str) -> Result<GetFlowsRequest, String> {
+    let words = std::iter::once("observe").chain(line.split_whitespace());
+    let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
+    line.observe.request(NOW)
+}
+
+/// The request as JSON.
+#[track_caller]
+fn check(line: &str, want: &str) {
+    assert_eq!(api::json::to_json(&parse(line).unwrap()).unwrap(), want, "{line}");
+}
+
+#[test]
+fn twenty_flows_unless_somebody_says_how_many() {
+    check("", r#"{"number":"20"}"#);
+    check("--last 3", r#"{"number":"3"}"#);
+    check("--first 5", r#"{"number":"5","first":true}"#);
+    check("--all", r#"{"number":"18446744073709551615"}"#);
+    check("-f", r#"{"follow":true}"#);
+    check("-f --last 3", r#"{"number":"3","follow":true}"#);
+}
+
+#[test]
+fn a_time_range_has_no_number() {
+    check(
+        "--since 5m --until 1m",
+        r#"{"since":"2026-11-22T01:42:38Z","until":"2026-11-22T01:46:38Z"}"#,
+    );
+    check("--until 2026-11-22", r#"{"until":"2026-11-22T00:00:00Z"}"#);
+    check("-f --since 5m --until 1m", r#"{"follow":true,"since":"2026-11-22T01:42:38Z"}"#);
+}
+
+/// The filters only.
+#[track_caller]
+fn check_filter(line: &str, want: &str) {
+    check(&format!("--all {line}"), &format!(r#"{{"number":"18446744073709551615",{want}}}"#));
+}
+
+#[test]
+fn flags_about_either_end_make_two_filters() {
+    check_filter(
+        "--namespace default",
+        r#""whitelist":[{"source_pod":["default/"]},{"destination_pod":["default/"]}]"#,
+    );
+    check_filter(
+        "--label app=x",
+        r#""whitelist":[{"source_label":["app=x"]},{"destination_label":["app=x"]}]"#,
+    );
+    check_filter(
+        "--identity world",
+        r#""whitelist":[{"source_identity":[2]},{"destination_identity":[2]}]"#,
+    );
+    check_filter(
+        "--port 80",
+        r#""whitelist":[{"source_port":["80"]},{"destination_port":["80"]}]"#,
+    );
+    check_filter(
+        "--ip 10.0.0.0/8",
+        r#""whitelist":[{"source_ip":["10.0.0.0/8"]},{"destination_ip":["10.0.0.0/8"]}]"#,
+    );
+    check_filter(
+        "--workload Deployment/web",
+        r#""whitelist":[{"source_workload":[{"name":"web","kind":"Deployment"}]},{"destination_workload":[{"name":"web","kind":"Deployment"}]}]"#,
+    );
+}
+
+#[test]
+fn other_flags_make_one_filter_and_add_up() {
+    check_filter("--verdict DROPPED", r#""whitelist":[{"verdict":["DROPPED"]}]"#);
+    check_filter(
+        "--verdict dropped --verdict AUDIT --protocol tcp",
+        r#""whitelist":[{"verdict":["DROPPED","AUDIT"],"protocol":["tcp"]}]"#,
+    );
+    check_filter("--type l7", r#""whitelist":[{"event_type":[{"type":129}]}]"#);
+    check_filter(
+        "-t trace:to-endpoint",
+        r#""whitelist":[{"event_type":[{"type":4,"match_sub_type":true}]}]"#,
+    );
+    check_filter(
+        "-t drop:133",
+        r#""whitelist":[{"event_type":[{"type":1,"match_sub_type":true,"sub_type":133}]}]"#,
+    );
+    check_filter(
+        "--drop-reason-desc policy_denied --traffic-direction egress",
+        r#""whitelist":[{"traffic_direction":["EGRESS"],"drop_reason_desc":["POLICY_DENIED"]}]"#,
+    );
+    check_filter(
+        "--tcp-flags SYN,ack --ip-version ipv6 --interface eth0 --node-name a* --uuid u",
+        r#""whitelist":[{"uuid":["u"],"interface":[{"name":"eth0"}],"tcp_flags":[{"SYN":true,"ACK":true}],"node_name":["a*"],"ip_version":["IPv6"]}]"#,
+    );
+    check_filter(
+        "--from-ip ::1 --to-port 5432 --from-label a=b --to-identity 7",
+        r#""whitelist":[{"source_ip":["::1"],"source_label":["a=b"],"destination_port":["5432"],"destination_identity":[7]}]"#,
+    );
+}
+
+#[test]
+fn an_either_side_flag_goes_with_the_others() {
+    check_filter(
+        "-n pay --verdict DROPPED",
+        r#""whitelist":[{"source_pod":["pay/"],"verdict":["DROPPED"]},{"destination_pod":["pay/"],"verdict":["DROPPED"]}]"#,
+    );
+}
+
+#[test]
+fn namespace_and_pod_name_one_pod_together() {
+    check_filter("--from-pod default/xwing", r#""whitelist":[{"source_pod":["default/xwing"]}]"#);
+    check_filter(
+        "--from-namespace pay --from-pod web --to-namespace db",
+        r#""whitelist":[{"source_pod":["pay/web"],"destination_pod":["db/"]}]"#,
+    );
+    check_filter(
+        "-n pay --pod pay/web",
+        r#""whitelist":[{"source_pod":["pay/web"]},{"destination_pod":["pay/web"]}]"#,
+    );
+}
+
+#[test]
+fn not_reverses_the_next_filter_only() {
+    check_filter(
+        "--not --namespace kube-system",
+        r#""blacklist":[{"source_pod":["kube-system/"]},{"destination_pod":["kube-system/"]}]"#,
+    );
+    check_filter(
+        "--verdict DROPPED --not --protocol=icmp --to-port 80 --not -n a",
+        r#""blacklist":[{"source_pod":["a/"],"protocol":["icmp"]},{"destination_pod":["a/"],"protocol":["icmp"]}],"whitelist":[{"verdict":["DROPPED"],"destination_port":["80"]}]"#,
+    );
+    check_filter(
+        "--not --verdict FORWARDED --verdict AUDIT",
+        r#""blacklist":[{"verdict":["FORWARDED"]}],"whitelist":[{"verdict":["AUDIT"]}]"#,
+    );
+}
+
+#[track_caller]
+fn check_refused(line: &str, want: &str) {
+    let error = parse(line).unwrap_err();
+    assert!(error.contains(want), "{line}: {error}");
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    check_refused("--first 1 --last 1", "cannot be used with");
+    check_refused("--first 1 --all", "cannot be used with");
+    check_refused("--last 1 --all", "cannot be used with");
+    check_refused("--first 1 -f", "cannot be used with");
+    check_refused(
+        "-n a --pod b/c",
+        "pod `b/c` is in namespace `b`, but the namespace given is `a`",
+    );
+    check_refused("--not --last 5", "--not");
+    check_refused("--verdict DROPPED --not", "--not");
+}
+
+#[test]
+fn values_that_mean_nothing_are_refused_with_their_flag() {
+    check_refused("--verdict DENIED", "--verdict `DENIED`: verdicts are FORWARDED, DROPPED");
+    check_refused("--port http", "--port `http`: a port is a number up to 65535");
+    check_refused("--identity me", "--identity `me`: an identity is a number or a reserved name");
+    check_refused("--type what", "--type `what`: types are drop,");
+    check_refused("-t drop:to-endpoint", "--type `drop:to-endpoint`: `to-endpoint` is no subtype");
+    check_refused("--tcp-flags SIN", "--tcp-flags `SIN`: `SIN` is no TCP flag");
+    check_refused("--since yesterday", "--since: `yesterday` is neither");
+    check_refused("--drop-reason-desc NOPE", "--drop-reason-desc `NOPE`");
+}

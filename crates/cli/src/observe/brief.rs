@@ -1,0 +1,199 @@
+//! One line a flow, for people: who, what, why, and from which process.
+//!
+//! The first half is fixed: `Jun 14 09:12:03 DROP pay-svc → ledger-db:5432 TCP
+//! policy-denied`. After two spaces comes what Signet knows beyond that: the
+//! process and the rule.
+
+use api::flow::detail::{Actor, Detail};
+use api::proto::flow::layer4::Protocol;
+use api::proto::flow::{Flow, LostEvent, TrafficDirection, Verdict};
+use model::{DropReason, IdentityId, Process, Reserved};
+use prost_types::Timestamp;
+
+use super::Style;
+use super::flow::{Side, direction, drop_text, policies, with_port};
+use super::text::escape;
+use super::time::stamp;
+
+/// A flow; of a reply the ends are swapped, so that the client stays on the left.
+pub fn flow(flow: &Flow, style: &Style) -> String {
+    let (left, arrow, right) = match flow.is_reply {
+        Some(true) => (Side::Destination, "←", Side::Source),
+        Some(false) | None => (Side::Source, "→", Side::Destination),
+    };
+    let detail = flow.extensions.as_ref().and_then(Detail::from_any);
+    let node = if style.node { format!("[{}] ", escape(&flow.node_name)) } else { String::new() };
+    let line = format!(
+        "{} {node}{} {} {arrow} {} {} {}",
+        stamp(flow.time.as_ref()),
+        word(flow),
+        host(left, flow, style.numeric),
+        with_port(&host(right, flow, style.numeric), right.port(flow)),
+        protocol(flow),
+        reason(flow, detail.as_ref()),
+    );
+    let more = [
+        detail.as_ref().and_then(|detail| actors(detail, left)),
+        detail.as_ref().and_then(explanation),
+        namespaces(flow, left, arrow, right),
+    ];
+    let more: Vec<String> = more.into_iter().flatten().collect();
+    if more.is_empty() { line } else { format!("{line}  {}", more.join(" ")) }
+}
+
+/// A loss.
+pub fn lost(lost: &LostEvent, time: Option<&Timestamp>) -> String {
+    let (time, source) = (stamp(time), lost.source().as_str_name());
+    format!("{time} LOST {} events ({source})", lost.num_events_lost)
+}
+
+fn word(flow: &Flow) -> &'static str {
+    match Verdict::try_from(flow.verdict).unwrap_or(Verdict::Unknown) {
+        Verdict::Forwarded | Verdict::Redirected => "ALLOW",
+        Verdict::Dropped => "DROP",
+        verdict => verdict.as_str_name(),
+    }
+}
+
+/// The pod's name alone, as the documents print it; for what is no pod its service,
+/// its DNS name, its role, or its address.
+fn host(side: Side, flow: &Flow, numeric: bool) -> String {
+    let address = side.address(flow);
+    let name = if numeric { address } else { name(side, flow).unwrap_or(address) };
+    escape(name).into_owned()
+}
+
+fn name(side: Side, flow: &Flow) -> Option<&str> {
+    let end = side.endpoint(flow);
+    let pod = end.map(|end| end.pod_name.as_str());
+    let service = || side.service(flow).map(|service| service.name.as_str());
+    let role = || end.and_then(|end| role(end.identity));
+    pod.filter(|name| !name.is_empty())
+        .or_else(|| service().filter(|name| !name.is_empty()))
+        .or_else(|| side.names(flow).first().map(String::as_str))
+        .or_else(role)
+}
+
+/// The reserved identities of which there is one, or one for each node: the name
+/// says more than the address. Of the world it is the other way round.
+fn role(identity: u32) -> Option<&'static str> {
+    let reserved = Reserved::from_id(IdentityId::try_from(identity).ok()?)?;
+    match reserved {
+        Reserved::Host
+        | Reserved::RemoteNode
+        | Reserved::KubeApiserver
+        | Reserved::Health
+        | Reserved::Ingress => Some(reserved.name()),
+        Reserved::World
+        | Reserved::WorldIpv4
+        | Reserved::WorldIpv6
+        | Reserved::Unmanaged
+        | Reserved::Init => None,
+    }
+}
+
+fn protocol(flow: &Flow) -> String {
+    match flow.l4.as_ref().and_then(|l4| l4.protocol.as_ref()) {
+        Some(Protocol::Tcp(_)) => "TCP".to_owned(),
+        Some(Protocol::Udp(_)) => "UDP".to_owned(),
+        Some(Protocol::Sctp(_)) => "SCTP".to_owned(),
+        _ => escape(&flow.summary).into_owned(),
+    }
+}
+
+/// Why, in a few words.
+fn reason(flow: &Flow, detail: Option<&Detail>) -> String {
+    match Verdict::try_from(flow.verdict) {
+        Ok(Verdict::Dropped) => return drop_reason(flow),
+        Ok(Verdict::Audit) => return "would be denied".to_owned(),
+        _ => {}
+    }
+    match (detail.map(|detail| detail.reason.as_str()), names(flow).as_str()) {
+        (_, names) if !names.is_empty() => format!("allowed by {names}"),
+        (Some("unenforced"), _) => "unenforced".to_owned(),
+        (Some("established"), _) => "established".to_owned(),
+        _ => "allowed".to_owned(),
+    }
+}
+
+fn drop_reason(flow: &Flow) -> String {
+    const NO_RULE: i32 = DropReason::POLICY_DENIED.0 as i32;
+    const DENY_RULE: i32 = DropReason::POLICY_DENY.0 as i32;
+    match (flow.drop_reason_desc, direction(flow), names(flow).as_str()) {
+        (NO_RULE, TrafficDirection::Ingress, _) => "identity not allowed".to_owned(),
+        (NO_RULE, _, _) => "policy-denied".to_owned(),
+        (DENY_RULE, _, "") => "denied by a rule".to_owned(),
+        (DENY_RULE, _, names) => format!("denied by {names}"),
+        (code, _, _) => in_sentence(&drop_text(code)),
+    }
+}
+
+/// Names of the policies that decided, each once.
+fn names(flow: &Flow) -> String {
+    let mut names: Vec<&str> = policies(flow).map(|policy| policy.name.as_str()).collect();
+    names.dedup();
+    escape(&names.join(", ")).into_owned()
+}
+
+/// Lower case at the start, unless the first word is an abbreviation.
+fn in_sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    match (chars.next(), chars.clone().next()) {
+        (Some(first), Some(second)) if first.is_uppercase() && second.is_lowercase() => {
+            format!("{}{}", first.to_lowercase(), chars.as_str())
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// `nc[4711] → postgres[88]`: the process on the left, and the other if known.
+fn actors(detail: &Detail, left: Side) -> Option<String> {
+    let (left, right) = match left {
+        Side::Source => (&detail.source, &detail.destination),
+        Side::Destination => (&detail.destination, &detail.source),
+    };
+    let left = match left {
+        Actor::Known(process) => Some(actor(process)),
+        // An end outside the cluster has no process to be missed.
+        Actor::Unknown(why) if why == "not-local" => None,
+        Actor::Unknown(why) => Some(format!("?({})", escape(why))),
+    };
+    let right = match right {
+        Actor::Known(process) => Some(actor(process)),
+        Actor::Unknown(_) => None,
+    };
+    match (left, right) {
+        (left, None) => left,
+        (None, Some(right)) => Some(format!("→ {right}")),
+        (Some(left), Some(right)) => Some(format!("{left} → {right}")),
+    }
+}
+
+fn actor(process: &Process) -> String {
+    let binary = process.binary.rsplit('/').next().unwrap_or_default();
+    let name = if binary.is_empty() { &process.comm } else { binary };
+    format!("{}[{}]", escape(name), process.pid)
+}
+
+/// Which rule, or the lack of which.
+fn explanation(detail: &Detail) -> Option<String> {
+    let list = |texts: &[String]| escape(&texts.join(", ")).into_owned();
+    match detail.reason.as_str() {
+        "default-deny" if detail.because.is_empty() => Some("no rule allows it".to_owned()),
+        "default-deny" => {
+            Some(format!("no rule allows it (default deny: {})", list(&detail.because)))
+        }
+        "unenforced" => Some("no policy selects it".to_owned()),
+        "established" => Some("part of an allowed connection".to_owned()),
+        _ if !detail.rules.is_empty() => Some(format!("by {}", list(&detail.rules))),
+        _ => None,
+    }
+}
+
+/// The namespaces, where they differ: the pods' names alone do not tell.
+fn namespaces(flow: &Flow, left: Side, arrow: &str, right: Side) -> Option<String> {
+    let of = |side: Side| side.endpoint(flow).map_or("", |end| end.namespace.as_str());
+    let (left, right) = (of(left), of(right));
+    let differ = !left.is_empty() && !right.is_empty() && left != right;
+    differ.then(|| format!("[{} {arrow} {}]", escape(left), escape(right)))
+}

@@ -1,0 +1,78 @@
+//! One line a flow, byte for byte as Hubble's command line prints it.
+
+use api::proto::flow::{Flow, LostEvent};
+use api::proto::relay::{NodeState, NodeStatusEvent};
+use prost_types::Timestamp;
+
+use super::Style;
+use super::flow::{self, Side};
+use super::text::escape;
+
+/// Names of nodes are cut after about so many characters.
+const NAMES: usize = 50;
+
+/// A flow; of a reply the ends are swapped, so that the client stays on the left.
+pub fn flow(flow: &Flow, style: &Style) -> String {
+    let end = |side: Side| format!("{} {}", side.name(flow, style.numeric), side.identity(flow));
+    let (left, arrow, right) = match flow.is_reply {
+        Some(false) => (Side::Source, "->", Side::Destination),
+        Some(true) => (Side::Destination, "<-", Side::Source),
+        None => (Side::Source, "<>", Side::Destination),
+    };
+    format!(
+        "{}: {} {arrow} {} {} {} ({})",
+        prefix(style, flow.time.as_ref(), &flow.node_name),
+        end(left),
+        end(right),
+        flow::event(flow),
+        flow::verdict(flow, style.policy_names),
+        flow::summary(flow),
+    )
+}
+
+fn prefix(style: &Style, time: Option<&Timestamp>, node: &str) -> String {
+    let time = style.time.format(time);
+    if style.node { format!("{time} [{}]", escape(node)) } else { time }
+}
+
+/// A loss.
+pub fn lost(lost: &LostEvent, time: Option<&Timestamp>, style: &Style) -> String {
+    format!(
+        "{} EVENTS LOST: {} {}",
+        style.time.format(time),
+        lost.source().as_str_name(),
+        flow::lost(lost, style.time, "")
+    )
+}
+
+/// A node that is away or fails; that nodes are there is not worth a line.
+pub fn node_status(
+    status: &NodeStatusEvent,
+    time: Option<&Timestamp>,
+    from: &str,
+    style: &Style,
+) -> Option<String> {
+    let (number, names) = (status.node_names.len(), names(&status.node_names));
+    let message = match status.state_change() {
+        NodeState::NodeUnavailable => format!("{number} nodes are unavailable: {names}"),
+        NodeState::NodeError => {
+            format!("Error \"{}\" on {number} nodes: {names}", escape(&status.message))
+        }
+        NodeState::NodeConnected | NodeState::NodeGone | NodeState::UnknownNodeState => {
+            return None;
+        }
+    };
+    Some(format!("{} [{}]: {message}", style.time.format(time), escape(from)))
+}
+
+fn names(names: &[String]) -> String {
+    let mut text = String::new();
+    for (shown, name) in names.iter().enumerate() {
+        if shown > 0 && text.len() + name.len() > NAMES {
+            return format!("{text}, and {} more", names.len() - shown);
+        }
+        let comma = if shown > 0 { ", " } else { "" };
+        text = format!("{text}{comma}{}", escape(name));
+    }
+    text
+}

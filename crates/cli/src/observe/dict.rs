@@ -1,0 +1,59 @@
+//! A block a flow, one field a line, as Hubble's command line prints it.
+
+use api::proto::flow::{Flow, LostEvent};
+use api::proto::relay::NodeStatusEvent;
+use prost_types::Timestamp;
+
+use super::Style;
+use super::flow::{self, Side};
+use super::text::escape;
+
+/// Stands between two blocks.
+pub const SEPARATOR: &str = "------------";
+
+/// Width of the longest key.
+const WIDTH: usize = "DESTINATION".len();
+
+fn block(fields: &[(&str, String)]) -> String {
+    let lines: Vec<String> =
+        fields.iter().map(|(key, value)| format!("{key:>WIDTH$}: {value}")).collect();
+    lines.join("\n")
+}
+
+/// A flow.
+pub fn flow(flow: &Flow, style: &Style) -> String {
+    let mut fields = vec![("TIMESTAMP", style.time.format(flow.time.as_ref()))];
+    if style.node {
+        fields.push(("NODE", escape(&flow.node_name).into_owned()));
+    }
+    fields.extend([
+        ("SOURCE", Side::Source.name(flow, style.numeric)),
+        ("DESTINATION", Side::Destination.name(flow, style.numeric)),
+        ("TYPE", flow::event(flow)),
+        ("VERDICT", flow::verdict(flow, style.policy_names)),
+        ("SUMMARY", flow::summary(flow)),
+    ]);
+    block(&fields)
+}
+
+/// A loss.
+pub fn lost(lost: &LostEvent, time: Option<&Timestamp>, style: &Style) -> String {
+    block(&[
+        ("TIMESTAMP", style.time.format(time)),
+        ("SOURCE", lost.source().as_str_name().to_owned()),
+        ("TYPE", "EVENTS LOST".to_owned()),
+        ("VERDICT", "-".to_owned()),
+        ("SUMMARY", flow::lost(lost, style.time, "- ")),
+    ])
+}
+
+/// A change of a node's state.
+pub fn node_status(status: &NodeStatusEvent, time: Option<&Timestamp>, style: &Style) -> String {
+    let message = if status.message.is_empty() { "N/A" } else { &status.message };
+    block(&[
+        ("TIMESTAMP", style.time.format(time)),
+        ("STATE", status.state_change().as_str_name().to_owned()),
+        ("NODES", escape(&status.node_names.join(", ")).into_owned()),
+        ("MESSAGE", escape(message).into_owned()),
+    ])
+}

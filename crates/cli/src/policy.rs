@@ -1,0 +1,199 @@
+//! `signet policy`: what was read, what is in force, what was refused.
+
+use api::proto::signet::v1::{ListPoliciesRequest, ListPoliciesResponse, Policy};
+
+use crate::error::Error;
+use crate::observe::time::TimeFormat;
+use crate::rows::{RowsArgs, cell, cells, short};
+use crate::table::Table;
+
+/// What to do with policies.
+#[derive(Debug, clap::Subcommand)]
+pub enum PolicyCommand {
+    /// List policies: in force since when, or refused and why
+    #[command(after_help = "Example:\n  signet policy list")]
+    List(RowsArgs),
+    /// Show all about the policies of a name
+    #[command(after_help = "\
+Examples:
+  signet policy get payment/pay-svc
+  signet policy get CiliumNetworkPolicy/payment/pay-svc -o json")]
+    Get {
+        /// NAME, NAMESPACE/NAME or KIND/NAMESPACE/NAME (`-` for no namespace)
+        name: String,
+        #[command(flatten)]
+        rows: RowsArgs,
+    },
+}
+
+/// Runs the command.
+pub async fn run(command: PolicyCommand) -> Result<(), Error> {
+    match command {
+        PolicyCommand::List(args) => {
+            let answer = ask(&args).await?;
+            args.show(&answer, &answer.unavailable, table)
+        }
+        PolicyCommand::Get { name, rows } => {
+            let mut answer = ask(&rows).await?;
+            answer.policies.retain(|policy| is_named(policy, &name));
+            if answer.policies.is_empty() && answer.unavailable.is_empty() {
+                return Err(Error::NotFound(format!(
+                    "no policy `{name}`: `signet policy list` shows those there are"
+                )));
+            }
+            rows.show(&answer, &answer.unavailable, blocks)
+        }
+    }
+}
+
+async fn ask(args: &RowsArgs) -> Result<ListPoliciesResponse, Error> {
+    Ok(args.client().await?.list_policies(ListPoliciesRequest {}).await?.into_inner())
+}
+
+/// Whether `text` is the policy's name, as much of it as it says.
+fn is_named(policy: &Policy, text: &str) -> bool {
+    let namespace = if policy.namespace.is_empty() { "-" } else { &policy.namespace };
+    let full = [policy.kind.as_str(), namespace, policy.name.as_str()];
+    let parts: Vec<&str> = text.split('/').collect();
+    parts.len() <= full.len() && full.ends_with(&parts)
+}
+
+fn name(policy: &Policy) -> String {
+    let namespace = if policy.namespace.is_empty() { "-" } else { &policy.namespace };
+    cell(&format!("{}/{namespace}/{}", policy.kind, policy.name))
+}
+
+fn state(policy: &Policy) -> String {
+    match (policy.accepted, policy.reason.as_str()) {
+        (true, "") => "in force".to_owned(),
+        (true, note) => format!("in force: {}", cell(note)),
+        (false, "") => "refused".to_owned(),
+        (false, reason) => format!("refused: {}", cell(reason)),
+    }
+}
+
+fn since(policy: &Policy) -> String {
+    match &policy.since {
+        Some(since) => TimeFormat::Rfc3339.format(Some(since)),
+        None => "-".to_owned(),
+    }
+}
+
+fn table(answer: &ListPoliciesResponse) -> String {
+    let mut table =
+        Table::new(["POLICY", "NODE", "REVISION", "SINCE", "SUBJECTS", "DIGEST", "STATE"]);
+    let mut policies: Vec<&Policy> = answer.policies.iter().collect();
+    policies.sort_by_key(|policy| (name(policy), policy.node.as_str()));
+    for policy in policies {
+        table.row([
+            name(policy),
+            cell(&policy.node),
+            policy.revision.to_string(),
+            since(policy),
+            policy.subjects.len().to_string(),
+            short(&policy.digest),
+            state(policy),
+        ]);
+    }
+    table.to_string()
+}
+
+/// One block a policy and node.
+fn blocks(answer: &ListPoliciesResponse) -> String {
+    let block = |policy: &Policy| {
+        let list = |texts: &[String]| match texts {
+            [] => "-".to_owned(),
+            texts => texts.iter().map(|text| cell(text)).collect::<Vec<_>>().join("\n           "),
+        };
+        format!(
+            "{}\n  node     {}\n  state    {}\n  revision {}\n  since    {}\n  digest   {}\n  source   {}\n  subjects {}\n  rules    {}\n",
+            name(policy),
+            cell(&policy.node),
+            state(policy),
+            policy.revision,
+            since(policy),
+            cell(&policy.digest),
+            cell(&policy.source),
+            cells(&policy.subjects),
+            list(&policy.rules),
+        )
+    };
+    answer.policies.iter().map(block).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> Policy {
+        Policy {
+            node: "node-a".into(),
+            kind: "CiliumNetworkPolicy".into(),
+            namespace: "payment".into(),
+            name: "pay-svc".into(),
+            accepted: true,
+            revision: 3,
+            since: Some(prost_types::Timestamp { seconds: 1_767_323_045, nanos: 0 }),
+            digest: "0123456789abcdef".into(),
+            rules: vec!["spec.egress[0]".into(), "spec.egress[1]".into()],
+            subjects: vec!["payment/pay-svc".into()],
+            source: "policy.yaml".into(),
+            ..Policy::default()
+        }
+    }
+
+    #[test]
+    fn a_refused_policy_says_why() {
+        let refused = Policy {
+            accepted: false,
+            reason: "spec.foo: unknown field".into(),
+            ..Policy { revision: 0, since: None, digest: String::new(), ..policy() }
+        };
+        let answer =
+            ListPoliciesResponse { policies: vec![refused, policy()], unavailable: vec![] };
+        assert_eq!(
+            table(&answer),
+            "\
+POLICY                                NODE     REVISION   SINCE                  SUBJECTS   DIGEST         STATE
+CiliumNetworkPolicy/payment/pay-svc   node-a   0          -                      1          -              refused: spec.foo: unknown field
+CiliumNetworkPolicy/payment/pay-svc   node-a   3          2026-01-02T03:04:05Z   1          0123456789ab   in force
+"
+        );
+    }
+
+    #[test]
+    fn all_about_a_policy_is_a_block() {
+        let answer = ListPoliciesResponse { policies: vec![policy()], unavailable: vec![] };
+        assert_eq!(
+            blocks(&answer),
+            "\
+CiliumNetworkPolicy/payment/pay-svc
+  node     node-a
+  state    in force
+  revision 3
+  since    2026-01-02T03:04:05Z
+  digest   0123456789abcdef
+  source   policy.yaml
+  subjects payment/pay-svc
+  rules    spec.egress[0]
+           spec.egress[1]
+"
+        );
+    }
+
+    #[track_caller]
+    fn check_named(text: &str, want: bool) {
+        assert_eq!(is_named(&policy(), text), want, "{text}");
+    }
+
+    #[test]
+    fn a_name_may_be_given_with_or_without_what_stands_before_it() {
+        check_named("pay-svc", true);
+        check_named("payment/pay-svc", true);
+        check_named("CiliumNetworkPolicy/payment/pay-svc", true);
+        check_named("other/pay-svc", false);
+        check_named("NetworkPolicy/payment/pay-svc", false);
+        check_named("payment", false);
+        check_named("x/CiliumNetworkPolicy/payment/pay-svc", false);
+    }
+}

@@ -1,0 +1,239 @@
+//! The program itself, against servers on sockets of its own: what it prints, to
+//! which stream, and its exit status.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the lints' exception for tests does not reach the functions tests share"
+)]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+
+use api::observer::NodeObserver;
+use api::proto::observer::GetFlowsResponse;
+use api::proto::observer::get_flows_response::ResponseTypes;
+use api::proto::signet::v1::signet_server::Signet;
+use api::proto::signet::v1::{
+    Identity, ListEndpointsRequest, ListEndpointsResponse, ListIdentitiesRequest,
+    ListIdentitiesResponse, ListPoliciesRequest, ListPoliciesResponse, Policy, StatusRequest,
+    StatusResponse, UnavailableNode,
+};
+use api::server::{listener, serve};
+use api::store::{FlowStore, Limits};
+use tonic::{Request, Response, Status};
+
+/// Flows that Hubble's command line printed as JSON.
+const ANSWERS: &str = include_str!("../../api/tests/data/hubble.jsonl");
+
+/// What a node enforces: one policy, and a node that cannot be asked.
+struct Enforced;
+
+#[tonic::async_trait]
+impl Signet for Enforced {
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let away = UnavailableNode { node: "node-c".into(), reason: "gone\u{1b}".into() };
+        Ok(Response::new(StatusResponse { nodes: vec![], unavailable: vec![away] }))
+    }
+
+    async fn list_endpoints(
+        &self,
+        _: Request<ListEndpointsRequest>,
+    ) -> Result<Response<ListEndpointsResponse>, Status> {
+        Err(Status::internal("the agent has no endpoints"))
+    }
+
+    async fn list_identities(
+        &self,
+        _: Request<ListIdentitiesRequest>,
+    ) -> Result<Response<ListIdentitiesResponse>, Status> {
+        let world =
+            Identity { id: 2, labels: vec!["reserved:world".into()], nodes: vec!["a".into()] };
+        Ok(Response::new(ListIdentitiesResponse { identities: vec![world], unavailable: vec![] }))
+    }
+
+    async fn list_policies(
+        &self,
+        _: Request<ListPoliciesRequest>,
+    ) -> Result<Response<ListPoliciesResponse>, Status> {
+        let policy = Policy { name: "pay-svc".into(), ..Policy::default() };
+        Ok(Response::new(ListPoliciesResponse { policies: vec![policy], unavailable: vec![] }))
+    }
+}
+
+struct Server {
+    directory: tempfile::TempDir,
+    store: Arc<FlowStore>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Server {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(FlowStore::new(Limits::default()));
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let entered = runtime.enter();
+        let listener = listener(&directory.path().join("agent.sock")).unwrap();
+        let observer = NodeObserver::new(store.clone(), "c1/node-a");
+        runtime.spawn(serve(listener, observer, Enforced, std::future::pending()));
+        drop(entered);
+        for answer in answers() {
+            assert!(store.push(&answer));
+        }
+        Self { directory, store, _runtime: runtime }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("agent.sock")
+    }
+
+    fn command(&self, line: &str) -> Command {
+        command(line, Some(&self.socket()))
+    }
+}
+
+/// Flows and losses; what concerns nodes comes from relays only.
+fn answers() -> Vec<GetFlowsResponse> {
+    ANSWERS
+        .lines()
+        .map(|line| api::json::from_json::<GetFlowsResponse>(line).unwrap())
+        .filter(|answer| !matches!(answer.response_types, Some(ResponseTypes::NodeStatus(_))))
+        .collect()
+}
+
+fn command(line: &str, server: Option<&Path>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_signet"));
+    command.args(line.split_whitespace());
+    if let Some(server) = server {
+        command.arg("--server").arg(server);
+    }
+    command
+}
+
+/// Exit status, stdout, and what stderr must contain.
+#[track_caller]
+fn check(mut command: Command, status: i32, out: &str, err: &str) {
+    let Output { status: got, stdout, stderr } = command.output().unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert_eq!(String::from_utf8(stdout).unwrap(), out, "{stderr}");
+    assert_eq!(got.code(), Some(status), "{stderr}");
+    assert!(stderr.contains(err) && stderr.is_empty() == err.is_empty(), "{stderr}");
+}
+
+#[test]
+fn a_pipe_gets_compact_lines() {
+    let recorded = include_str!("data/compact.txt");
+    let want: Vec<&str> = recorded.lines().filter(|line| !line.contains("[relay]")).collect();
+    check(Server::start().command("observe"), 0, &(want.join("\n") + "\n"), "");
+}
+
+#[test]
+fn json_lines_are_the_servers_answers() {
+    let server = Server::start();
+    let lines: Vec<&str> = ANSWERS.lines().filter(|line| !line.contains("node_status")).collect();
+    check(server.command("observe -o json"), 0, &(lines.join("\n") + "\n"), "");
+}
+
+#[test]
+fn filters_reach_the_server() {
+    let server = Server::start();
+    let lost = "Jan  2 03:04:05 LOST 7 events (HUBBLE_RING_BUFFER)\n";
+    check(
+        server.command("observe -o brief --verdict DROPPED --type drop"),
+        0,
+        &format!("Jan  2 03:04:05 DROP xwing → deathstar-abc:80 TCP policy-denied\n{lost}"),
+        "",
+    );
+    check(server.command("observe -o brief --not -n default"), 0, lost, "");
+}
+
+#[test]
+fn what_the_server_refuses_is_said() {
+    check(
+        Server::start().command("observe --protocol nonsense"),
+        1,
+        "",
+        "signet: filter field `protocol`: `nonsense` is no protocol",
+    );
+}
+
+#[test]
+fn usage_errors_have_a_status_of_their_own() {
+    check(command("observe --port http", None), 2, "", "--port `http`: a port is a number");
+    check(command("observe -f -o table --server /x", None), 2, "", "a table cannot follow");
+    check(command("observe --server localhost:4245", None), 2, "", "is no unix socket");
+    check(command("observe --nonsense", None), 2, "", "--nonsense");
+    check(command("nonsense", None), 2, "", "nonsense");
+}
+
+#[test]
+fn a_server_that_is_not_there_is_named() {
+    check(
+        command("status --server /nonexistent.sock", None),
+        1,
+        "",
+        "signet: cannot connect to `/nonexistent.sock`: No such file or directory",
+    );
+}
+
+#[test]
+fn a_follower_prints_each_flow_as_it_comes() {
+    let server = Server::start();
+    let mut follower = server
+        .command("observe -o brief -f --last 1 --type drop")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let drop = "Jan  2 03:04:05 DROP xwing → deathstar-abc:80 TCP policy-denied";
+    assert_eq!(lines.next().unwrap().unwrap(), drop);
+    let lost = "Jan  2 03:04:05 LOST 7 events (HUBBLE_RING_BUFFER)";
+    assert_eq!(lines.next().unwrap().unwrap(), lost);
+    assert!(server.store.push(&answers()[2]));
+    assert_eq!(lines.next().unwrap().unwrap(), drop);
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let server = Server::start();
+    let mut child = server.command("observe -f --last 5").stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    for _ in 0..3 {
+        assert!(server.store.push(&answers()[2]));
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn lists_come_as_columns_or_as_json() {
+    let server = Server::start();
+    check(
+        server.command("identity list"),
+        0,
+        "ID   NODES   LABELS\n2    a       reserved:world\n",
+        "",
+    );
+    check(
+        server.command("identity list -o json"),
+        0,
+        "{\"identities\":[{\"id\":2,\"labels\":[\"reserved:world\"],\"nodes\":[\"a\"]}]}\n",
+        "",
+    );
+    check(server.command("policy get nonsense"), 1, "", "no policy `nonsense`");
+    check(server.command("endpoint list"), 1, "", "signet: the agent has no endpoints");
+}
+
+#[test]
+fn an_answer_that_lacks_a_node_is_a_failure_that_names_it() {
+    check(
+        Server::start().command("status -o json"),
+        1,
+        "{\"unavailable\":[{\"node\":\"node-c\",\"reason\":\"gone\\u001b\"}]}\n",
+        "signet: no answer from node-c (gone^[)",
+    );
+}
