@@ -10,11 +10,22 @@
 
 #include "lib/judge.h"
 
-/* Neighbour discovery of the node itself, which alone is on this link. */
+/* Neighbour discovery and multicast listening of the node itself, which alone is
+ * on this link. Nothing that was forwarded: a router does not forward them. */
 inline_fn bool from_link(const struct packet *pkt)
 {
-	return pkt->protocol == PROTOCOL_ICMPV6 && pkt->hop_limit == 255 &&
-	       (pkt->icmp_type == 135 || pkt->icmp_type == 136);
+	if (pkt->protocol != PROTOCOL_ICMPV6)
+		return false;
+	switch (pkt->icmp_type) {
+	case 131:	/* multicast listener report */
+	case 132:	/* multicast listener done */
+	case 143:	/* multicast listener report, version 2 */
+		return true;
+	case 135:	/* neighbour solicitation */
+	case 136:	/* neighbour advertisement */
+		return pkt->hop_limit == 255;
+	}
+	return false;
 }
 
 inline_fn enum sg_reason ingress_check(struct __sk_buff *skb, const struct sg_endpoint *ep,

@@ -4,8 +4,8 @@
 //! 1. check that everything fits; nothing is written before;
 //! 2. write, invisibly, what the next revision will find: tables, then subjects;
 //! 3. move the one revision word;
-//! 4. publish what is new (endpoints, addresses), then take away what is gone;
-//!    the epoch moves if a known address changed or went;
+//! 4. take away the endpoints that are gone, publish the new ones, then move
+//!    addresses; the epoch moves if a known address changed or went;
 //! 5. wait until no packet is judged by the old revision, and clean up.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,13 +68,14 @@ impl Apply<'_> {
             self.control.set_revision(next);
         }
 
+        // What is gone makes room for what is new.
+        written += self.remove_endpoints()?;
         written += self.publish_endpoints()?;
         let (addresses, moved) = self.write_addresses()?;
         written += addresses;
         if moved {
             self.control.next_epoch();
         }
-        written += self.remove_endpoints()?;
 
         if changes.values().any(|change| !change.obsolete.is_empty()) {
             wait_for_packets_in_flight().map_err(ApplyError::Barrier)?;
@@ -102,17 +103,11 @@ impl Apply<'_> {
             }
             Err(ApplyError::TooMany { what: what.to_owned(), needed, limit, field })
         };
-        // Old and new stand side by side until the old ones are taken away.
-        let union = |old: BTreeSet<u32>, new: BTreeSet<u32>| old.union(&new).count();
-        let keys = |endpoints: &BTreeMap<u32, _>| endpoints.keys().copied().collect();
-        let endpoints =
-            union(self.installed.endpoints.keys().copied().collect(), keys(&desired.endpoints));
-        fits("endpoints", endpoints, self.limits.endpoints, "endpoints")?;
-        let tables = union(
-            self.installed.tables.keys().copied().collect(),
-            desired.tables.keys().copied().collect(),
-        );
-        fits("policy tables", tables, self.limits.endpoints, "endpoints")?;
+        fits("endpoints", desired.endpoints.len(), self.limits.endpoints, "endpoints")?;
+        // Tables of old and new endpoints stand side by side for a while.
+        let old = self.installed.tables.keys();
+        let tables: BTreeSet<&u32> = old.chain(desired.tables.keys()).collect();
+        fits("policy tables", tables.len(), self.limits.tables(), "endpoints")?;
         fits("addresses", desired.addresses.len(), self.limits.addresses, "addresses")?;
         fits("address ranges", desired.prefixes.len(), self.limits.addresses, "addresses")?;
         for (number, table) in &desired.tables {

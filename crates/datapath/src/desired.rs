@@ -38,6 +38,14 @@ pub struct Limits {
     pub ring_bytes: u32,
 }
 
+impl Limits {
+    /// Policy tables that fit: those of all endpoints, before and after a change
+    /// that replaces every one of them.
+    pub fn tables(&self) -> u32 {
+        self.endpoints.saturating_mul(2)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -226,7 +226,8 @@ fn size_maps(open: &mut OpenObject, limits: &Limits) -> Result<(), OpenError> {
     let connections = limits.endpoints.saturating_mul(limits.connections_per_endpoint);
     for mut map in open.maps_mut() {
         let entries = match map.name().to_str() {
-            Some("endpoints" | "usage" | "tables") => limits.endpoints,
+            Some("endpoints" | "usage") => limits.endpoints,
+            Some("tables") => limits.tables(),
             Some("addresses" | "prefixes") => limits.addresses,
             Some("conntrack") => connections,
             Some("traces" | "drops") => limits.ring_bytes,

@@ -415,3 +415,20 @@ fn what_does_not_fit_is_refused_whole_with_the_numbers() {
     let syn = segment(Ingress, (PEER, 40000), (POD, 99), Tcp::Syn);
     assert_eq!(node.reason(Ingress, &syn), 0, "the last good one is in force");
 }
+
+#[test]
+fn a_full_node_can_exchange_its_pods() {
+    let limits = Limits { endpoints: 1, ..SMALL };
+    let (mut node, world) = (Node::new(limits), World::new());
+    node.apply(&strict(&world));
+    let mut other = strict(&world);
+    let endpoint = other.endpoints.remove(&TestRun::ifindex()).unwrap();
+    let elsewhere = datapath::Endpoint { id: endpoint.id + 1, table: TABLE + 1, ..endpoint };
+    other.endpoints.insert(2, elsewhere);
+    other.tables = [(TABLE + 1, Arc::new(world.table(vec![])))].into();
+    node.apply(&other);
+    let syn = segment(Egress, (POD, 40000), (PEER, 443), Tcp::Syn);
+    assert_eq!(node.reason(Egress, &syn), 203, "the first one is gone");
+    node.apply(&strict(&world));
+    assert_eq!(node.reason(Egress, &syn), 0);
+}

@@ -47,12 +47,28 @@ impl Addition<'_> {
         let plan = Plan { attachment: self.attachment.clone(), addresses, mtu: config.mtu };
         match self.in_place(&netlink, &namespace, &plan)? {
             // What is there is an earlier call's: a failure to wait takes nothing away.
-            Some(host) => self.finish(&namespace, &plan, &host),
+            Some(host) => {
+                let notes = self.wait_for_agent(&host)?;
+                self.done(&namespace, &plan, &host, notes)
+            }
             None => self
-                .wire(&netlink, &namespace, &plan)
-                .and_then(|host| self.finish(&namespace, &plan, &host))
+                .wire_and_open(&netlink, &namespace, &plan)
                 .map_err(|failure| self.undo(failure)),
         }
+    }
+
+    /// The node's end comes up last, when the agent judges what passes it: what
+    /// the kernel says on a new link (multicast reports) is then no drop to explain.
+    fn wire_and_open(
+        &self,
+        netlink: &Netlink,
+        namespace: &Namespace,
+        plan: &Plan,
+    ) -> Result<Done, Failure> {
+        let host = self.wire(netlink, namespace, plan)?;
+        let notes = self.wait_for_agent(&host)?;
+        wiring::raise_host(netlink, plan)?;
+        self.done(namespace, plan, &host, notes)
     }
 
     /// All that can be known to be wrong before anything is changed.
@@ -113,7 +129,7 @@ impl Addition<'_> {
         Ok(in_place.then_some(host))
     }
 
-    /// Makes the link. The order is the promise: guard, then record, then up.
+    /// Makes the link. The order is the promise: guard, then record; up comes later.
     fn wire(&self, netlink: &Netlink, namespace: &Namespace, plan: &Plan) -> Result<Link, Failure> {
         unwire_link(self.node, self.attachment)?;
         let host = wiring::create(netlink, namespace, plan)?;
@@ -125,7 +141,6 @@ impl Addition<'_> {
         wiring::raise_pod(namespace, plan)?;
         let record = self.record(netlink, namespace, plan, &host)?;
         record::write(&self.node.config.endpoints(), &record)?;
-        wiring::raise_host(netlink, plan)?;
         Ok(host)
     }
 
@@ -148,19 +163,28 @@ impl Addition<'_> {
         })
     }
 
-    /// Waits for the agent, if one runs, and tells the runtime what there is.
-    fn finish(&self, namespace: &Namespace, plan: &Plan, host: &Link) -> Result<Done, Failure> {
+    /// Waits for the agent, if one runs; else says what that means.
+    fn wait_for_agent(&self, host: &Link) -> Result<Vec<String>, Failure> {
         let runs = presence::agent_runs(&self.node.config.state_dir)
             .map_err(|error| Failure::caused_by(Code::Io, &error))?;
-        let mut notes = Vec::new();
         if runs {
             self.wait(host)?;
-        } else {
-            notes.push(format!(
-                "no agent runs on node `{}`: pod {} is wired and stays denied until one does",
-                self.node.config.node, self.pod
-            ));
+            return Ok(Vec::new());
         }
+        Ok(vec![format!(
+            "no agent runs on node `{}`: pod {} is wired and stays denied until one does",
+            self.node.config.node, self.pod
+        )])
+    }
+
+    /// Tells the runtime what there is.
+    fn done(
+        &self,
+        namespace: &Namespace,
+        plan: &Plan,
+        host: &Link,
+        notes: Vec<String>,
+    ) -> Result<Done, Failure> {
         let success = self.success(namespace, plan, host)?;
         Ok(Done { answer: Some(success.to_json(self.node.config.version)), notes })
     }

@@ -1,0 +1,215 @@
+//! `signet agent`: takes the node's lock, opens the kernel side, starts the
+//! loops, serves, and ends when told to.
+//!
+//! Ending leaves everything that is pinned: the kernel goes on enforcing the
+//! last policy, and records wait for the next agent.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use api::observer::NodeObserver;
+use api::server::{ServeError, listener, serve};
+use api::store::{self, FlowStore};
+use datapath::{Datapath, MapError, OpenError, RecordReader};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::config::AgentConfig;
+use crate::control::Control;
+use crate::flow::{Containers, FlowBuilder};
+use crate::lock::{Lock, LockError};
+use crate::records::Records;
+use crate::service::NodeSignet;
+use crate::state::{Facts, NodeState};
+
+/// Bytes that one kept flow may take on average.
+const FLOW_BYTES: usize = 1024;
+
+/// Why an agent does not run, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// A folder of the agent could not be made.
+    #[error("cannot create `{}`", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another agent runs.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The kernel side could not be opened.
+    #[error("cannot enforce on this node")]
+    Datapath(#[from] OpenError),
+    /// The kernel's counters could not be read.
+    #[error("cannot account for records")]
+    Counters(#[from] MapError),
+    /// Threads, signals or the runtime could not be had.
+    #[error("cannot start the agent's loops")]
+    Start(#[source] io::Error),
+    /// The API could not be served.
+    #[error("cannot serve the API")]
+    Serve(#[from] ServeError),
+    /// A loop ended by itself: there is a fault in this program.
+    #[error("the {0} loop ended by itself; the kernel goes on enforcing the last policy")]
+    Ended(&'static str),
+}
+
+/// Runs the agent of a node until SIGTERM or SIGINT.
+pub fn run(mut config: AgentConfig) -> Result<(), AgentError> {
+    for path in [config.state_dir.clone(), config.endpoints_dir()] {
+        create(&path)?;
+    }
+    let _lock = Lock::take(&config.state_dir)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(AgentError::Start)?;
+    let datapath = Datapath::open(&config.datapath)?;
+    // Maps that an earlier agent made keep their sizes.
+    config.fit(*datapath.limits());
+    let counters = datapath.counters()?;
+    let state = Arc::new(NodeState::new(Facts {
+        node: config.node.clone(),
+        cluster: config.policy.cluster.clone(),
+        kernel_release: kernel_release(),
+        features: datapath.features().clone(),
+        started: Instant::now(),
+    }));
+    tracing::info!(
+        node = config.node,
+        kernel = state.facts.kernel_release,
+        taken_over = state.facts.features.taken_over,
+        revision = datapath.revision(),
+        "agent started"
+    );
+    let store = Arc::new(FlowStore::new(store::Limits {
+        events: config.flow_buffer,
+        bytes: config.flow_buffer.saturating_mul(FLOW_BYTES),
+    }));
+    let builder = FlowBuilder::new(&config.node, Containers::of(config.datapath.cgroup.clone()));
+    let losses = config.state_dir.join("losses.json");
+    let records = Records::new(Arc::clone(&state), Arc::clone(&store), builder, &counters, losses);
+    let mut control = Control::new(datapath, &config, Arc::clone(&state));
+    // Before the API answers: who waits for the socket waits for enforcement.
+    control.start();
+    let agent = Agent { config, state, store, records, control };
+    let result = runtime.block_on(agent.serve());
+    tracing::info!("agent stopped, the kernel goes on enforcing");
+    result
+}
+
+/// All parts of an agent, ready to run.
+struct Agent {
+    config: AgentConfig,
+    state: Arc<NodeState>,
+    store: Arc<FlowStore>,
+    records: Records,
+    control: Control<Datapath>,
+}
+
+impl Agent {
+    /// Serves until a signal, or until a loop ends.
+    async fn serve(self) -> Result<(), AgentError> {
+        let Self { config, state, store, mut records, mut control } = self;
+        let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Start)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Start)?;
+        let listener = listener(&config.listen)?;
+        let mut loops = Loops::default();
+        let pins = config.datapath.pins.clone();
+        loops.spawn("records", move |stop| records.run(|| RecordReader::open(&pins), stop))?;
+        loops.spawn("control", move |stop| control.run(stop))?;
+
+        let node = api::flow::node_name(&state.facts.cluster, &state.facts.node);
+        let observer = NodeObserver::new(store, node);
+        let mut ended = None;
+        let stop = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                name = loops.ended() => ended = Some(name),
+            }
+        };
+        let served = serve(listener, observer, NodeSignet::new(state), stop).await;
+        // A socket that nobody answers would look like an agent that hangs.
+        let _ = fs::remove_file(&config.listen);
+        loops.stop();
+        served?;
+        ended.map_or(Ok(()), |name| Err(AgentError::Ended(name)))
+    }
+}
+
+/// Threads that run until they are told to stop.
+struct Loops {
+    stop: Arc<AtomicBool>,
+    ended: (mpsc::Sender<&'static str>, mpsc::Receiver<&'static str>),
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Default for Loops {
+    fn default() -> Self {
+        Self { stop: Arc::default(), ended: mpsc::channel(2), threads: vec![] }
+    }
+}
+
+/// Tells that a loop ended, also when it ends by a panic.
+struct Farewell(&'static str, mpsc::Sender<&'static str>);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        // Nobody listens any more when all loops were told to stop.
+        let _ = self.1.try_send(self.0);
+    }
+}
+
+impl Loops {
+    fn spawn(
+        &mut self,
+        name: &'static str,
+        body: impl FnOnce(&AtomicBool) + Send + 'static,
+    ) -> Result<(), AgentError> {
+        let stop = Arc::clone(&self.stop);
+        let farewell = Farewell(name, self.ended.0.clone());
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _farewell = farewell;
+            body(&stop);
+        });
+        self.threads.push(thread.map_err(AgentError::Start)?);
+        Ok(())
+    }
+
+    /// The first loop that ends.
+    async fn ended(&mut self) -> &'static str {
+        // `self` holds a sender, so the channel does not close.
+        self.ended.1.recv().await.unwrap_or("unknown")
+    }
+
+    fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            // A loop that panicked has said so on stderr.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Makes a folder that only root may enter; one that is there keeps its mode.
+fn create(path: &Path) -> Result<(), AgentError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| AgentError::Folder { path: path.to_owned(), source })
+}
+
+fn kernel_release() -> String {
+    nix::sys::utsname::uname()
+        .map(|name| name.release().to_string_lossy().into_owned())
+        .unwrap_or_default()
+}

@@ -1,0 +1,336 @@
+//! The loop that makes the kernel enforce what the cluster says.
+//!
+//! Look, plan, install; what cannot be installed leaves the last good plan in
+//! force, is said in the status, and is tried again. Runs on a thread of its own
+//! and is the only one that writes the kernel's maps.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use datapath::{Applied, ApplyError, Counters, Desired, MapError};
+use model::{EndpointRecord, LabelFilter};
+use source::{Changes, Directory, Snapshot};
+
+use crate::catalogue::{self, Catalogue};
+use crate::chain::chain;
+use crate::config::AgentConfig;
+use crate::flow::Names;
+use crate::planner::{Inputs, Plan, PlanOptions, plan};
+use crate::state::{ControlView, NodeState};
+
+/// The bound on staleness when no change is signalled.
+pub const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How often connections that ended are removed.
+const EXPIRE_EVERY: Duration = Duration::from_secs(5);
+
+/// How often the kernel's counters are read.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+
+/// The longest the loop sleeps: how long a stop may take.
+const WAIT: Duration = Duration::from_millis(200);
+
+/// Between two tries to install the same plan.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MOST: Duration = Duration::from_secs(5);
+
+/// The kernel, as the loop uses it.
+pub trait Kernel {
+    /// Installs a desired state whole, or not at all.
+    fn apply(&mut self, desired: &Desired) -> Result<Applied, ApplyError>;
+    /// Removes connections that ended.
+    fn expire_connections(&mut self) -> Result<u32, MapError>;
+    /// The kernel's counts.
+    fn counters(&self) -> Result<Counters, MapError>;
+    /// The revision in force.
+    fn revision(&self) -> u32;
+}
+
+impl Kernel for datapath::Datapath {
+    fn apply(&mut self, desired: &Desired) -> Result<Applied, ApplyError> {
+        Self::apply(self, desired)
+    }
+
+    fn expire_connections(&mut self) -> Result<u32, MapError> {
+        Self::expire_connections(self)
+    }
+
+    fn counters(&self) -> Result<Counters, MapError> {
+        Self::counters(self)
+    }
+
+    fn revision(&self) -> u32 {
+        Self::revision(self)
+    }
+}
+
+/// Something that is due from time to time.
+#[derive(Clone, Copy, Debug)]
+struct Timer {
+    every: Duration,
+    due: Instant,
+}
+
+impl Timer {
+    fn new(every: Duration, now: Instant) -> Self {
+        Self { every, due: now }
+    }
+
+    /// Whether it is due; if so, the next time is set.
+    fn fires(&mut self, now: Instant) -> bool {
+        let fires = now >= self.due;
+        if fires {
+            self.due = now + self.every;
+        }
+        fires
+    }
+}
+
+/// What was read last.
+#[derive(Default)]
+struct Seen {
+    snapshot: Option<Arc<Snapshot>>,
+    records: Vec<EndpointRecord>,
+    host_addresses: BTreeSet<IpAddr>,
+}
+
+/// The control loop of a node.
+pub struct Control<K> {
+    kernel: K,
+    state: Arc<NodeState>,
+    options: PlanOptions,
+    directory: Directory,
+    endpoints_dir: PathBuf,
+    catalogue: Catalogue,
+    catalogue_path: PathBuf,
+    seen: Seen,
+    view: ControlView,
+    /// When the newest plan is tried again, and how long to wait after that.
+    retry: Option<(Instant, Duration)>,
+    /// Problems of the newest plan that were logged already.
+    logged: BTreeSet<String>,
+}
+
+impl<K: Kernel> Control<K> {
+    /// A loop that has not looked yet. A catalogue that cannot be read is left
+    /// behind: old records then show no rule names.
+    pub fn new(kernel: K, config: &AgentConfig, state: Arc<NodeState>) -> Self {
+        let catalogue_path = config.state_dir.join("rules.json");
+        let catalogue = catalogue::load(&catalogue_path).unwrap_or_else(|error| {
+            tracing::warn!(error = chain(&error), "the rule catalogue starts empty");
+            Catalogue::default()
+        });
+        let mut view = ControlView::default();
+        view.enforced.inherit(kernel.revision());
+        state.set_control(view.clone());
+        Self {
+            kernel,
+            state,
+            options: PlanOptions {
+                node: config.node.clone(),
+                policy: config.policy.clone(),
+                filter: LabelFilter::default(),
+                limits: config.datapath.limits,
+            },
+            directory: Directory::new(&config.cluster_dir),
+            endpoints_dir: config.endpoints_dir(),
+            catalogue,
+            catalogue_path,
+            seen: Seen::default(),
+            view,
+            retry: None,
+            logged: BTreeSet::new(),
+        }
+    }
+
+    /// Looks and enforces once, whatever was signalled.
+    pub fn start(&mut self) {
+        self.look();
+        self.enforce(Instant::now());
+    }
+
+    /// Runs until `stop` is set.
+    pub fn run(&mut self, stop: &AtomicBool) {
+        let mut changes = Changes::of(&[self.directory.path(), self.endpoints_dir.as_path()]);
+        let now = Instant::now();
+        let mut look = Timer::new(LOOK_EVERY, now);
+        let mut expire = Timer::new(EXPIRE_EVERY, now);
+        let mut count = Timer::new(COUNT_EVERY, now);
+        while !stop.load(Ordering::Relaxed) {
+            let signalled = changes.wait(self.wait_at_most()).unwrap_or_else(|error| {
+                tracing::warn!(%error, "cannot wait for changes");
+                std::thread::sleep(WAIT);
+                true
+            });
+            let now = Instant::now();
+            let changed = (signalled || look.fires(now)) && self.look();
+            if changed || self.retry.is_some_and(|(due, _)| now >= due) {
+                self.enforce(now);
+            }
+            if expire.fires(now)
+                && let Err(error) = self.kernel.expire_connections()
+            {
+                self.fail(chain(&error));
+            }
+            if count.fires(now) {
+                self.count();
+            }
+        }
+    }
+
+    fn wait_at_most(&self) -> Duration {
+        let retry = self.retry.map(|(due, _)| due.saturating_duration_since(Instant::now()));
+        retry.unwrap_or(WAIT).min(WAIT)
+    }
+
+    /// Reads what plans are made from; whether anything is new. What cannot be
+    /// read stays as it was read last.
+    fn look(&mut self) -> bool {
+        let mut changed = false;
+        match self.directory.scan() {
+            Ok(Some(snapshot)) => {
+                self.seen.snapshot = Some(snapshot);
+                changed = true;
+            }
+            Ok(None) => {}
+            Err(error) => self.fail(chain(&error)),
+        }
+        match cni::record::list(&self.endpoints_dir) {
+            Ok(listing) => {
+                for refused in &listing.refused {
+                    self.report(chain(refused));
+                }
+                changed |= self.seen.records != listing.records;
+                self.seen.records = listing.records;
+            }
+            Err(error) => self.fail(chain(&error)),
+        }
+        match host_addresses() {
+            Ok(addresses) => {
+                changed |= self.seen.host_addresses != addresses;
+                self.seen.host_addresses = addresses;
+            }
+            Err(error) => self.fail(format!("cannot list the node's addresses: {error}")),
+        }
+        changed
+    }
+
+    /// Plans, and installs the plan. Nothing is installed before the cluster was
+    /// seen once: what an earlier agent left is better than a guess.
+    fn enforce(&mut self, now: Instant) {
+        let Some(snapshot) = self.seen.snapshot.clone() else { return };
+        let inputs = Inputs {
+            snapshot,
+            records: self.seen.records.clone(),
+            host_addresses: self.seen.host_addresses.clone(),
+        };
+        let before = self.view.newest.clone();
+        let plan = Arc::new(plan(&inputs, &self.options, before.as_deref()));
+        self.log_problems(&plan);
+        // Names first: the first packet may be judged before `apply` returns.
+        self.publish_names(&plan);
+        match self.kernel.apply(&plan.desired) {
+            Ok(applied) => {
+                let Applied { revision, written } = applied;
+                tracing::info!(
+                    revision,
+                    written,
+                    endpoints = plan.desired.endpoints.len(),
+                    tables = plan.desired.tables.len(),
+                    "policy in force"
+                );
+                self.view.enforced.advance(Arc::clone(&plan), revision, api::time::now_ns());
+                self.view.pending = None;
+                self.retry = None;
+            }
+            Err(error) => {
+                let pause = self.retry.map_or(RETRY_FIRST, |(_, pause)| pause * 2);
+                let pause = pause.min(RETRY_MOST);
+                self.retry = Some((now + pause, pause));
+                let reason = chain(&error);
+                self.view.pending = Some(reason.clone());
+                self.fail(reason);
+            }
+        }
+        self.view.newest = Some(plan);
+        self.state.set_control(self.view.clone());
+    }
+
+    fn publish_names(&mut self, plan: &Arc<Plan>) {
+        let sets = plan.desired.tables.values().flat_map(|table| table.rule_sets());
+        if self.catalogue.update(sets)
+            && let Err(error) = catalogue::save(&self.catalogue_path, &self.catalogue)
+        {
+            self.fail(chain(&error));
+        }
+        let mut plans = vec![Arc::clone(plan)];
+        plans.extend(self.view.enforced.plan().cloned());
+        plans.extend(self.view.newest.clone());
+        self.state.set_names(Names::new(plans, Arc::new(self.catalogue.clone())));
+    }
+
+    fn log_problems(&mut self, plan: &Plan) {
+        let mut present = BTreeSet::new();
+        for endpoint in &plan.endpoints {
+            if let Some(reason) = &endpoint.left_out {
+                present.insert(format!("{} drops everything: {reason}", endpoint.record.pod));
+            }
+        }
+        for refused in &plan.snapshot.refused {
+            present.extend(refused.refusals.iter().map(ToString::to_string));
+        }
+        present.extend(plan.problems.iter().cloned());
+        for problem in present.difference(&self.logged) {
+            tracing::warn!(problem, "the plan has a problem");
+        }
+        self.logged = present;
+    }
+
+    fn count(&mut self) {
+        let read = Instant::now();
+        match self.kernel.counters() {
+            Ok(counters) => self.state.set_counters(read, counters),
+            Err(error) => self.fail(chain(&error)),
+        }
+    }
+
+    /// Logs an error and shows it in the status.
+    fn fail(&mut self, error: String) {
+        tracing::error!(error, "enforcement is behind");
+        self.view.last_error = Some((error, api::time::now_ns()));
+        self.state.set_control(self.view.clone());
+    }
+
+    /// As [`Self::fail`], but what is repeated at every look is logged once.
+    fn report(&mut self, problem: String) {
+        if self.view.last_error.as_ref().is_none_or(|(last, _)| *last != problem) {
+            self.fail(problem);
+        }
+    }
+}
+
+/// Addresses of the node's interfaces that others can reach.
+fn host_addresses() -> io::Result<BTreeSet<IpAddr>> {
+    let interfaces = nix::ifaddrs::getifaddrs()?;
+    let addresses = interfaces.filter_map(|interface| {
+        let address = interface.address?;
+        let ipv4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        ipv4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+    });
+    Ok(addresses.filter(|address| !is_of_the_link(*address)).collect())
+}
+
+fn is_of_the_link(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback() || address.is_link_local(),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

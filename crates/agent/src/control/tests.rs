@@ -1,0 +1,302 @@
+use std::cell::RefCell;
+use std::fs;
+use std::path::Path;
+use std::rc::Rc;
+
+use datapath::{AttachKind, Features};
+
+use super::*;
+use crate::config::AgentSettings;
+use crate::state::Facts;
+use crate::testing::{self, CLUSTER};
+
+/// A kernel that remembers what it was told, or refuses.
+#[derive(Clone, Default)]
+struct Fake(Rc<RefCell<Told>>);
+
+#[derive(Default)]
+struct Told {
+    desired: Vec<Desired>,
+    refuse: bool,
+    expired: usize,
+}
+
+impl Kernel for Fake {
+    fn apply(&mut self, desired: &Desired) -> Result<Applied, ApplyError> {
+        let mut told = self.0.borrow_mut();
+        if told.refuse {
+            let what = "addresses".to_owned();
+            return Err(ApplyError::TooMany { what, needed: 9, limit: 8, field: "addresses" });
+        }
+        told.desired.push(desired.clone());
+        let revision = 10 + u32::try_from(told.desired.len()).unwrap();
+        Ok(Applied { revision, written: 1 })
+    }
+
+    fn expire_connections(&mut self) -> Result<u32, MapError> {
+        self.0.borrow_mut().expired += 1;
+        Ok(0)
+    }
+
+    fn counters(&self) -> Result<Counters, MapError> {
+        Ok(Counters::default())
+    }
+
+    fn revision(&self) -> u32 {
+        10
+    }
+}
+
+struct Bench {
+    control: Control<Fake>,
+    kernel: Fake,
+    state: Arc<NodeState>,
+    root: tempfile::TempDir,
+}
+
+fn bench() -> Bench {
+    let root = tempfile::tempdir().unwrap();
+    for folder in ["state/endpoints", "cluster"] {
+        fs::create_dir_all(root.path().join(folder)).unwrap();
+    }
+    let mut settings = AgentSettings::new(
+        "node-1",
+        "/sys/fs/bpf/signet/test/node-1",
+        root.path().join("state"),
+        root.path().join("cluster"),
+    );
+    settings.cluster = "jakarta".into();
+    let config = AgentConfig::try_from(settings).unwrap();
+    let state = Arc::new(NodeState::new(Facts {
+        node: "node-1".into(),
+        cluster: "jakarta".into(),
+        kernel_release: "6.18".into(),
+        features: Features { attach: AttachKind::Tcx, hooks: vec![], taken_over: true },
+        started: Instant::now(),
+    }));
+    let kernel = Fake::default();
+    let control = Control::new(kernel.clone(), &config, Arc::clone(&state));
+    Bench { control, kernel, state, root }
+}
+
+impl Bench {
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    fn cluster(&self, text: &str) {
+        replace(&self.path("cluster/all.yaml"), text);
+    }
+
+    fn wire(&self, record: &EndpointRecord) {
+        cni::record::write(&self.path("state/endpoints"), record).unwrap();
+    }
+
+    /// Looks, and enforces what is new; whether anything was.
+    fn step(&mut self) -> bool {
+        let changed = self.control.look();
+        if changed {
+            self.control.enforce(Instant::now());
+        }
+        changed
+    }
+
+    /// How often something was installed.
+    fn installs(&self) -> usize {
+        self.kernel.0.borrow().desired.len()
+    }
+
+    fn last(&self) -> Desired {
+        self.kernel.0.borrow().desired.last().cloned().unwrap()
+    }
+}
+
+fn replace(path: &Path, text: &str) {
+    let draft = path.with_extension("tmp");
+    fs::write(&draft, text).unwrap();
+    fs::rename(draft, path).unwrap();
+}
+
+#[test]
+fn what_the_cluster_says_is_installed_once() {
+    let mut bench = bench();
+    bench.cluster(CLUSTER);
+    bench.wire(&testing::api());
+    assert!(bench.step());
+    assert_eq!(bench.last().endpoints.keys().collect::<Vec<_>>(), [&5]);
+    assert!(!bench.step(), "nothing new");
+    assert_eq!(bench.installs(), 1);
+    let control = bench.state.control();
+    assert_eq!(control.enforced.revision(), 11);
+    assert_eq!((&control.pending, &control.last_error), (&None, &None));
+}
+
+#[test]
+fn a_new_pod_and_a_new_policy_are_installed() {
+    let mut bench = bench();
+    bench.cluster(CLUSTER);
+    bench.step();
+    assert!(bench.last().endpoints.is_empty());
+    bench.wire(&testing::api());
+    assert!(bench.step());
+    assert_eq!(bench.last().endpoints.len(), 1);
+    let before = bench.last().tables;
+    bench.cluster(&CLUSTER.replace("port: '8080'", "port: '9090'"));
+    assert!(bench.step());
+    assert_ne!(bench.last().tables, before);
+    cni::record::remove(&bench.path("state/endpoints"), "sg5").unwrap();
+    assert!(bench.step());
+    assert!(bench.last().endpoints.is_empty());
+}
+
+#[test]
+fn nothing_is_installed_before_the_cluster_was_seen() {
+    let mut bench = bench();
+    fs::remove_dir(bench.path("cluster")).unwrap();
+    bench.wire(&testing::api());
+    assert!(bench.step());
+    assert_eq!(bench.installs(), 0);
+    let control = bench.state.control();
+    assert_eq!(control.enforced.revision(), 10, "what an earlier agent left");
+    let (error, _) = control.last_error.clone().unwrap();
+    assert!(error.starts_with("cannot read the cluster directory"), "{error}");
+}
+
+#[test]
+fn a_cluster_that_is_out_of_sight_stays_as_it_was() {
+    let mut bench = bench();
+    bench.cluster(CLUSTER);
+    bench.wire(&testing::api());
+    bench.step();
+    fs::rename(bench.path("cluster"), bench.path("away")).unwrap();
+    bench.wire(&testing::db());
+    assert!(bench.step());
+    assert_eq!(bench.last().endpoints.len(), 2, "a new pod is still wired");
+    assert!(bench.state.control().last_error.is_some());
+}
+
+#[test]
+fn a_refused_install_leaves_the_last_good_plan_and_is_tried_again() {
+    let mut bench = bench();
+    bench.cluster(CLUSTER);
+    bench.wire(&testing::api());
+    bench.step();
+    bench.kernel.0.borrow_mut().refuse = true;
+    bench.wire(&testing::db());
+    bench.step();
+    let control = bench.state.control();
+    let in_force = control.enforced.plan().unwrap();
+    assert_eq!(in_force.desired.endpoints.len(), 1);
+    assert_eq!(control.newest.as_ref().unwrap().desired.endpoints.len(), 2);
+    let want = "addresses do not fit: 9 needed, 8 is the limit (raise `addresses`)";
+    assert_eq!(control.pending.as_deref(), Some(want));
+
+    let (first_due, pause) = bench.control.retry.unwrap();
+    assert_eq!(pause, RETRY_FIRST);
+    bench.control.enforce(first_due);
+    let (_, pause) = bench.control.retry.unwrap();
+    assert_eq!(pause, 2 * RETRY_FIRST, "each failure doubles the pause");
+
+    bench.kernel.0.borrow_mut().refuse = false;
+    bench.control.enforce(Instant::now());
+    assert!(bench.control.retry.is_none());
+    let control = bench.state.control();
+    assert_eq!((control.enforced.revision(), &control.pending), (12, &None));
+    assert_eq!(bench.last().endpoints.len(), 2);
+}
+
+#[test]
+fn the_pause_between_tries_is_bounded() {
+    let mut bench = bench();
+    bench.cluster(CLUSTER);
+    bench.kernel.0.borrow_mut().refuse = true;
+    bench.step();
+    for _ in 0..20 {
+        bench.control.enforce(Instant::now());
+    }
+    assert_eq!(bench.control.retry.unwrap().1, RETRY_MOST);
+}
+
+#[test]
+fn policies_and_tables_keep_the_revision_of_their_last_change() {
+    let mut bench = bench();
+    bench.cluster(CLUSTER);
+    bench.wire(&testing::api());
+    bench.step();
+    bench.wire(&testing::db());
+    bench.step();
+    let control = bench.state.control();
+    let plan = control.newest.as_ref().unwrap();
+    let policy = &plan.snapshot.policies[0].name;
+    let table = plan.desired.endpoints[&5].table;
+    assert_eq!(control.enforced.policy(policy).unwrap().revision, 11);
+    assert_eq!(control.enforced.table(table).unwrap().revision, 11);
+    bench.cluster(&CLUSTER.replace("port: '8080'", "port: '9090'"));
+    bench.step();
+    let control = bench.state.control();
+    assert_eq!(control.enforced.policy(policy).unwrap().revision, 13);
+    assert_eq!(control.enforced.table(table).unwrap().revision, 13);
+    let db = control.newest.as_ref().unwrap().desired.endpoints[&6].table;
+    assert_eq!(control.enforced.table(db).unwrap().revision, 12);
+}
+
+#[test]
+fn rule_names_are_on_disk_before_the_kernel_uses_them() {
+    let mut bench = bench();
+    bench.cluster(CLUSTER);
+    bench.wire(&testing::api());
+    bench.kernel.0.borrow_mut().refuse = true;
+    bench.step();
+    let saved = catalogue::load(&bench.path("state/rules.json")).unwrap();
+    assert_eq!(saved.len(), 2, "the rule, and who switched default deny on");
+}
+
+#[test]
+fn names_are_known_before_the_first_packet_can_be_judged() {
+    let mut bench = bench();
+    bench.cluster(CLUSTER);
+    bench.wire(&testing::api());
+    bench.kernel.0.borrow_mut().refuse = true;
+    bench.step();
+    let plan = bench.state.control().newest.clone().unwrap();
+    let id = plan.desired.endpoints[&5].id;
+    let names = bench.state.names();
+    assert_eq!(names.place_of_endpoint(id).unwrap().pod, testing::pod("payment/api"));
+}
+
+#[test]
+fn a_bad_endpoint_record_hides_no_other() {
+    let mut bench = bench();
+    bench.cluster(CLUSTER);
+    bench.wire(&testing::api());
+    fs::write(bench.path("state/endpoints/sg9.json"), "{").unwrap();
+    bench.step();
+    assert_eq!(bench.last().endpoints.len(), 1);
+    let (error, _) = bench.state.control().last_error.clone().unwrap();
+    assert!(error.contains("sg9.json"), "{error}");
+}
+
+#[test]
+fn a_running_loop_sees_changes_and_stops_when_told() {
+    let Bench { mut control, root, .. } = bench();
+    let state = Arc::clone(&control.state);
+    replace(&root.path().join("cluster/all.yaml"), CLUSTER);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let end = Instant::now() + Duration::from_secs(10);
+            while state.control().enforced.revision() < 11 && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            cni::record::write(&root.path().join("state/endpoints"), &testing::api()).unwrap();
+            while state.control().enforced.revision() < 12 && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        control.start();
+        control.run(&stop);
+    });
+    assert_eq!(state.control().enforced.revision(), 12);
+    assert!(state.counters().is_some());
+}

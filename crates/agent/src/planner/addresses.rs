@@ -1,0 +1,147 @@
+//! Who is behind each address of the cluster.
+//!
+//! The order of belief: a node's addresses are its own, whatever a pod claims;
+//! this node's interfaces are what the CNI plugin recorded; other nodes' pods are
+//! what their status says. An address that two pods claim is nobody's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use model::{IdentityBook, IdentityId, Labels, PodName, Reserved};
+
+use super::endpoints::{EndpointView, LeftOut};
+use super::{Inputs, PlanOptions};
+
+/// Who has an address.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Holder {
+    /// A pod.
+    Pod(PodName),
+    /// This node, another one, or the API server.
+    Node(Reserved),
+    /// Several pods claim it, so none has it.
+    Contested,
+}
+
+/// Every known address.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct AddressBook(BTreeMap<IpAddr, (IdentityId, Holder)>);
+
+impl AddressBook {
+    /// Identity and holder of an address.
+    pub fn get(&self, address: &IpAddr) -> Option<&(IdentityId, Holder)> {
+        self.0.get(address)
+    }
+
+    /// As the datapath is told.
+    pub(super) fn identities(&self) -> BTreeMap<IpAddr, IdentityId> {
+        self.0.iter().map(|(address, (identity, _))| (*address, *identity)).collect()
+    }
+}
+
+/// What the book is made from.
+pub(super) struct Sources<'a> {
+    pub inputs: &'a Inputs,
+    pub options: &'a PlanOptions,
+    pub labels: &'a BTreeMap<PodName, Labels>,
+    pub identities: &'a IdentityBook,
+}
+
+/// Makes the book. An endpoint of this node that claims what no pod can have is
+/// left out.
+pub(super) fn gather(
+    sources: &Sources<'_>,
+    endpoints: &mut [EndpointView],
+    problems: &mut Vec<String>,
+) -> AddressBook {
+    let nodes = nodes(sources);
+    for endpoint in endpoints.iter_mut().filter(|endpoint| endpoint.left_out.is_none()) {
+        let mut addresses = endpoint.record.addresses.iter();
+        if let Some(address) = addresses.find(|address| !may_be_a_pods(**address, &nodes)) {
+            endpoint.left_out = Some(LeftOut::NotAPodsAddress(*address));
+        }
+    }
+    let claims = pods(sources, endpoints, &nodes, problems);
+    let mut book = BTreeMap::new();
+    for (address, pods) in claims {
+        let pods: Vec<PodName> = pods.into_iter().collect();
+        let entry = if let [pod] = pods.as_slice() {
+            let identity = sources.labels.get(pod).and_then(|one| sources.identities.id(one));
+            (identity.unwrap_or(Reserved::Unmanaged.id()), Holder::Pod(pod.clone()))
+        } else {
+            let names: Vec<String> = pods.iter().map(ToString::to_string).collect();
+            problems.push(format!(
+                "{address} is claimed by pods {}: it is treated as unmanaged",
+                names.join(" and ")
+            ));
+            (Reserved::Unmanaged.id(), Holder::Contested)
+        };
+        book.insert(address, entry);
+    }
+    for (address, reserved) in nodes {
+        // An API server that is a pod is that pod.
+        if reserved == Reserved::KubeApiserver && book.contains_key(&address) {
+            continue;
+        }
+        book.insert(address, (reserved.id(), Holder::Node(reserved)));
+    }
+    AddressBook(book)
+}
+
+/// Addresses of nodes and of the API server.
+fn nodes(sources: &Sources<'_>) -> BTreeMap<IpAddr, Reserved> {
+    let Sources { inputs, options, .. } = sources;
+    let mut nodes = BTreeMap::new();
+    for node in inputs.snapshot.nodes.values().filter(|node| node.name != options.node) {
+        nodes.extend(node.addresses.iter().map(|address| (*address, Reserved::RemoteNode)));
+    }
+    let api = inputs.snapshot.apiservers.iter();
+    nodes.extend(api.map(|address| (*address, Reserved::KubeApiserver)));
+    // Last, because what is this node is `host` whatever else it is.
+    if let Some(own) = inputs.snapshot.nodes.get(&options.node) {
+        nodes.extend(own.addresses.iter().map(|address| (*address, Reserved::Host)));
+    }
+    let own = inputs.host_addresses.iter();
+    nodes.extend(own.map(|address| (address.to_canonical(), Reserved::Host)));
+    nodes
+}
+
+/// Which pods claim each address.
+fn pods(
+    sources: &Sources<'_>,
+    endpoints: &[EndpointView],
+    nodes: &BTreeMap<IpAddr, Reserved>,
+    problems: &mut Vec<String>,
+) -> BTreeMap<IpAddr, BTreeSet<PodName>> {
+    let Sources { inputs, options, .. } = sources;
+    let mut claims: BTreeMap<IpAddr, BTreeSet<PodName>> = BTreeMap::new();
+    for endpoint in endpoints.iter().filter(|endpoint| endpoint.left_out.is_none()) {
+        for address in &endpoint.record.addresses {
+            claims.entry(*address).or_default().insert(endpoint.record.pod.clone());
+        }
+    }
+    let elsewhere = inputs
+        .snapshot
+        .pods
+        .values()
+        .filter(|pod| !pod.host_network && !pod.node.is_empty() && pod.node != options.node);
+    for pod in elsewhere {
+        for address in &pod.addresses {
+            if may_be_a_pods(*address, nodes) {
+                claims.entry(*address).or_default().insert(pod.name.clone());
+            } else {
+                problems.push(format!("pod {} claims {address}, which no pod can have", pod.name));
+            }
+        }
+    }
+    claims
+}
+
+/// Whether a pod can have the address: it names one machine, and none of the
+/// nodes. The API server of some distributions is a pod.
+fn may_be_a_pods(address: IpAddr, nodes: &BTreeMap<IpAddr, Reserved>) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    let shared = address.is_unspecified() || address.is_loopback() || address.is_multicast();
+    let node = nodes.get(&address).is_some_and(|holder| *holder != Reserved::KubeApiserver);
+    !(broadcast || shared || node)
+}

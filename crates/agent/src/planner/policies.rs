@@ -1,0 +1,125 @@
+//! Every policy that was read: whom it selects here, or why it was refused.
+
+use std::collections::BTreeMap;
+
+use model::Labels;
+use policy::Policy;
+use source::{ObjectName, Refused, Snapshot};
+
+use super::endpoints::EndpointView;
+use crate::numbers::digest;
+
+/// One policy object, seen from this node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PolicyView {
+    /// Kind, namespace and name; kind `File` for a file that could not be taken apart.
+    pub object: ObjectName,
+    /// Where it was read.
+    pub file: String,
+    /// Whether a version of it counts.
+    pub accepted: bool,
+    /// What was refused and why; with `accepted`, an earlier or another version
+    /// counts instead.
+    pub reason: String,
+    /// Names of its rules, as flows carry them.
+    pub rules: Vec<String>,
+    /// `namespace/pod` of the endpoints of this node that it selects.
+    pub subjects: Vec<String>,
+    /// SHA-256 over the tables of those endpoints; zeros when there are none.
+    pub digest: [u8; 32],
+}
+
+/// Views of all policies, accepted ones first, each group sorted.
+pub(super) fn views(snapshot: &Snapshot, endpoints: &[EndpointView]) -> Vec<PolicyView> {
+    // By subject, because thousands of policies times hundreds of replicas add up.
+    let mut subjects: BTreeMap<&Labels, Vec<&EndpointView>> = BTreeMap::new();
+    for endpoint in endpoints {
+        if let Some((_, labels)) = &endpoint.identity {
+            subjects.entry(labels).or_default().push(endpoint);
+        }
+    }
+    let mut refused: BTreeMap<ObjectName, &Refused> = snapshot
+        .refused
+        .iter()
+        .map(|refused| (refused.object.clone().unwrap_or_else(|| whole(&refused.file)), refused))
+        .filter(|(object, _)| may_be_policy(&object.kind))
+        .collect();
+    let mut views: Vec<PolicyView> = snapshot
+        .policies
+        .iter()
+        .map(|policy| {
+            let object = ObjectName::from(&policy.name);
+            let file = snapshot.origins.get(&policy.name).cloned().unwrap_or_default();
+            let of_file = refused.get(&whole(&file)).copied();
+            let reason = refused.remove(&object).or(of_file).map(reason).unwrap_or_default();
+            accepted(policy, object, file, reason, &subjects)
+        })
+        .collect();
+    views.extend(refused.into_iter().map(|(object, refused)| PolicyView {
+        object,
+        file: refused.file.clone(),
+        accepted: false,
+        reason: reason(refused),
+        rules: vec![],
+        subjects: vec![],
+        digest: [0; 32],
+    }));
+    views
+}
+
+fn accepted(
+    policy: &Policy,
+    object: ObjectName,
+    file: String,
+    reason: String,
+    subjects: &BTreeMap<&Labels, Vec<&EndpointView>>,
+) -> PolicyView {
+    let selected: Vec<&EndpointView> = subjects
+        .iter()
+        .filter(|(labels, _)| policy.rules.iter().any(|rule| rule.selects(labels)))
+        .flat_map(|(_, endpoints)| endpoints.iter().copied())
+        .collect();
+    let mut names: Vec<String> =
+        selected.iter().map(|endpoint| endpoint.record.pod.to_string()).collect();
+    names.sort_unstable();
+    PolicyView {
+        object,
+        file,
+        accepted: true,
+        reason,
+        rules: policy.rules.iter().map(|rule| rule.id.to_string()).collect(),
+        subjects: names,
+        digest: tables_digest(&selected),
+    }
+}
+
+/// What stands for a file that could not be taken apart: nobody knows which
+/// policies are in it.
+const WHOLE_FILE: &str = "File";
+
+fn whole(file: &str) -> ObjectName {
+    ObjectName { kind: WHOLE_FILE.to_owned(), namespace: None, name: file.to_owned() }
+}
+
+/// Every kind of policy is called one; no other kind that is read is.
+fn may_be_policy(kind: &str) -> bool {
+    kind.ends_with("Policy") || kind == WHOLE_FILE
+}
+
+fn reason(refused: &Refused) -> String {
+    let reasons: Vec<String> = refused.refusals.iter().map(ToString::to_string).collect();
+    reasons.join("; ")
+}
+
+fn tables_digest(endpoints: &[&EndpointView]) -> [u8; 32] {
+    let mut digests: Vec<[u8; 32]> = endpoints
+        .iter()
+        .filter_map(|endpoint| endpoint.table.as_ref().map(|(_, table)| table.digest()))
+        .collect();
+    digests.sort_unstable();
+    digests.dedup();
+    if digests.is_empty() {
+        return [0; 32];
+    }
+    digest(digests.iter().map(<[u8; 32]>::as_slice))
+}

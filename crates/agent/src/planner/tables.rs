@@ -1,0 +1,162 @@
+//! One table for each distinct subject of this node.
+//!
+//! A subject is an identity with its named ports: pods that agree in both share
+//! a table. A subject whose policy cannot be compiled keeps its last good table.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use model::{IdentityBook, Labels};
+use policy::{Key, Table};
+use source::Snapshot;
+
+use super::endpoints::{EndpointView, LeftOut};
+use super::{Plan, PlanOptions};
+use crate::numbers::{Numbers, digest};
+
+/// Whom a table judges.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Subject {
+    /// Identity labels.
+    pub labels: Labels,
+    /// Named ports: name to protocol number and port.
+    pub ports: BTreeMap<String, (u8, u16)>,
+}
+
+impl Subject {
+    fn digest(&self) -> [u8; 32] {
+        let mut parts: Vec<Vec<u8>> =
+            self.labels.to_strings().into_iter().map(String::into_bytes).collect();
+        // Between two parts of the same kind no text can imitate the boundary,
+        // because every part is framed; this one separates labels from ports.
+        parts.push(Vec::new());
+        for (name, (protocol, port)) in &self.ports {
+            parts.push(name.clone().into_bytes());
+            parts.push([&[*protocol][..], &port.to_be_bytes()].concat());
+        }
+        digest(parts.iter().map(Vec::as_slice))
+    }
+}
+
+/// A table and whom it judges.
+#[derive(Clone, Debug)]
+pub struct PlannedTable {
+    /// Whom.
+    pub subject: Subject,
+    /// How.
+    pub table: Arc<Table>,
+}
+
+/// What tables are compiled from.
+pub(super) struct Task<'a> {
+    pub snapshot: &'a Snapshot,
+    pub identities: &'a IdentityBook,
+    pub options: &'a PlanOptions,
+    pub before: Option<&'a Plan>,
+    /// The earlier plan, if every table would come out as it did then.
+    pub same_meaning: Option<&'a Plan>,
+}
+
+/// Tables by number.
+pub(super) struct Tables {
+    pub planned: BTreeMap<u32, PlannedTable>,
+    pub numbers: Numbers,
+}
+
+impl Tables {
+    /// Those that an installed endpoint needs.
+    pub fn used(&self, endpoints: &[EndpointView]) -> BTreeMap<u32, Arc<Table>> {
+        endpoints
+            .iter()
+            .filter(|endpoint| endpoint.left_out.is_none())
+            .filter_map(|endpoint| endpoint.table.clone())
+            .collect()
+    }
+}
+
+/// Compiles a table for each subject and hands it to its endpoints.
+pub(super) fn compile(
+    task: &Task<'_>,
+    endpoints: &mut [EndpointView],
+    problems: &mut Vec<String>,
+) -> Tables {
+    let mut subjects: BTreeMap<Subject, Vec<&mut EndpointView>> = BTreeMap::new();
+    for endpoint in endpoints.iter_mut().filter(|endpoint| endpoint.left_out.is_none()) {
+        let ports = task.snapshot.pods.get(&endpoint.record.pod).map(|pod| pod.ports.clone());
+        if let Some((_, labels)) = &endpoint.identity {
+            let subject = Subject { labels: labels.clone(), ports: ports.unwrap_or_default() };
+            subjects.entry(subject).or_default().push(endpoint);
+        }
+    }
+    let nothing = Numbers::default();
+    let numbers = Numbers::assign(
+        task.before.map_or(&nothing, |before| &before.table_numbers),
+        subjects.keys().map(Subject::digest),
+    );
+    let mut planned = BTreeMap::new();
+    for (subject, endpoints) in subjects {
+        let number = numbers.get(&subject.digest()).unwrap_or_default();
+        match compile_one(task, number, &subject, problems) {
+            Ok(table) => {
+                for endpoint in endpoints {
+                    endpoint.table = Some((number, Arc::clone(&table)));
+                }
+                planned.insert(number, PlannedTable { subject, table });
+            }
+            Err(left_out) => {
+                for endpoint in endpoints {
+                    endpoint.left_out = Some(left_out.clone());
+                }
+            }
+        }
+    }
+    Tables { planned, numbers }
+}
+
+fn compile_one(
+    task: &Task<'_>,
+    number: u32,
+    subject: &Subject,
+    problems: &mut Vec<String>,
+) -> Result<Arc<Table>, LeftOut> {
+    let earlier = |plan: Option<&Plan>| {
+        let planned = plan?.tables.get(&number)?;
+        (planned.subject == *subject).then(|| Arc::clone(&planned.table))
+    };
+    if let Some(table) = earlier(task.same_meaning) {
+        return Ok(table);
+    }
+    let compiled = policy::compile(
+        &task.snapshot.policies,
+        &subject.labels,
+        &subject.ports,
+        task.identities,
+        &task.options.policy,
+    );
+    let Some(last) = earlier(task.before) else {
+        return compiled.map(Arc::new).map_err(LeftOut::Policy);
+    };
+    let reason = match compiled {
+        Ok(table) if *last == table => return Ok(last),
+        Ok(table) => match room(&last, &table, task.options.limits.table_entries) {
+            Ok(()) => return Ok(Arc::new(table)),
+            Err(reason) => reason,
+        },
+        Err(error) => error.to_string(),
+    };
+    problems.push(format!(
+        "the policy of {} cannot be enforced: {reason}; the last good one stays",
+        subject.labels.to_strings().join(",")
+    ));
+    Ok(last)
+}
+
+/// While a table changes it holds the old entries and the new ones. One that
+/// does not fit must not keep the others from changing.
+fn room(last: &Table, table: &Table, limit: u32) -> Result<(), String> {
+    let keys: BTreeSet<Key> = last.entries().chain(table.entries()).map(|(key, _)| key).collect();
+    if keys.len() <= usize::try_from(limit).unwrap_or(usize::MAX) {
+        return Ok(());
+    }
+    Err(format!("old and new entries are {} together, {limit} is the limit", keys.len()))
+}

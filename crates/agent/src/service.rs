@@ -1,0 +1,125 @@
+//! Signet's own service: what is in force on this node, read from the state.
+
+use std::sync::Arc;
+
+use api::proto::signet::v1::signet_server::Signet;
+use api::proto::signet::v1::{
+    DropCounter, Feature, ListEndpointsRequest, ListEndpointsResponse, ListIdentitiesRequest,
+    ListIdentitiesResponse, ListPoliciesRequest, ListPoliciesResponse, NodeStatus, RingCounters,
+    StatusRequest, StatusResponse,
+};
+use api::time::timestamp;
+use tonic::{Request, Response, Status};
+
+use crate::ledger::Totals;
+use crate::state::NodeState;
+
+mod endpoints;
+mod identities;
+mod policies;
+
+/// The service of one node.
+#[derive(Clone, Debug)]
+pub struct NodeSignet(Arc<NodeState>);
+
+impl NodeSignet {
+    /// Serves this state.
+    pub fn new(state: Arc<NodeState>) -> Self {
+        Self(state)
+    }
+
+    fn status_now(&self) -> NodeStatus {
+        let state = &self.0;
+        let facts = &state.facts;
+        let control = state.control();
+        let records = state.records();
+        let endpoints = control.newest.as_ref().map_or(&[][..], |plan| &plan.endpoints);
+        let installed = |id| control.enforced.has_endpoint(id);
+        let not_ready = endpoints.iter().filter(|endpoint| !installed(endpoint.id)).count();
+        let (last_error, last_error_time) = control.last_error.clone().unzip();
+        NodeStatus {
+            node: facts.node.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            kernel_release: facts.kernel_release.clone(),
+            attach_kind: facts.features.attach.as_str().to_owned(),
+            features: features(&facts.features),
+            policy_revision: control.enforced.revision(),
+            endpoints: saturated(endpoints.len()),
+            endpoints_not_ready: saturated(not_ready),
+            rings: vec![ring("traces", records.traces), ring("drops", records.drops)],
+            flows_seen: records.flows,
+            uptime: prost_types::Duration::try_from(facts.started.elapsed()).ok(),
+            last_error: last_error.unwrap_or_default(),
+            last_error_time: last_error_time.map(timestamp),
+            drops: state
+                .drops()
+                .into_iter()
+                .map(|(code, packets)| DropCounter { code: code.into(), packets })
+                .collect(),
+        }
+    }
+}
+
+fn features(features: &datapath::Features) -> Vec<Feature> {
+    let datapath::Features { attach: _, hooks, taken_over } = features;
+    let mut list: Vec<Feature> = hooks
+        .iter()
+        .map(|hook| Feature {
+            name: hook.name.to_owned(),
+            available: hook.missing.is_none(),
+            detail: hook.missing.clone().unwrap_or_else(|| "attached".to_owned()),
+        })
+        .collect();
+    let detail = if *taken_over { "taken over from an earlier agent" } else { "made new" };
+    list.push(Feature { name: "pinned state".into(), available: true, detail: detail.into() });
+    list
+}
+
+fn ring(name: &str, totals: Totals) -> RingCounters {
+    let Totals { attempted, delivered, lost } = totals;
+    RingCounters { name: name.to_owned(), attempted, delivered, lost }
+}
+
+/// A count in a field of 32 bits.
+fn saturated(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn hexadecimal(digest: &[u8; 32]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[tonic::async_trait]
+impl Signet for NodeSignet {
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let nodes = vec![self.status_now()];
+        Ok(Response::new(StatusResponse { nodes, unavailable: vec![] }))
+    }
+
+    async fn list_endpoints(
+        &self,
+        _: Request<ListEndpointsRequest>,
+    ) -> Result<Response<ListEndpointsResponse>, Status> {
+        let endpoints = endpoints::list(&self.0.facts.node, &self.0.control());
+        Ok(Response::new(ListEndpointsResponse { endpoints, unavailable: vec![] }))
+    }
+
+    async fn list_identities(
+        &self,
+        _: Request<ListIdentitiesRequest>,
+    ) -> Result<Response<ListIdentitiesResponse>, Status> {
+        let identities = identities::list(&self.0.facts.node, &self.0.control());
+        Ok(Response::new(ListIdentitiesResponse { identities, unavailable: vec![] }))
+    }
+
+    async fn list_policies(
+        &self,
+        _: Request<ListPoliciesRequest>,
+    ) -> Result<Response<ListPoliciesResponse>, Status> {
+        let policies = policies::list(&self.0.facts.node, &self.0.control());
+        Ok(Response::new(ListPoliciesResponse { policies, unavailable: vec![] }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

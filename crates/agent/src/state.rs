@@ -1,0 +1,130 @@
+//! What the agent's threads tell each other and the API.
+//!
+//! Each part has one writer. Nothing here waits: a reader takes the last value.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+
+use datapath::Counters;
+
+use crate::enforced::Enforced;
+use crate::flow::Names;
+use crate::ledger::Totals;
+use crate::planner::Plan;
+
+/// What does not change while the agent runs.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Name of the node.
+    pub node: String,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// `uname -r`.
+    pub kernel_release: String,
+    /// What the kernel lets the datapath do.
+    pub features: datapath::Features,
+    /// When the agent started.
+    pub started: Instant,
+}
+
+/// Where enforcement stands.
+#[derive(Clone, Debug, Default)]
+pub struct ControlView {
+    /// The newest plan.
+    pub newest: Option<Arc<Plan>>,
+    /// What is in force.
+    pub enforced: Enforced,
+    /// Why the newest plan is not in force, if it is not.
+    pub pending: Option<String>,
+    /// The last thing that went wrong, and when (nanoseconds since the epoch).
+    pub last_error: Option<(String, u64)>,
+}
+
+/// Where the reading of records stands.
+#[derive(Clone, Debug, Default)]
+pub struct RecordsView {
+    /// Accounts of the allowed connections.
+    pub traces: Totals,
+    /// Accounts of the dropped packets.
+    pub drops: Totals,
+    /// Flows made.
+    pub flows: u64,
+    /// Records that could not be read: written by another version.
+    pub undecodable: u64,
+}
+
+/// The state of a node's agent.
+#[derive(Debug)]
+pub struct NodeState {
+    /// What does not change.
+    pub facts: Facts,
+    control: RwLock<Arc<ControlView>>,
+    names: RwLock<Arc<Names>>,
+    records: Mutex<RecordsView>,
+    counters: Mutex<Option<(Instant, Arc<Counters>)>>,
+}
+
+/// A poisoned lock means that a thread died between two assignments of whole
+/// values: what is there is one of them.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl NodeState {
+    /// The state of an agent that has done nothing yet.
+    pub fn new(facts: Facts) -> Self {
+        Self {
+            facts,
+            control: RwLock::default(),
+            names: RwLock::default(),
+            records: Mutex::default(),
+            counters: Mutex::default(),
+        }
+    }
+
+    /// Where enforcement stands.
+    pub fn control(&self) -> Arc<ControlView> {
+        Arc::clone(&self.control.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// For the control thread only.
+    pub fn set_control(&self, view: ControlView) {
+        *self.control.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+    }
+
+    /// What numbers in records mean.
+    pub fn names(&self) -> Arc<Names> {
+        Arc::clone(&self.names.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// For the control thread only.
+    pub fn set_names(&self, names: Names) {
+        *self.names.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(names);
+    }
+
+    /// Where the reading of records stands.
+    pub fn records(&self) -> RecordsView {
+        lock(&self.records).clone()
+    }
+
+    /// For the record thread only.
+    pub fn set_records(&self, view: RecordsView) {
+        *lock(&self.records) = view;
+    }
+
+    /// The kernel's counters, and when they were read.
+    pub fn counters(&self) -> Option<(Instant, Arc<Counters>)> {
+        lock(&self.counters).clone()
+    }
+
+    /// For the control thread only.
+    pub fn set_counters(&self, read: Instant, counters: Counters) {
+        *lock(&self.counters) = Some((read, Arc::new(counters)));
+    }
+
+    /// Packets dropped by reason.
+    pub fn drops(&self) -> BTreeMap<u8, u64> {
+        self.counters().map(|(_, counters)| counters.dropped_by_reason.clone()).unwrap_or_default()
+    }
+}

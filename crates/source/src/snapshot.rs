@@ -1,0 +1,89 @@
+//! The state of the cluster at one moment, joined from many files.
+//!
+//! Depends on the set of files only, never on the order in which they came.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use model::{Namespace, Node, Pod, PodName, PolicyName};
+use policy::Policy;
+
+use crate::contents::{Contents, Refused};
+use crate::object::{NAMESPACE_NAME, Object, ObjectName};
+
+/// Everything known about the cluster at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// By name.
+    pub namespaces: BTreeMap<String, Namespace>,
+    /// By name.
+    pub nodes: BTreeMap<String, Node>,
+    /// By namespace and name.
+    pub pods: BTreeMap<PodName, Pod>,
+    /// Sorted by name.
+    pub policies: Vec<Policy>,
+    /// The file of each policy.
+    pub origins: BTreeMap<PolicyName, String>,
+    /// What was not accepted, in the order of the files.
+    pub refused: Vec<Refused>,
+    /// Where the Kubernetes API is served.
+    pub apiservers: BTreeSet<IpAddr>,
+    /// What else an operator may want to know, one sentence each.
+    pub notes: Vec<String>,
+}
+
+impl Snapshot {
+    /// The namespace of this name; one that nobody declared has its name only.
+    pub fn namespace(&self, name: &str) -> Namespace {
+        self.namespaces.get(name).cloned().unwrap_or_else(|| Namespace {
+            name: name.to_owned(),
+            labels: [(NAMESPACE_NAME.to_owned(), name.to_owned())].into(),
+        })
+    }
+
+    /// Joins the files, sorted by name. Of two objects with one name the later
+    /// counts, as when the files are applied one after the other.
+    pub(crate) fn join<'a>(files: impl IntoIterator<Item = (&'a str, &'a Contents)>) -> Self {
+        let mut snapshot = Self::default();
+        let mut objects: BTreeMap<&ObjectName, (&str, &Object)> = BTreeMap::new();
+        let mut ignored: BTreeMap<&str, usize> = BTreeMap::new();
+        for (file, contents) in files {
+            snapshot.refused.extend(contents.refused.iter().cloned());
+            snapshot.notes.extend(contents.notes.iter().map(ToString::to_string));
+            for kind in &contents.ignored {
+                *ignored.entry(kind).or_default() += 1;
+            }
+            for (name, object) in &contents.objects {
+                if let Some((earlier, _)) = objects.insert(name, (file, object)) {
+                    snapshot.notes.push(format!("{file}: `{name}` takes the place of {earlier}'s"));
+                }
+            }
+        }
+        for (file, object) in objects.into_values() {
+            snapshot.add(file, object.clone());
+        }
+        snapshot.policies.sort_by(|a, b| a.name.cmp(&b.name));
+        let ignored = ignored.into_iter();
+        snapshot.notes.extend(ignored.map(|(kind, n)| format!("{n} of kind `{kind}`: not used")));
+        snapshot
+    }
+
+    fn add(&mut self, file: &str, object: Object) {
+        match object {
+            Object::Namespace(namespace) => {
+                self.namespaces.insert(namespace.name.clone(), namespace);
+            }
+            Object::Node(node) => {
+                self.nodes.insert(node.name.clone(), node);
+            }
+            Object::Pod(pod) => {
+                self.pods.insert(pod.name.clone(), pod);
+            }
+            Object::ApiServer(addresses) => self.apiservers.extend(addresses),
+            Object::Policy(policy) => {
+                self.origins.insert(policy.name.clone(), file.to_owned());
+                self.policies.push(policy);
+            }
+        }
+    }
+}
