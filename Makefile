@@ -1,0 +1,60 @@
+# Table of contents: what people and CI run. The logic is in xtask/ and .ci/.
+# Every target installs what it needs (Debian 12, Rust, root) and says how long it takes.
+
+SIGNET := target/release/signet
+LAB := examples/tiny
+MINUTES ?= 10
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test lint bench soak fuzz
+
+help:
+	@echo 'make build   compile target/release/signet'
+	@echo 'make demo    bring up a small bank, send real traffic, show verdicts; leaves the lab up'
+	@echo 'make test    all tests, on this kernel and under Debian'\''s 6.1 and 6.12'
+	@echo 'make lint    format, clippy, generated code, architecture, licences, C warnings, shell'
+	@echo 'make bench   nanoseconds per packet'
+	@echo 'make soak    the long tests (MINUTES=10 each)'
+	@echo 'make fuzz    hostile input for the parsers (MINUTES=10 each)'
+
+build:
+	@echo 'build: 5 minutes from nothing, seconds afterwards'
+	@.ci/bootstrap build
+	cargo build --release --package signet-cli
+
+demo: build
+	@echo 'demo: half a minute'
+	@.ci/bootstrap demo
+	@$(SIGNET) lab down $(LAB) 2>/dev/null || true
+	$(SIGNET) lab up $(LAB)
+	$(SIGNET) lab probe $(LAB)/probes.jsonl
+	$(SIGNET) observe --verdict DROPPED --last 5
+	@echo
+	@echo 'Try next:   $(SIGNET) observe --follow'
+	@echo '            $(SIGNET) status'
+	@echo 'To end it:  $(SIGNET) lab down $(LAB)'
+
+test:
+	@echo 'test: 12 minutes from nothing, 5 afterwards'
+	@.ci/bootstrap test
+	@cargo xtask test
+
+lint:
+	@echo 'lint: 5 minutes from nothing, 1 afterwards'
+	@.ci/bootstrap lint
+	@cargo xtask lint
+
+bench:
+	@echo 'bench: 5 minutes from nothing, 1 afterwards'
+	@.ci/bootstrap bench
+	@cargo xtask bench
+
+soak:
+	@echo 'soak: $(MINUTES) minutes for each long test'
+	@.ci/bootstrap soak
+	@cargo xtask soak --minutes $(MINUTES)
+
+fuzz:
+	@echo 'fuzz: $(MINUTES) minutes for each target, and 3 to build from nothing'
+	@.ci/bootstrap fuzz
+	@cargo xtask fuzz --minutes $(MINUTES)
