@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -146,10 +147,13 @@ impl Journal {
     }
 }
 
-/// Writes a file so that a reader sees the old text or the new, never a part.
+/// Writes a file so that a reader sees the old text or the new, never a part. Of
+/// several writers at once, each has a draft of its own; the last one wins.
 pub fn replace(path: &Path, text: &str) -> Result<(), Error> {
+    static DRAFTS: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let draft = path.with_file_name(format!(".{name}.tmp"));
+    let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+    let draft = path.with_file_name(format!(".{name}.{}.{number}.tmp", std::process::id()));
     fs::write(&draft, text).map_err(Error::file("write", &draft))?;
     fs::rename(&draft, path).map_err(Error::file("replace", path))
 }
