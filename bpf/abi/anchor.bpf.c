@@ -22,6 +22,7 @@ struct sg_control abi_control;
 
 struct sg_subject abi_subject;
 struct sg_endpoint abi_endpoint;
+struct sg_usage abi_usage;
 struct sg_peer abi_peer;
 struct sg_prefix_key abi_prefix_key;
 

@@ -24,9 +24,11 @@ struct sg_connection_key {
 
 enum sg_connection_flag {
 	SG_CONNECTION_ESTABLISHED = 1,	/* both ends have sent */
-	SG_CONNECTION_CLOSING = 2,	/* FIN or RST seen */
+	SG_CONNECTION_CLOSED = 2,	/* RST, or FIN from both ends */
 	SG_CONNECTION_CUT = 4,		/* was allowed, is denied: kept, so that it cannot
 					 * come back as an answer to a connection nobody saw */
+	SG_CONNECTION_FIN = 8,		/* from the initiator */
+	SG_CONNECTION_FIN_REPLY = 16,	/* from the other end */
 };
 
 struct sg_connection {
@@ -38,7 +40,8 @@ struct sg_connection {
 	__u32 rule_set;
 	__u8 direction;		/* enum sg_direction of the first packet */
 	__u8 flags;		/* enum sg_connection_flag */
-	__u8 pad[6];		/* zero */
+	__u8 pad[2];		/* zero */
+	__u32 peer_ifindex;	/* of a pod of this node that opened it; else 0 */
 };
 
 _Static_assert(sizeof(struct sg_connection_key) == 44, "sg_connection_key is ABI");

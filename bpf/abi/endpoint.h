@@ -25,6 +25,15 @@ struct sg_endpoint {
 	__u8 pad[2];		/* zero */
 };
 
+/* Value of map `usage`, by sg_endpoint.id: what an endpoint takes of what all
+ * share. Number 0 stands for frames of interfaces without an endpoint. */
+struct sg_usage {
+	__u64 connections;
+	__u64 second;		/* the second that drop_records counts, since boot */
+	__u64 drop_records;
+	__u64 suppressed;	/* drops that were counted and not told */
+};
+
 /* Value of map `addresses`. */
 struct sg_peer {
 	__u32 identity;
@@ -38,5 +47,6 @@ struct sg_prefix_key {
 };
 
 _Static_assert(sizeof(struct sg_endpoint) == 68, "sg_endpoint is ABI");
+_Static_assert(sizeof(struct sg_usage) == 32, "sg_usage is ABI");
 _Static_assert(sizeof(struct sg_peer) == 8, "sg_peer is ABI");
 _Static_assert(sizeof(struct sg_prefix_key) == 20, "sg_prefix_key is ABI");

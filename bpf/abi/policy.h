@@ -65,9 +65,10 @@ struct sg_control {
 	__u32 world_ipv4;	/* identity of unmapped IPv4 addresses */
 	__u32 world_ipv6;	/* identity of unmapped IPv6 addresses */
 	__u32 connections;	/* quota of an endpoint */
+	__u32 drop_records;	/* that an endpoint may cause in a second */
 };
 
 _Static_assert(sizeof(struct sg_policy_key) == 12, "sg_policy_key is ABI");
 _Static_assert(sizeof(struct sg_decision) == 12, "sg_decision is ABI");
 _Static_assert(sizeof(struct sg_policy_entry) == 28, "sg_policy_entry is ABI");
-_Static_assert(sizeof(struct sg_control) == 24, "sg_control is ABI");
+_Static_assert(sizeof(struct sg_control) == 28, "sg_control is ABI");

@@ -87,7 +87,7 @@ struct sg_record {
 	__u32 cpu;
 	__u32 ifindex;
 	__u32 endpoint;		/* sg_endpoint.id, 0: none */
-	__u32 revision;		/* that judged, 0: no policy was asked */
+	__u32 revision;		/* the one this packet was judged by */
 	__u32 source_identity;	/* 0: not resolved */
 	__u32 destination_identity;
 	__u32 rule_sets[2];	/* the winner, and one of equal precedence; 0: none */

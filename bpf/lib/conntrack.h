@@ -10,9 +10,10 @@
 #include "lib/maps.h"
 #include "lib/packet.h"
 
-#define LIFETIME_SYN (60 * NANOSECONDS)
+#define LIFETIME_ASKED (10 * NANOSECONDS)	/* until the other end answers */
 #define LIFETIME_TCP (21600 * NANOSECONDS)
-#define LIFETIME_CLOSING (10 * NANOSECONDS)
+#define LIFETIME_HALF_CLOSED (600 * NANOSECONDS)
+#define LIFETIME_CLOSED (2 * NANOSECONDS)
 #define LIFETIME_OTHER (60 * NANOSECONDS)
 #define LIFETIME_CUT (900 * NANOSECONDS)
 
@@ -74,62 +75,83 @@ inline_fn void connection_key(struct sg_connection_key *key, const struct packet
 
 inline_fn __u64 connection_lifetime(const struct packet *pkt, __u8 flags)
 {
-	if (flags & SG_CONNECTION_CLOSING)
-		return LIFETIME_CLOSING;
+	if (flags & SG_CONNECTION_CLOSED)
+		return LIFETIME_CLOSED;
+	if (!(flags & SG_CONNECTION_ESTABLISHED))
+		return LIFETIME_ASKED;
 	if (pkt->protocol != PROTOCOL_TCP)
 		return LIFETIME_OTHER;
-	return flags & SG_CONNECTION_ESTABLISHED ? LIFETIME_TCP : LIFETIME_SYN;
-}
-
-/* Notes that a packet of the connection passed. Written only when something
- * changes by a second or more, so that a busy flow does not dirty its entry. */
-inline_fn void connection_touch(struct sg_connection *conn, const struct packet *pkt,
-				bool reply, __u64 now)
-{
-	__u8 flags = conn->flags;
-	__u64 expires;
-
-	if (reply)
-		flags |= SG_CONNECTION_ESTABLISHED;
-	if (pkt->protocol == PROTOCOL_TCP && pkt->tcp_flags & (TCP_FIN | TCP_RST))
-		flags |= SG_CONNECTION_CLOSING;
-	expires = now + connection_lifetime(pkt, flags);
-	if (flags != conn->flags) {
-		conn->flags = flags;
-		conn->expires_ns = expires;
-	} else if (expires > conn->expires_ns + NANOSECONDS && !(flags & SG_CONNECTION_CLOSING)) {
-		conn->expires_ns = expires;
-	}
+	return flags & (SG_CONNECTION_FIN | SG_CONNECTION_FIN_REPLY) ? LIFETIME_HALF_CLOSED
+								      : LIFETIME_TCP;
 }
 
 inline_fn void connection_delete(const struct sg_connection_key *key)
 {
-	__u64 *used;
+	struct sg_usage *used;
 
 	if (bpf_map_delete_elem(&conntrack, key))
 		return;
 	used = bpf_map_lookup_elem(&usage, &key->endpoint);
-	if (used)
-		__sync_fetch_and_add(used, -1);
+	if (used && used->connections)
+		__sync_fetch_and_add(&used->connections, -1);
+}
+
+inline_fn __u8 connection_flags(__u8 flags, const struct packet *pkt, bool reply)
+{
+	const __u8 both = SG_CONNECTION_FIN | SG_CONNECTION_FIN_REPLY;
+
+	if (reply)
+		flags |= SG_CONNECTION_ESTABLISHED;
+	if (pkt->protocol != PROTOCOL_TCP)
+		return flags;
+	if (pkt->tcp_flags & TCP_FIN)
+		flags |= reply ? SG_CONNECTION_FIN_REPLY : SG_CONNECTION_FIN;
+	if (pkt->tcp_flags & TCP_RST || (flags & both) == both)
+		flags |= SG_CONNECTION_CLOSED;
+	return flags;
+}
+
+/* Notes that a packet of the connection passed. Written only when something
+ * changes by a second or more, so that a busy flow does not dirty its entry. */
+inline_fn void connection_touch(const struct sg_connection_key *key, struct sg_connection *conn,
+				const struct packet *pkt, bool reply, __u32 quota, __u64 now)
+{
+	__u8 flags = connection_flags(conn->flags, pkt, reply);
+	__u64 expires = now + connection_lifetime(pkt, flags);
+	struct sg_usage *used;
+
+	if (flags != conn->flags) {
+		conn->flags = flags;
+		conn->expires_ns = expires;
+	} else if (!(flags & SG_CONNECTION_CLOSED) &&
+		   expires > conn->expires_ns + NANOSECONDS) {
+		conn->expires_ns = expires;
+	}
+	if (!(flags & SG_CONNECTION_CLOSED))
+		return;
+	/* Ended ones linger for late packets, but never take the room of new ones. */
+	used = bpf_map_lookup_elem(&usage, &key->endpoint);
+	if (used && used->connections * 2 > quota)
+		connection_delete(key);
 }
 
 /* 0, or the reason why the endpoint may not have another connection. */
 inline_fn enum sg_reason connection_create(const struct sg_connection_key *key,
 					   const struct sg_connection *conn, __u32 quota)
 {
-	__u64 *used = bpf_map_lookup_elem(&usage, &key->endpoint);
+	struct sg_usage *used = bpf_map_lookup_elem(&usage, &key->endpoint);
 	long err;
 
 	if (!used)
 		return SG_REASON_EP_NOT_READY;
-	if (__sync_fetch_and_add(used, 1) >= quota) {
-		__sync_fetch_and_add(used, -1);
+	if (__sync_fetch_and_add(&used->connections, 1) >= quota) {
+		__sync_fetch_and_add(&used->connections, -1);
 		return SG_REASON_CT_FULL;
 	}
 	err = bpf_map_update_elem(&conntrack, key, conn, BPF_NOEXIST);
 	if (!err)
 		return SG_REASON_NONE;
-	__sync_fetch_and_add(used, -1);
+	__sync_fetch_and_add(&used->connections, -1);
 	/* Another CPU was faster with a packet of the same connection. */
 	if (err == -17 /* EEXIST */)
 		return SG_REASON_NONE;

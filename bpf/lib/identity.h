@@ -21,6 +21,14 @@ inline_fn struct sg_control *control_get(void)
 	return ctl;
 }
 
+/* Read once and before the endpoint: what is read later knows this revision. */
+inline_fn __u32 revision_get(void)
+{
+	const struct sg_control *ctl = control_get();
+
+	return ctl ? *(volatile __u32 *)&ctl->revision : 0;
+}
+
 inline_fn struct sg_endpoint *endpoint_by_ifindex(__u32 ifindex)
 {
 	return bpf_map_lookup_elem(&endpoints, &ifindex);

@@ -64,6 +64,10 @@ inline_fn enum sg_reason judge_again(struct __sk_buff *skb, const struct sg_endp
 				     __u64 now, struct verdict *v)
 {
 	v->peer = peer_of(skb, ctl, &key->remote, v->hook);
+	/* Only what comes in shows whether the node itself sent it: an answer to
+	 * somebody behind the node's address does not make him the node. */
+	if (v->peer == IDENTITY_HOST && conn->direction == SG_INGRESS && conn->peer != IDENTITY_HOST)
+		v->peer = IDENTITY_UNKNOWN;
 	if (ask_policy(ep, key, conn->direction, revision, v)) {
 		conn->flags |= SG_CONNECTION_CUT;
 		conn->expires_ns = now + LIFETIME_CUT;
@@ -104,17 +108,42 @@ inline_fn bool packet_answers(const struct packet *pkt)
 	       (pkt->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK));
 }
 
+/* A pod of this node sends through its own interface and no other. */
+inline_fn enum sg_reason peer_interface(struct __sk_buff *skb, const struct sg_address *remote,
+					__u8 hook, __u32 *ifindex)
+{
+	const struct sg_endpoint *sender;
+	struct sg_peer *peer;
+
+	*ifindex = 0;
+	if (hook == SG_EGRESS)
+		return SG_REASON_NONE;
+	peer = bpf_map_lookup_elem(&addresses, remote);
+	if (!peer || !peer->endpoint)
+		return SG_REASON_NONE;
+	*ifindex = skb->ingress_ifindex;
+	sender = endpoint_by_ifindex(skb->ingress_ifindex);
+	return sender && sender->id == peer->endpoint ? SG_REASON_NONE
+						      : SG_REASON_INVALID_SOURCE_IP;
+}
+
+/* `stale`: an entry of another connection with the same tuple, in the way. */
 inline_fn enum sg_reason judge_new(struct __sk_buff *skb, const struct sg_endpoint *ep,
 				   const struct sg_control *ctl,
 				   const struct sg_connection_key *key, const struct packet *pkt,
-				   __u32 revision, __u32 epoch, __u64 now, struct verdict *v)
+				   __u32 revision, __u32 epoch, __u64 now, bool stale,
+				   struct verdict *v, bool *fresh)
 {
 	struct sg_connection conn = {};
 	bool opens = pkt->protocol == PROTOCOL_TCP ? tcp_opens(pkt) : !packet_is_echo_reply(pkt);
 	enum sg_reason reason;
 
+	reason = peer_interface(skb, &key->remote, v->hook, &conn.peer_ifindex);
+	if (reason)
+		return reason;
 	v->peer = peer_of(skb, ctl, &key->remote, v->hook);
 	v->reply = SG_REPLY_NO;
+	*fresh = true;
 	if (opens)
 		reason = ask_policy(ep, key, v->hook, revision, v);
 	else
@@ -122,6 +151,14 @@ inline_fn enum sg_reason judge_new(struct __sk_buff *skb, const struct sg_endpoi
 	if (reason || !connection_tracks(pkt) ||
 	    (packet_answers(pkt) && v->reply != SG_REPLY_YES))
 		return reason;
+	/* That nobody enforces this direction says nothing about who opened it: no
+	 * entry that could speak for the other direction. */
+	if (!opens && v->judged.why == SG_WHY_UNENFORCED) {
+		*fresh = false;
+		return SG_REASON_NONE;
+	}
+	if (stale)
+		connection_delete(key);
 	conn.expires_ns = now + connection_lifetime(pkt, 0);
 	conn.revision = revision;
 	conn.epoch = epoch;
@@ -187,6 +224,9 @@ inline_fn enum sg_reason judge_icmp_error(struct __sk_buff *skb, const struct sg
 		__builtin_memcpy(&quoted.source_port, &head[0], 2);
 		__builtin_memcpy(&quoted.destination_port, &head[2], 2);
 	}
+	/* An error goes to who sent what it quotes: it is no way to anybody else. */
+	if (!address_equal(&pkt->destination, &quoted.source))
+		return SG_REASON_UNKNOWN_STATE;
 	connection_key(&key, &quoted, ep->id, hook);
 	conn = bpf_map_lookup_elem(&conntrack, &key);
 	if (!conn || conn->expires_ns <= now || conn->revision != revision ||
@@ -204,14 +244,12 @@ inline_fn enum sg_reason judge(struct __sk_buff *skb, const struct sg_endpoint *
 	struct sg_connection_key key;
 	struct sg_connection *conn = NULL;
 	__u32 revision, epoch;
-	bool reply, restart;
+	bool reply, restart, stale = false;
 
 	if (!ctl)
 		return SG_REASON_NO_CONFIGURATION;
-	/* Read once: this packet is judged by this revision and no other. */
-	revision = *(volatile __u32 *)&ctl->revision;
+	revision = v->judged.revision;
 	epoch = *(volatile __u32 *)&ctl->epoch;
-	v->judged.revision = revision;
 	v->direction = v->hook;
 	if (icmp_is_error(pkt))
 		return judge_icmp_error(skb, ep, pkt, revision, epoch, now, v);
@@ -220,26 +258,31 @@ inline_fn enum sg_reason judge(struct __sk_buff *skb, const struct sg_endpoint *
 		conn = bpf_map_lookup_elem(&conntrack, &key);
 	if (conn) {
 		reply = conn->direction != v->hook;
-		/* A SYN against the direction, or after the end, is another connection. */
+		/* A SYN against the direction, or after the end, is another connection;
+		 * so is a datagram from the other side of one that was cut. */
 		restart = conn->expires_ns <= now ||
 			  (pkt->protocol == PROTOCOL_TCP && tcp_opens(pkt) &&
-			   (reply || conn->flags & SG_CONNECTION_CLOSING));
+			   (reply || conn->flags & SG_CONNECTION_CLOSED)) ||
+			  (pkt->protocol != PROTOCOL_TCP && reply &&
+			   conn->flags & SG_CONNECTION_CUT);
 		if (!restart) {
 			enum sg_reason reason = SG_REASON_NONE;
 
 			v->reply = reply ? SG_REPLY_YES : SG_REPLY_NO;
+			if (!reply && conn->peer_ifindex && v->hook == SG_INGRESS &&
+			    conn->peer_ifindex != skb->ingress_ifindex)
+				return SG_REASON_INVALID_SOURCE_IP;
 			if (conn->revision != revision || conn->epoch != epoch ||
 			    conn->flags & SG_CONNECTION_CUT)
 				reason = judge_again(skb, ep, ctl, &key, conn, revision, epoch,
 						     now, v);
 			if (!reason)
-				connection_touch(conn, pkt, reply, now);
+				connection_touch(&key, conn, pkt, reply, ctl->connections, now);
 			return reason;
 		}
-		connection_delete(&key);
+		stale = true;
 	}
-	*fresh = true;
-	return judge_new(skb, ep, ctl, &key, pkt, revision, epoch, now, v);
+	return judge_new(skb, ep, ctl, &key, pkt, revision, epoch, now, stale, v, fresh);
 }
 
 /* Counts, tells, and turns the reason into the hook's return code. */

@@ -26,13 +26,13 @@ struct {
 	__type(value, struct sg_endpoint);
 } endpoints SEC(".maps");
 
-/* Connections an endpoint has, by sg_endpoint.id. Missing: it may have none. */
+/* By sg_endpoint.id. Missing: the endpoint may have no connection. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 256);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
-	__type(value, __u64);
+	__type(value, struct sg_usage);
 } usage SEC(".maps");
 
 struct {

@@ -95,6 +95,12 @@ inline_fn bool address_is_link_local(const struct sg_address *address)
 	return address->bytes[0] == 0xfe && (address->bytes[1] & 0xc0) == 0x80;
 }
 
+/* Multicast that no router forwards (RFC 4291 section 2.7). */
+inline_fn bool address_is_link_multicast(const struct sg_address *address)
+{
+	return address->bytes[0] == 0xff && (address->bytes[1] & 0xf) <= 2;
+}
+
 /* Ports, or type and code. The layer moves up only when they were there. */
 inline_fn enum sg_reason packet_parse_transport(struct __sk_buff *skb, struct packet *pkt)
 {
@@ -181,9 +187,10 @@ inline_fn enum sg_reason packet_parse_ipv6(struct __sk_buff *skb, struct packet 
 	for (i = 0; i < IPV6_EXTENSIONS; i++) {
 		if (next == IPV6_FRAGMENT)
 			return SG_REASON_FRAGMENT;
-		if (next == IPV6_AUTHENTICATION)
+		/* A routing header names a destination that is not the one judged. */
+		if (next == IPV6_AUTHENTICATION || next == IPV6_ROUTING)
 			return SG_REASON_INVALID_EXTENSION;
-		if (next != IPV6_HOP_BY_HOP && next != IPV6_ROUTING && next != IPV6_DESTINATION)
+		if (next != IPV6_HOP_BY_HOP && next != IPV6_DESTINATION)
 			break;
 		if (bpf_skb_load_bytes(skb, offset, extension, sizeof(extension)))
 			return SG_REASON_INVALID_EXTENSION;

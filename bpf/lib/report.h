@@ -28,6 +28,27 @@ inline_fn void report_count_drop(__u32 reason)
 		(*count)++;
 }
 
+/* Whether this endpoint has caused as many drop records in this second as one
+ * may: a flood must not push out what its neighbours have to say. */
+inline_fn bool report_is_flood(const struct sg_endpoint *ep)
+{
+	const struct sg_control *ctl = control_get();
+	__u64 second = bpf_ktime_get_coarse_ns() / NANOSECONDS;
+	__u32 id = ep ? ep->id : 0;
+	struct sg_usage *used = bpf_map_lookup_elem(&usage, &id);
+
+	if (!ctl || !used)
+		return false;
+	if (used->second != second) {
+		used->second = second;
+		used->drop_records = 0;
+	}
+	if (__sync_fetch_and_add(&used->drop_records, 1) < ctl->drop_records)
+		return false;
+	__sync_fetch_and_add(&used->suppressed, 1);
+	return true;
+}
+
 /* The initiator's socket, from its own connection entry, when it is on this node. */
 inline_fn __u64 report_peer_cookie(const struct packet *pkt, const struct verdict *v)
 {
@@ -63,7 +84,8 @@ checked_fn int report(struct __sk_buff *skb, const struct sg_endpoint *ep,
 	sent = v->hook == SG_EGRESS;
 	sequence = counters->attempts++;
 	if (ring == SG_RING_DROPS)
-		record = bpf_ringbuf_reserve(&drops, sizeof(*record), 0);
+		record = report_is_flood(ep) ? NULL
+					     : bpf_ringbuf_reserve(&drops, sizeof(*record), 0);
 	else
 		record = bpf_ringbuf_reserve(&traces, sizeof(*record), 0);
 	if (!record) {

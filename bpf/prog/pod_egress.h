@@ -39,6 +39,14 @@ inline_fn enum sg_reason arp_check(struct __sk_buff *skb, const struct sg_endpoi
 	return endpoint_owns(ep, &sender) ? SG_REASON_NONE : SG_REASON_INVALID_SOURCE_IP;
 }
 
+inline_fn bool stays_on_link(const struct sg_address *address)
+{
+	const struct sg_control *ctl = control_get();
+
+	return address_is_link_local(address) || address_is_link_multicast(address) ||
+	       (ctl && identity_of(ctl, address) == IDENTITY_HOST);
+}
+
 /* Neighbour discovery and multicast listening concern the link, not a peer
  * (RFC 4861, RFC 3810). True: `reason` is the whole answer. */
 inline_fn bool link_message(struct __sk_buff *skb, const struct sg_endpoint *ep,
@@ -47,8 +55,14 @@ inline_fn bool link_message(struct __sk_buff *skb, const struct sg_endpoint *ep,
 	struct sg_address target;
 	bool own = endpoint_owns(ep, &pkt->source);
 
-	if (pkt->protocol != PROTOCOL_ICMPV6)
+	if (pkt->protocol != PROTOCOL_ICMPV6 || pkt->icmp_type < 130 ||
+	    (pkt->icmp_type > 137 && pkt->icmp_type != 143))
 		return false;
+	/* Beyond the link it would be a way past every policy. */
+	if (!stays_on_link(&pkt->destination)) {
+		*reason = SG_REASON_FORBIDDEN_ICMPV6;
+		return true;
+	}
 	switch (pkt->icmp_type) {
 	case 131:	/* multicast listener report */
 	case 132:	/* multicast listener done */
@@ -97,8 +111,9 @@ inline_fn enum sg_reason egress_check(struct __sk_buff *skb, const struct sg_end
 
 inline_fn int egress(struct __sk_buff *skb)
 {
+	struct verdict v = { .judged.revision = revision_get(), .hook = SG_EGRESS,
+			     .direction = SG_EGRESS };
 	const struct sg_endpoint *ep = endpoint_by_ifindex(skb->ifindex);
-	struct verdict v = { .hook = SG_EGRESS, .direction = SG_EGRESS };
 	struct packet pkt = {};
 	bool fresh = false;
 

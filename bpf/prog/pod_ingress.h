@@ -47,8 +47,9 @@ inline_fn enum sg_reason ingress_check(struct __sk_buff *skb, const struct sg_en
 
 inline_fn int ingress(struct __sk_buff *skb)
 {
+	struct verdict v = { .judged.revision = revision_get(), .hook = SG_INGRESS,
+			     .direction = SG_INGRESS };
 	const struct sg_endpoint *ep = endpoint_by_ifindex(skb->ifindex);
-	struct verdict v = { .hook = SG_INGRESS, .direction = SG_INGRESS };
 	struct packet pkt = {};
 	bool fresh = false;
 

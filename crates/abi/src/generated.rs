@@ -20,12 +20,17 @@ pub mod abi {
 pub mod connection_flag {
     /// Both ends have sent.
     pub const ESTABLISHED: u32 = 1;
-    /// FIN or RST seen.
-    pub const CLOSING: u32 = 2;
+    /// RST, or FIN from both ends.
+    pub const CLOSED: u32 = 2;
     /// Was allowed, is denied: kept, so that it cannot come back as an answer to a connection nobody saw.
     pub const CUT: u32 = 4;
+    /// From the initiator.
+    pub const FIN: u32 = 8;
+    /// From the other end.
+    pub const FIN_REPLY: u32 = 16;
     /// Every name with its value.
-    pub const ALL: &[(&str, u32)] = &[("ESTABLISHED", 1), ("CLOSING", 2), ("CUT", 4)];
+    pub const ALL: &[(&str, u32)] =
+        &[("ESTABLISHED", 1), ("CLOSED", 2), ("CUT", 4), ("FIN", 8), ("FIN_REPLY", 16)];
 }
 
 /// Values of `enum sg_direction`.
@@ -228,7 +233,9 @@ pub struct Connection {
     /// Enum sg_connection_flag.
     pub flags: u8,
     /// Zero.
-    pub pad: [u8; 6],
+    pub pad: [u8; 2],
+    /// Of a pod of this node that opened it; else 0.
+    pub peer_ifindex: u32,
 }
 
 const _: () = assert!(size_of::<Connection>() == 40);
@@ -275,9 +282,11 @@ pub struct Control {
     pub world_ipv6: u32,
     /// Quota of an endpoint.
     pub connections: u32,
+    /// That an endpoint may cause in a second.
+    pub drop_records: u32,
 }
 
-const _: () = assert!(size_of::<Control>() == 24);
+const _: () = assert!(size_of::<Control>() == 28);
 
 /// `struct sg_decision`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
@@ -437,7 +446,7 @@ pub struct Record {
     pub ifindex: u32,
     /// sg_endpoint.id, 0: none.
     pub endpoint: u32,
-    /// That judged, 0: no policy was asked.
+    /// The one this packet was judged by.
     pub revision: u32,
     /// 0: not resolved.
     pub source_identity: u32,
@@ -522,3 +531,21 @@ pub struct Subject {
 }
 
 const _: () = assert!(size_of::<Subject>() == 8);
+
+/// Value of map `usage`, by sg_endpoint.id: what an endpoint takes of what all share. Number 0 stands for frames of interfaces without an endpoint.
+///
+/// `struct sg_usage`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Usage {
+    /// Field `connections`.
+    pub connections: u64,
+    /// The second that drop_records counts, since boot.
+    pub second: u64,
+    /// Field `drop_records`.
+    pub drop_records: u64,
+    /// Drops that were counted and not told.
+    pub suppressed: u64,
+}
+
+const _: () = assert!(size_of::<Usage>() == 32);

@@ -78,6 +78,7 @@ fn measure(pins: &Path, rules: u16, peers: u32) -> Outcome<()> {
         addresses: 131_072,
         table_entries: 65_536,
         ring_bytes: 64 << 20,
+        drop_records: u32::MAX,
     };
     let config = Config { pins: pins.to_owned(), cgroup: None, limits };
     let mut datapath = Datapath::open(&config)?;

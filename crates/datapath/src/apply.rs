@@ -4,21 +4,22 @@
 //! 1. check that everything fits; nothing is written before;
 //! 2. write, invisibly, what the next revision will find: tables, then subjects;
 //! 3. move the one revision word;
-//! 4. take away the endpoints that are gone, publish the new ones, then move
-//!    addresses; the epoch moves if a known address changed or went;
+//! 4. take away endpoints and addresses that are gone and move those that
+//!    changed hands, then the epoch; then publish new endpoints, so that none
+//!    can speak with an address that still means somebody else; then new
+//!    addresses, and the epoch once more, because nobody was known there;
 //! 5. wait until no packet is judged by the old revision, and clean up.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::IpAddr;
 
-use abi::{Address, Peer, PolicyEntry, PolicyKey, PrefixKey, Subject};
+use abi::{Address, Peer, PolicyEntry, PolicyKey, PrefixKey, Subject, Usage};
 use ipnet::IpNet;
-use zerocopy::IntoBytes;
+use zerocopy::{FromZeros, IntoBytes};
 
 use crate::control::ControlWord;
 use crate::desired::{Applied, Desired, Endpoint, Limits};
-use crate::error::ApplyError;
+use crate::error::{ApplyError, MapError};
 use crate::installed::Installed;
 use crate::pins::{self, Pins};
 use crate::trie::{self, Change, Content};
@@ -39,6 +40,9 @@ fn mapped_prefix(prefix: IpNet) -> (u32, [u8; 16]) {
     }
 }
 
+/// Identity and local endpoint (0: none) by address.
+type Addresses = BTreeMap<[u8; 16], (u32, u32)>;
+
 /// One move from what is installed to what is desired.
 pub(crate) struct Apply<'a> {
     pub(crate) installed: &'a mut Installed,
@@ -46,6 +50,8 @@ pub(crate) struct Apply<'a> {
     pub(crate) pins: &'a Pins,
     pub(crate) limits: Limits,
     pub(crate) desired: &'a Desired,
+    /// Frees connections whose endpoint is gone.
+    pub(crate) sweep: &'a dyn Fn() -> Result<u32, MapError>,
 }
 
 impl Apply<'_> {
@@ -70,15 +76,20 @@ impl Apply<'_> {
 
         // What is gone makes room for what is new.
         written += self.remove_endpoints()?;
-        written += self.publish_endpoints()?;
-        let (addresses, moved) = self.write_addresses()?;
-        written += addresses;
-        if moved {
+        let wanted = self.wanted_addresses();
+        let retired = self.write_prefixes()? + self.retire_addresses(&wanted)?;
+        if retired > 0 {
             self.control.next_epoch();
         }
+        written += retired + self.publish_endpoints()?;
+        let published = self.publish_addresses(&wanted)?;
+        if published > 0 {
+            self.control.next_epoch();
+        }
+        written += published;
 
         if changes.values().any(|change| !change.obsolete.is_empty()) {
-            wait_for_packets_in_flight().map_err(ApplyError::Barrier)?;
+            self.wait_for_packets_in_flight()?;
             written += self.clean_up(&changes)?;
         }
         written += self.remove_tables()?;
@@ -123,7 +134,10 @@ impl Apply<'_> {
                 }
             };
             let what = format!("entries of policy table {number}");
-            fits(&what, entries, self.limits.table_entries, "table_entries")?;
+            // A table that exists keeps the size it was made with.
+            let made = self.installed.tables.get(number).map(|table| table.map.max_entries());
+            let limit = self.limits.table_entries.min(made.unwrap_or(u32::MAX));
+            fits(&what, entries, limit, "table_entries")?;
         }
         self.check_endpoints()
     }
@@ -192,6 +206,11 @@ impl Apply<'_> {
     /// Endpoints that are new, or whose addresses changed.
     fn publish_endpoints(&mut self) -> Result<usize, ApplyError> {
         let mut written = 0;
+        let known = |id: u32| self.installed.endpoints.values().any(|known| known.id == id);
+        if self.desired.endpoints.values().any(|endpoint| !known(endpoint.id)) {
+            // One that comes back must not find its old connections uncounted.
+            (self.sweep)()?;
+        }
         for (ifindex, endpoint) in &self.desired.endpoints {
             let installed = self.installed.endpoints.get(ifindex);
             let same = installed.filter(|installed| installed.id == endpoint.id);
@@ -203,7 +222,7 @@ impl Apply<'_> {
                 if let Some(other) = installed {
                     self.installed.usage_map.remove(&other.id)?;
                 }
-                self.installed.usage_map.set(&endpoint.id, &0)?;
+                self.installed.usage_map.set(&endpoint.id, &Usage::new_zeroed())?;
             }
             self.installed.endpoint_map.set(ifindex, &value)?;
             self.installed.endpoints.insert(*ifindex, value);
@@ -212,8 +231,8 @@ impl Apply<'_> {
         Ok(written)
     }
 
-    /// Number of writes, and whether an address that was known moved or went.
-    fn write_addresses(&mut self) -> Result<(usize, bool), ApplyError> {
+    /// Every address, its identity, and its endpoint if that is here.
+    fn wanted_addresses(&self) -> Addresses {
         let local: BTreeMap<[u8; 16], u32> = self
             .desired
             .endpoints
@@ -224,44 +243,53 @@ impl Apply<'_> {
                 v4.into_iter().chain(v6).map(|address| (address, endpoint.id))
             })
             .collect();
-        let wanted: BTreeMap<[u8; 16], (u32, u32)> = self
-            .desired
-            .addresses
-            .iter()
-            .map(|(address, identity)| {
-                let key = mapped(*address);
-                (key, (u32::from(*identity), local.get(&key).copied().unwrap_or(0)))
-            })
-            .collect();
-        let (mut written, mut moved) = self.write_prefixes()?;
-        for (&bytes, &(identity, endpoint)) in &wanted {
-            let known = self.installed.addresses.get(&bytes).copied();
-            if known == Some((identity, endpoint)) {
-                continue;
+        let addresses = self.desired.addresses.iter().map(|(address, identity)| {
+            let key = mapped(*address);
+            (key, (u32::from(*identity), local.get(&key).copied().unwrap_or(0)))
+        });
+        addresses.collect()
+    }
+
+    /// Addresses that are gone, and those that mean somebody else now.
+    fn retire_addresses(&mut self, wanted: &Addresses) -> Result<usize, ApplyError> {
+        let known: Vec<([u8; 16], (u32, u32))> =
+            self.installed.addresses.iter().map(|(bytes, value)| (*bytes, *value)).collect();
+        let mut written = 0;
+        for (bytes, value) in known {
+            match wanted.get(&bytes) {
+                Some(&new) if new == value => continue,
+                Some(&new) => self.set_address(bytes, new)?,
+                None => {
+                    self.installed.address_map.remove(&Address { bytes })?;
+                    self.installed.addresses.remove(&bytes);
+                }
             }
-            self.installed.address_map.set(&Address { bytes }, &Peer { identity, endpoint })?;
-            self.installed.addresses.insert(bytes, (identity, endpoint));
-            moved |= known.is_some_and(|(known, _)| known != identity);
             written += 1;
         }
-        let gone: Vec<[u8; 16]> = self
-            .installed
-            .addresses
-            .keys()
-            .filter(|key| !wanted.contains_key(*key))
-            .copied()
-            .collect();
-        for bytes in gone {
-            self.installed.address_map.remove(&Address { bytes })?;
-            self.installed.addresses.remove(&bytes);
-            moved = true;
-            written += 1;
+        Ok(written)
+    }
+
+    /// Addresses that nobody had.
+    fn publish_addresses(&mut self, wanted: &Addresses) -> Result<usize, ApplyError> {
+        let mut written = 0;
+        for (bytes, value) in wanted {
+            if !self.installed.addresses.contains_key(bytes) {
+                self.set_address(*bytes, *value)?;
+                written += 1;
+            }
         }
-        Ok((written, moved))
+        Ok(written)
+    }
+
+    fn set_address(&mut self, bytes: [u8; 16], value: (u32, u32)) -> Result<(), ApplyError> {
+        let (identity, endpoint) = value;
+        self.installed.address_map.set(&Address { bytes }, &Peer { identity, endpoint })?;
+        self.installed.addresses.insert(bytes, value);
+        Ok(())
     }
 
     /// Ranges are rare and move seldom: any change counts as a move.
-    fn write_prefixes(&mut self) -> Result<(usize, bool), ApplyError> {
+    fn write_prefixes(&mut self) -> Result<usize, ApplyError> {
         let wanted: BTreeMap<(u32, [u8; 16]), u32> = self
             .desired
             .prefixes
@@ -273,19 +301,19 @@ impl Apply<'_> {
             address: Address { bytes },
         };
         let mut written = 0;
+        for prefix in self.installed.prefixes.keys().filter(|prefix| !wanted.contains_key(*prefix))
+        {
+            self.installed.prefix_map.remove(&key(*prefix))?;
+            written += 1;
+        }
         for (&prefix, identity) in &wanted {
             if self.installed.prefixes.get(&prefix) != Some(identity) {
                 self.installed.prefix_map.set(&key(prefix), identity)?;
                 written += 1;
             }
         }
-        for prefix in self.installed.prefixes.keys().filter(|prefix| !wanted.contains_key(*prefix))
-        {
-            self.installed.prefix_map.remove(&key(*prefix))?;
-            written += 1;
-        }
         self.installed.prefixes = wanted;
-        Ok((written, written > 0))
+        Ok(written)
     }
 
     /// Endpoints that are gone. Their connections are freed by the next sweep,
@@ -331,12 +359,25 @@ impl Apply<'_> {
         if gone.is_empty() {
             return Ok(0);
         }
-        wait_for_packets_in_flight().map_err(ApplyError::Barrier)?;
+        self.wait_for_packets_in_flight()?;
         for number in &gone {
             self.installed.remove_table(*number)?;
         }
         self.remove_stale_links();
         Ok(gone.len())
+    }
+
+    /// Returns when every program that ran before the call has ended: they run
+    /// inside RCU read sections, and this command waits for a grace period
+    /// (membarrier(2)). Kernels with isolated CPUs do not have it.
+    fn wait_for_packets_in_flight(&self) -> Result<(), ApplyError> {
+        // SAFETY: a system call with three integers; it touches no memory of ours.
+        let result =
+            unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
+        if result == 0 {
+            return Ok(());
+        }
+        Ok(self.installed.wait_by_update()?)
     }
 
     /// Pins of interfaces that are gone. What cannot be removed now is tried again.
@@ -370,13 +411,4 @@ fn kernel_endpoint(endpoint: &Endpoint, installed: Option<&abi::Endpoint>) -> ab
         mac: endpoint.mac,
         pad: [0; 2],
     }
-}
-
-/// Returns when every program that ran before the call has ended: they run
-/// inside RCU read sections, and this command waits for a grace period
-/// (membarrier(2)).
-fn wait_for_packets_in_flight() -> io::Result<()> {
-    // SAFETY: a system call with three integers; it touches no memory of ours.
-    let result = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -123,6 +123,8 @@ fn attach_tcx(
     pins::remove(&path).map_err(pin_error("remove"))?;
     let options = libbpf_sys::bpf_link_create_opts {
         sz: size_of::<libbpf_sys::bpf_link_create_opts>() as libbpf_sys::size_t,
+        // First: a program before ours could end the chain with its own verdict.
+        flags: libbpf_sys::BPF_F_BEFORE,
         ..Default::default()
     };
     // SAFETY: both descriptors are valid for the call, `options` is initialised,
@@ -197,6 +199,23 @@ pub(crate) fn replace_programs(object: &Object, pins: &Pins) {
     }
 }
 
+/// The same for filters of clsact: each endpoint's are attached anew, in place.
+pub(crate) fn replace_filters(pins: &Pins, interfaces: impl Iterator<Item = u32>) {
+    if kind() != AttachKind::Clsact {
+        return;
+    }
+    for ifindex in interfaces {
+        for hook in &HOOKS {
+            let replaced = Program::fd_from_pinned_path(pins.program(hook.program))
+                .map_err(io::Error::other)
+                .and_then(|program| attach_clsact(hook, &program, ifindex));
+            if let Err(error) = replaced {
+                tracing::warn!(ifindex, %error, "program of the earlier agent stays");
+            }
+        }
+    }
+}
+
 /// Removes the pins and the endpoint of an interface. What is not there is as
 /// good: it may be called any number of times, before or after the interface goes.
 pub fn detach_pod(pins: &Path, ifindex: u32) -> Result<(), AttachError> {
@@ -206,7 +225,7 @@ pub fn detach_pod(pins: &Path, ifindex: u32) -> Result<(), AttachError> {
         let map: Map<u32, abi::Endpoint> = Map::open("endpoints", &endpoints)?;
         if let Some(endpoint) = map.get(&ifindex)? {
             map.remove(&ifindex)?;
-            let usage: Map<u32, u64> = Map::open("usage", &pins.map("usage"))?;
+            let usage: Map<u32, abi::Usage> = Map::open("usage", &pins.map("usage"))?;
             usage.remove(&endpoint.id)?;
         }
     }

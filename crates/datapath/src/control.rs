@@ -66,6 +66,13 @@ impl ControlWord {
         self.word(std::mem::offset_of!(Control, epoch)).fetch_add(1, Ordering::AcqRel);
     }
 
+    /// What an endpoint may have, from here on.
+    pub(crate) fn set_quotas(&self, connections: u32, drop_records: u32) {
+        let set = |offset, value| self.word(offset).store(value, Ordering::Release);
+        set(std::mem::offset_of!(Control, connections), connections);
+        set(std::mem::offset_of!(Control, drop_records), drop_records);
+    }
+
     /// Writes everything; the version last, because nothing counts before it.
     pub(crate) fn initialise(&self, control: &Control) {
         let set = |offset, value| self.word(offset).store(value, Ordering::Release);
@@ -74,6 +81,7 @@ impl ControlWord {
         set(std::mem::offset_of!(Control, world_ipv4), control.world_ipv4);
         set(std::mem::offset_of!(Control, world_ipv6), control.world_ipv6);
         set(std::mem::offset_of!(Control, connections), control.connections);
+        set(std::mem::offset_of!(Control, drop_records), control.drop_records);
         set(std::mem::offset_of!(Control, abi_version), control.abi_version);
     }
 }

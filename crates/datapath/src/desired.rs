@@ -36,6 +36,9 @@ pub struct Limits {
     pub table_entries: u32,
     /// Bytes of each record ring; a power of two, at least a page.
     pub ring_bytes: u32,
+    /// Drop records that one endpoint may cause in a second; what is more is
+    /// counted as lost, so that a flood leaves its neighbours' drops in the ring.
+    pub drop_records: u32,
 }
 
 impl Limits {
@@ -50,10 +53,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             endpoints: 256,
-            connections_per_endpoint: 4096,
+            connections_per_endpoint: 8192,
             addresses: 131_072,
             table_entries: 65_536,
             ring_bytes: 4 << 20,
+            drop_records: 1000,
         }
     }
 }

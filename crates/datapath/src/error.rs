@@ -127,9 +127,6 @@ pub enum ApplyError {
     /// A map could not be written.
     #[error(transparent)]
     Map(#[from] MapError),
-    /// The kernel could not say that no packet is judged by the old revision any more.
-    #[error("cannot wait for packets in flight")]
-    Barrier(#[source] io::Error),
 }
 
 /// Why programs could not be attached to a pod's interface.

@@ -4,13 +4,16 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
 
-use abi::{Address, Endpoint, Peer, PolicyEntry, PolicyKey, PrefixKey};
+use abi::{Address, Endpoint, Peer, PolicyEntry, PolicyKey, PrefixKey, Usage};
 use libbpf_rs::{MapHandle, MapType};
 
 use crate::error::MapError;
 use crate::map::Map;
 use crate::pins::Pins;
 use crate::trie::{Image, Node};
+
+/// Stands in map `usage` for interfaces without an endpoint.
+pub(crate) const NOBODY: u32 = 0;
 
 /// One policy table in the kernel.
 #[derive(Debug)]
@@ -23,7 +26,7 @@ pub(crate) struct Table {
 #[derive(Debug)]
 pub(crate) struct Installed {
     pub(crate) endpoint_map: Map<u32, Endpoint>,
-    pub(crate) usage_map: Map<u32, u64>,
+    pub(crate) usage_map: Map<u32, Usage>,
     pub(crate) address_map: Map<Address, Peer>,
     pub(crate) prefix_map: Map<PrefixKey, u32>,
     table_map: Map<u32, u32>,
@@ -48,6 +51,7 @@ impl Installed {
             tables: BTreeMap::new(),
         };
         installed.endpoints = installed.endpoint_map.dump()?.into_iter().collect();
+        installed.drop_unowned_usage()?;
         let addresses = installed.address_map.dump()?.into_iter();
         installed.addresses =
             addresses.map(|(key, peer)| (key.bytes, (peer.identity, peer.endpoint))).collect();
@@ -62,6 +66,25 @@ impl Installed {
             installed.tables.insert(number, Table { map, image });
         }
         Ok(installed)
+    }
+
+    /// Counters of endpoints whose removal was cut short; number 0 is nobody's.
+    fn drop_unowned_usage(&self) -> Result<(), MapError> {
+        let owned = |id: u32| self.endpoints.values().any(|endpoint| endpoint.id == id);
+        for (id, _) in self.usage_map.dump()? {
+            if id != NOBODY && !owned(id) {
+                self.usage_map.remove(&id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for an RCU grace period where membarrier cannot: updating a map of
+    /// maps does, before it returns.
+    pub(crate) fn wait_by_update(&self) -> Result<(), MapError> {
+        let Some((number, table)) = self.tables.iter().next() else { return Ok(()) };
+        let fd = table.map.handle().as_fd().as_raw_fd() as u32;
+        self.table_map.set(number, &fd)
     }
 
     /// The highest revision that any element speaks of.

@@ -5,7 +5,7 @@ use std::path::Path;
 use abi::Control;
 use libbpf_rs::{MapCore, Object, ObjectBuilder, OpenObject, Program, ProgramMut};
 use model::Reserved;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use crate::apply::Apply;
 use crate::attach::{self, AttachKind};
@@ -14,7 +14,7 @@ use crate::control::ControlWord;
 use crate::counters::{self, Counters};
 use crate::desired::{Applied, Config, Desired, Limits};
 use crate::error::{ApplyError, MapError, OpenError};
-use crate::installed::Installed;
+use crate::installed::{self, Installed};
 use crate::map::Map;
 use crate::pins::{self, Pins};
 
@@ -58,15 +58,13 @@ impl Datapath {
         check_limits(&config.limits)?;
         libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Warn, log_libbpf)));
         let pins = Pins::new(&config.pins);
-        // Programs are pinned last: with them, everything else is there too.
-        let taken_over = INTERFACE_PROGRAMS.iter().all(|name| pins.program(name).exists());
+        // Interfaces need pinned programs, and those are pinned after the version
+        // is written: without a version nothing can depend on what is there.
+        let taken_over = version(&pins)? != 0;
         if !taken_over {
             pins.clear()?;
         }
         pins.create()?;
-        if taken_over {
-            check_version(&pins)?;
-        }
         let object = load(&pins, &config.limits, taken_over)?;
         let control = open_control(&pins)?;
         if !taken_over {
@@ -81,7 +79,15 @@ impl Datapath {
             attach::replace_programs(&object, &pins);
         }
         let installed = Installed::read(&pins)?;
-        let limits = actual_limits(&installed, &config.limits);
+        let nobody = abi::Usage::new_zeroed();
+        installed.usage_map.set(&installed::NOBODY, &nobody)?;
+        let limits = actual_limits(&installed, &pins, &config.limits)?;
+        control.set_quotas(limits.connections_per_endpoint, limits.drop_records);
+        if taken_over {
+            // An agent may have died between an address and the epoch.
+            control.next_epoch();
+            attach::replace_filters(&pins, installed.endpoints.keys().copied());
+        }
         let features = Features { attach: attach::kind(), hooks, taken_over };
         Ok(Self { object, pins, control, installed, limits, features })
     }
@@ -94,15 +100,19 @@ impl Datapath {
     /// write fails, packets are still judged by complete revisions, and the next
     /// call goes on from what the kernel really holds.
     pub fn apply(&mut self, desired: &Desired) -> Result<Applied, ApplyError> {
+        let object = &self.object;
         let apply = Apply {
             installed: &mut self.installed,
             control: &self.control,
             pins: &self.pins,
             limits: self.limits,
             desired,
+            sweep: &|| sweep(object),
         };
         let result = apply.run();
         if result.is_err() {
+            // Addresses may have moved before the failure.
+            self.control.next_epoch();
             self.installed = Installed::read(&self.pins)?;
         }
         result
@@ -110,11 +120,7 @@ impl Datapath {
 
     /// Frees connections that have ended; returns how many.
     pub fn expire_connections(&self) -> Result<u32, MapError> {
-        let program = program(&self.object, SWEEP).ok_or_else(|| missing(SWEEP))?;
-        program
-            .test_run(libbpf_rs::ProgramInput::default())
-            .map(|output| output.return_value)
-            .map_err(|source| MapError { step: "sweep", map: "conntrack".into(), source })
+        sweep(&self.object)
     }
 
     /// What the kernel counted, summed over CPUs.
@@ -145,6 +151,14 @@ impl Datapath {
     pub(crate) fn object(&self) -> &Object {
         &self.object
     }
+}
+
+fn sweep(object: &Object) -> Result<u32, MapError> {
+    let program = program(object, SWEEP).ok_or_else(|| missing(SWEEP))?;
+    program
+        .test_run(libbpf_rs::ProgramInput::default())
+        .map(|output| output.return_value)
+        .map_err(|source| MapError { step: "sweep", map: "conntrack".into(), source })
 }
 
 fn missing(name: &str) -> MapError {
@@ -224,9 +238,12 @@ fn is_pinned(map: &str) -> bool {
 
 fn size_maps(open: &mut OpenObject, limits: &Limits) -> Result<(), OpenError> {
     let connections = limits.endpoints.saturating_mul(limits.connections_per_endpoint);
+    // One more: frames of interfaces without an endpoint have a counter, too.
+    let usage = limits.endpoints.saturating_add(1);
     for mut map in open.maps_mut() {
         let entries = match map.name().to_str() {
-            Some("endpoints" | "usage") => limits.endpoints,
+            Some("endpoints") => limits.endpoints,
+            Some("usage") => usage,
             Some("tables") => limits.tables(),
             Some("addresses" | "prefixes") => limits.addresses,
             Some("conntrack") => connections,
@@ -246,6 +263,7 @@ fn first_control(limits: &Limits) -> Control {
         world_ipv4: Reserved::WorldIpv4.id().into(),
         world_ipv6: Reserved::WorldIpv6.id().into(),
         connections: limits.connections_per_endpoint,
+        drop_records: limits.drop_records,
     }
 }
 
@@ -254,13 +272,15 @@ fn open_control(pins: &Pins) -> Result<ControlWord, OpenError> {
     ControlWord::map(std::os::fd::AsFd::as_fd(map.handle())).map_err(OpenError::Control)
 }
 
-fn check_version(pins: &Pins) -> Result<(), OpenError> {
+/// Version of what is pinned; 0: nothing, or a start that was not finished.
+fn version(pins: &Pins) -> Result<u32, OpenError> {
+    if !pins.map("control").exists() {
+        return Ok(0);
+    }
     let found = open_control(pins)?.version();
     let known = abi::abi::VERSION;
-    // Zero: an agent died between pinning the programs and this word; it is the
-    // last thing a first start writes before it pins them, so it cannot be zero.
-    if found == known {
-        return Ok(());
+    if found == 0 || found == known {
+        return Ok(found);
     }
     Err(OpenError::Version { path: pins.root().to_owned(), found, known })
 }
@@ -287,17 +307,21 @@ fn pin_in_place(program: &Program<'_>, path: &Path) -> Result<(), OpenError> {
     std::fs::rename(&fresh, path).map_err(|source| failed("pin", path, source))
 }
 
-/// Limits of pinned maps cannot be changed: what they are is what counts.
-fn actual_limits(installed: &Installed, asked: &Limits) -> Limits {
+/// Sizes of pinned maps cannot be changed: what they are is what counts.
+fn actual_limits(installed: &Installed, pins: &Pins, asked: &Limits) -> Result<Limits, MapError> {
+    let endpoints = installed.endpoint_map.max_entries();
+    let conntrack: Map<abi::ConnectionKey, abi::Connection> = typed(pins, "conntrack")?;
+    let room = conntrack.max_entries() / endpoints.max(1);
     let actual = Limits {
-        endpoints: installed.endpoint_map.max_entries(),
+        endpoints,
         addresses: installed.address_map.max_entries(),
+        connections_per_endpoint: asked.connections_per_endpoint.min(room),
         ..*asked
     };
     if actual != *asked {
         tracing::warn!(?asked, ?actual, "limits of the pinned maps stay in force");
     }
-    actual
+    Ok(actual)
 }
 
 /// A handle to a map of this object by name, typed.

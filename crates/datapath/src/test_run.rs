@@ -28,6 +28,10 @@ pub struct TestRun<'datapath> {
 /// Interface that the kernel takes for a test run.
 const LOOPBACK: u32 = 1;
 
+/// `struct __sk_buff` of the kernel's API, in words, and where `ingress_ifindex` is.
+const SK_BUFF_WORDS: usize = 48;
+const INGRESS_IFINDEX_WORD: usize = 9;
+
 impl<'datapath> TestRun<'datapath> {
     /// Of an open datapath.
     pub fn new(datapath: &'datapath Datapath) -> Self {
@@ -47,6 +51,18 @@ impl<'datapath> TestRun<'datapath> {
         frame: &[u8],
         repeat: u32,
     ) -> Result<PacketOutcome, MapError> {
+        self.run_from(direction, frame, 0, repeat)
+    }
+
+    /// The same for a frame that the node forwards from another interface; 0: one
+    /// that the node itself sent, or that the pod did.
+    pub fn run_from(
+        &self,
+        direction: Direction,
+        frame: &[u8],
+        from: u32,
+        repeat: u32,
+    ) -> Result<PacketOutcome, MapError> {
         let name = match direction {
             Direction::Egress => "pod_egress",
             Direction::Ingress => "pod_ingress",
@@ -54,7 +70,15 @@ impl<'datapath> TestRun<'datapath> {
         let failed = |source| MapError { step: "run", map: name.to_owned(), source };
         let program = object::program(self.datapath.object(), name)
             .ok_or_else(|| failed(std::io::Error::from(std::io::ErrorKind::NotFound).into()))?;
-        let input = ProgramInput { data_in: Some(frame), repeat, ..ProgramInput::default() };
+        let mut context = [0; SK_BUFF_WORDS * 4];
+        let place = INGRESS_IFINDEX_WORD * 4;
+        context[place..place + 4].copy_from_slice(&from.to_ne_bytes());
+        let input = ProgramInput {
+            data_in: Some(frame),
+            context_in: Some(&mut context),
+            repeat,
+            ..ProgramInput::default()
+        };
         let output = program.test_run(input).map_err(failed)?;
         const PASS: u32 = u32::MAX;
         let verdict =

@@ -47,13 +47,37 @@ fn a_new_agent_finds_policy_connections_and_revision_as_they_were() {
 fn a_start_that_died_half_way_is_begun_again() {
     let (mut node, world) = (Node::new(SMALL), World::new());
     node.apply(&allow(&world, 443));
-    // As if it had died before the programs were pinned, which is the last step.
-    std::fs::remove_file(node.pins().join("programs/pod_ingress")).unwrap();
+    // As if it had died among the maps: before the version, and so the programs.
+    std::fs::remove_dir_all(node.pins().join("programs")).unwrap();
+    std::fs::remove_file(node.pins().join("maps/control")).unwrap();
     let mut node = node.reopen();
     assert!(!node.datapath.features().taken_over);
     assert_eq!(node.reason(Egress, &syn(443)), 203);
     node.apply(&allow(&world, 443));
     assert_eq!(node.reason(Egress, &syn(443)), 0);
+}
+
+#[test]
+fn a_pin_that_somebody_removed_is_put_back_without_a_gap() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&allow(&world, 443));
+    let pin = node.pins().join("programs/pod_ingress");
+    std::fs::remove_file(&pin).unwrap();
+    let node = node.reopen();
+    assert!(node.datapath.features().taken_over && pin.exists());
+    assert_eq!(node.reason(Egress, &syn(443)), 0);
+    assert_eq!(node.reason(Egress, &syn(444)), 133);
+}
+
+#[test]
+fn a_quota_that_was_raised_counts_as_far_as_there_is_room() {
+    let mut node = Node::new(datapath::Limits { connections_per_endpoint: 64, ..SMALL });
+    node.config.limits.connections_per_endpoint = 8;
+    let node = node.reopen();
+    assert_eq!(node.datapath.limits().connections_per_endpoint, 8);
+    let mut node = node;
+    node.config.limits.connections_per_endpoint = 100_000;
+    assert_eq!(node.reopen().datapath.limits().connections_per_endpoint, 64);
 }
 
 #[test]

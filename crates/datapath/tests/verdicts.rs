@@ -284,6 +284,35 @@ fn the_own_node_may_enter_a_closed_pod_unless_a_rule_denies_it() {
 }
 
 #[test]
+fn who_is_behind_the_node_s_address_never_becomes_the_node() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let host: std::net::Ipv4Addr = "10.1.0.1".parse().unwrap();
+    let client = |flags| segment(Ingress, (host, 40000), (POD, 9000), flags);
+    let answer = segment(Egress, (POD, 9000), (host, 40000), Tcp::Ack);
+    let comes_in = |node: &Node, flags, from: u32| {
+        let run = TestRun::new(&node.datapath).run_from(Ingress, &client(flags), from, 1);
+        run.unwrap().verdict
+    };
+    node.apply(&strict(&world));
+    assert_eq!(comes_in(&node, Tcp::Syn, 1), Verdict::Dropped, "masqueraded");
+    assert_eq!(comes_in(&node, Tcp::Syn, 0), Verdict::Forwarded, "the node itself");
+    // A masqueraded connection from before the policy: the pod's answer, which
+    // goes to the node's address, does not make it the node's.
+    let mut other = open(&world);
+    for endpoint in other.endpoints.values_mut() {
+        endpoint.id += 1;
+    }
+    node.apply(&other);
+    assert_eq!(comes_in(&node, Tcp::Syn, 1), Verdict::Forwarded);
+    assert_eq!(node.reason(Egress, &answer), 0);
+    let mut closed = strict(&world);
+    closed.endpoints = other.endpoints;
+    node.apply(&closed);
+    assert_eq!(node.reason(Egress, &answer), POLICY_DENIED);
+    assert_eq!(comes_in(&node, Tcp::Ack, 1), Verdict::Dropped);
+}
+
+#[test]
 fn ping_needs_a_rule_without_ports_and_its_answer_needs_none() {
     let (mut node, world) = (Node::new(SMALL), World::new());
     node.apply(&world.desired(world.table(vec![
@@ -316,6 +345,16 @@ fn an_icmp_error_passes_only_about_a_packet_that_was_sent() {
     assert_eq!(node.reason(Ingress, &unreachable(&sent)), 163, "before it was sent");
     assert_eq!(node.reason(Egress, &sent), 0);
     assert_eq!(node.reason(Ingress, &unreachable(&sent)), 0);
+    // The pod's own error about what it received goes to who sent that.
+    let asked = datagram(Ingress, (WORLD, 99), (POD, 7));
+    assert_eq!(node.reason(Ingress, &asked), 0);
+    let error_to = |to: std::net::Ipv4Addr| {
+        let mut payload = vec![3, 3, 0, 0, 0, 0, 0, 0];
+        payload.extend(&asked[14..14 + 28]);
+        raw(Egress, POD, to, 1, &payload)
+    };
+    assert_eq!(node.reason(Egress, &error_to(WORLD)), 0);
+    assert_eq!(node.reason(Egress, &error_to(PEER)), 163, "and to nobody else");
     let never = datagram(Egress, (POD, 5354), (WORLD, 53));
     assert_eq!(node.reason(Ingress, &unreachable(&never)), 163);
 }
@@ -364,17 +403,25 @@ fn a_pod_asks_and_answers_arp_for_itself_only() {
 fn a_pod_is_neither_a_router_nor_another_neighbour() {
     let (mut node, world) = (Node::new(SMALL), World::new());
     node.apply(&open(&world));
-    let message = |kind: u8, target: std::net::Ipv6Addr| {
+    let all_nodes: std::net::Ipv6Addr = "ff02::1".parse().unwrap();
+    let message = |kind: u8, target: std::net::Ipv6Addr, to: std::net::Ipv6Addr| {
         let mut payload = vec![kind, 0, 0, 0, 0, 0, 0, 0];
         payload.extend(target.octets());
-        let mut frame = raw(Egress, POD6, PEER6, 58, &payload);
+        let mut frame = raw(Egress, POD6, to, 58, &payload);
         frame[14 + 7] = 255;
         frame
     };
-    assert_eq!(node.reason(Egress, &message(136, POD6)), 0, "an advertisement of itself");
-    assert_eq!(node.reason(Egress, &message(136, PEER6)), 132);
-    assert_eq!(node.reason(Egress, &message(134, POD6)), 176, "a router advertisement");
-    assert_eq!(node.reason(Egress, &message(137, POD6)), 176, "a redirect");
+    let reason = |kind, target, to| node.reason(Egress, &message(kind, target, to));
+    assert_eq!(reason(136, POD6, all_nodes), 0, "an advertisement of itself");
+    assert_eq!(reason(136, PEER6, all_nodes), 132);
+    assert_eq!(reason(134, POD6, all_nodes), 176, "a router advertisement");
+    assert_eq!(reason(137, POD6, all_nodes), 176, "a redirect");
+    // Nobody beyond the link, whatever the message carries.
+    let world6: std::net::Ipv6Addr = "2001:db8::7".parse().unwrap();
+    for kind in [131, 132, 135, 136, 143] {
+        assert_eq!(reason(kind, POD6, world6), 176, "type {kind} to the world");
+        assert_eq!(reason(kind, POD6, PEER6), 176, "type {kind} to a pod");
+    }
 }
 
 #[test]
@@ -437,4 +484,116 @@ fn a_full_node_can_exchange_its_pods() {
     assert_eq!(node.reason(Egress, &syn), 203, "the first one is gone");
     node.apply(&strict(&world));
     assert_eq!(node.reason(Egress, &syn), 0);
+}
+
+#[test]
+fn a_routing_header_cannot_name_a_destination_behind_the_one_that_is_judged() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&open(&world));
+    let world6: std::net::Ipv6Addr = "2001:db8::7".parse().unwrap();
+    let with_header = |kind: u8| {
+        // Next header UDP, eight bytes long.
+        let mut payload = vec![17, 0, 0, 0, 0, 0, 0, 0];
+        payload.extend([0, 1, 0, 53, 0, 8, 0, 0]);
+        raw(Egress, POD6, world6, kind, &payload)
+    };
+    assert_eq!(node.reason(Egress, &with_header(60)), 0, "destination options");
+    assert_eq!(node.reason(Egress, &with_header(43)), 156, "routing");
+}
+
+#[test]
+fn an_endpoint_that_goes_and_comes_back_has_all_its_room() {
+    let limits = Limits { connections_per_endpoint: 8, ..SMALL };
+    let (mut node, world) = (Node::new(limits), World::new());
+    let syn = |port: u16| segment(Egress, (POD, port), (WORLD, 443), Tcp::Syn);
+    for round in 0..3 {
+        node.apply(&open(&world));
+        for port in 0..8 {
+            assert_eq!(node.reason(Egress, &syn(40000 + port)), 0, "round {round}");
+        }
+        assert_eq!(node.reason(Egress, &syn(50000)), 155, "round {round}");
+        node.apply(&Desired::default());
+        node.datapath.expire_connections().unwrap();
+    }
+}
+
+#[test]
+fn connections_that_end_make_room_for_new_ones_without_anybody_s_help() {
+    let limits = Limits { connections_per_endpoint: 8, ..SMALL };
+    let (mut node, world) = (Node::new(limits), World::new());
+    node.apply(&open(&world));
+    for port in 40000..40100 {
+        let out = |flags| segment(Egress, (POD, port), (WORLD, 443), flags);
+        let back = |flags| segment(Ingress, (WORLD, 443), (POD, port), flags);
+        assert_eq!(node.reason(Egress, &out(Tcp::Syn)), 0, "connection {port}");
+        assert_eq!(node.reason(Ingress, &back(Tcp::SynAck)), 0);
+        assert_eq!(node.reason(Egress, &out(Tcp::Fin)), 0);
+        assert_eq!(node.reason(Ingress, &back(Tcp::Fin)), 0);
+    }
+}
+
+#[test]
+fn a_denied_syn_does_not_end_the_connection_that_it_collides_with() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&strict(&world));
+    let out = |flags| segment(Egress, (POD, 40000), (PEER, 443), flags);
+    let back = |flags| segment(Ingress, (PEER, 443), (POD, 40000), flags);
+    assert_eq!(node.reason(Egress, &out(Tcp::Syn)), 0);
+    assert_eq!(node.reason(Ingress, &back(Tcp::SynAck)), 0);
+    assert_eq!(node.reason(Ingress, &back(Tcp::Syn)), POLICY_DENIED);
+    node.records();
+    assert_eq!(node.judge(Ingress, &back(Tcp::Ack)), Verdict::Forwarded);
+    assert!(node.records().is_empty(), "it is still the same connection");
+}
+
+#[test]
+fn a_connection_is_judged_again_when_somebody_becomes_known_at_its_other_end() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let rules = vec![rule("out", Egress, Action::Allow, entity(Entity::World), Ports::All)];
+    let mut desired = world.desired(world.table(rules));
+    node.apply(&desired);
+    let out = |flags| segment(Egress, (POD, 40000), (WORLD, 443), flags);
+    assert_eq!(node.reason(Egress, &out(Tcp::Syn)), 0);
+    assert_eq!(node.reason(Egress, &out(Tcp::Ack)), 0);
+    desired.addresses.insert(WORLD.into(), world.id("dev"));
+    node.apply(&desired);
+    assert_eq!(node.reason(Egress, &out(Tcp::Ack)), POLICY_DENIED);
+}
+
+#[test]
+fn a_full_address_book_can_exchange_its_addresses_and_forgets_no_change() {
+    let limits = Limits { addresses: 5, ..SMALL };
+    let (mut node, world) = (Node::new(limits), World::new());
+    let mut desired = strict(&world);
+    node.apply(&desired);
+    let out = |flags| segment(Egress, (POD, 40000), (PEER, 443), flags);
+    assert_eq!(node.reason(Egress, &out(Tcp::Syn)), 0);
+    // Five wanted, five fit: one goes, one comes, one changes hands.
+    desired.addresses.remove(&PEER6.into());
+    desired.addresses.insert("10.1.0.9".parse().unwrap(), world.id("dev"));
+    desired.addresses.insert(PEER.into(), world.id("dev"));
+    node.apply(&desired);
+    assert_eq!(node.reason(Egress, &out(Tcp::Ack)), POLICY_DENIED);
+}
+
+#[test]
+fn a_pod_of_this_node_speaks_through_its_own_interface_only() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let mut desired = strict(&world);
+    let syn = segment(Ingress, (PEER, 40000), (POD, 8080), Tcp::Syn);
+    node.apply(&desired);
+    assert_eq!(node.reason(Ingress, &syn), 0, "a pod of another node comes from anywhere");
+    // Now web is a pod of this node, on interface 4242; a test run has none.
+    let pay = desired.endpoints[&TestRun::ifindex()].clone();
+    let web = datapath::Endpoint {
+        id: ENDPOINT + 1,
+        identity: world.id("web"),
+        ipv4: Some(PEER),
+        ipv6: Some(PEER6),
+        ..pay
+    };
+    desired.endpoints.insert(4242, web);
+    node.apply(&desired);
+    let again = segment(Ingress, (PEER, 40001), (POD, 8080), Tcp::Syn);
+    assert_eq!(node.reason(Ingress, &again), 132);
 }

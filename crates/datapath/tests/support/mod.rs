@@ -37,6 +37,7 @@ pub const SMALL: Limits = Limits {
     addresses: 4096,
     table_entries: 65_536,
     ring_bytes: 1 << 20,
+    drop_records: 1_000_000,
 };
 
 /// One node, open.
