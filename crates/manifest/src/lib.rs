@@ -12,14 +12,17 @@
 //! Start at [`policies`].
 #![forbid(unsafe_code)]
 
+mod address;
 mod cilium;
 mod document;
 mod envelope;
 mod fields;
+mod group;
 mod kubernetes;
 mod outcome;
 mod read;
 mod selector;
+mod tiered;
 
 pub use document::{Document, Key, Node, Position, Value};
 pub use outcome::{Note, Outcome, Refusal, policies};
