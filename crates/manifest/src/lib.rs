@@ -14,6 +14,7 @@
 
 mod address;
 mod cilium;
+mod cluster;
 mod document;
 mod envelope;
 mod fields;
@@ -24,6 +25,7 @@ mod read;
 mod selector;
 mod tiered;
 
+pub use cluster::cluster;
 pub use document::{Document, Key, Node, Position, Value};
 pub use outcome::{Note, Outcome, Refusal, policies};
 pub use read::{read, read_bytes};

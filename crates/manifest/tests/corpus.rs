@@ -92,5 +92,5 @@ fn every_public_manifest_is_read_or_refused_as_the_list_says() {
     let gone: Vec<&String> = listed.difference(&found).collect();
     assert!(new.is_empty() && gone.is_empty(), "new: {new:#?}\ngone: {gone:#?}");
     assert_eq!(unreadable, templates(&corpus));
-    assert!(accepted >= 280, "only {accepted} policies are accepted");
+    assert!(accepted >= 230, "only {accepted} policies are accepted");
 }

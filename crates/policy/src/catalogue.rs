@@ -38,6 +38,32 @@ pub struct Service {
     pub selector: BTreeMap<String, String>,
     /// Addresses of its backends.
     pub backends: Vec<IpAddr>,
+    /// Its own addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Its ports.
+    pub ports: Vec<ServicePort>,
+}
+
+/// A port of a service, and where it leads.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ServicePort {
+    /// Its name; empty if it has none.
+    pub name: String,
+    /// IANA protocol number.
+    pub protocol: u8,
+    /// Its number.
+    pub port: u16,
+    /// The port of the backends.
+    pub target: TargetPort,
+}
+
+/// A port of backends.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum TargetPort {
+    /// By number.
+    Number(u16),
+    /// By the name that each backend's container gives it.
+    Name(String),
 }
 
 /// A `CiliumCIDRGroup`.

@@ -33,9 +33,28 @@ pub fn evaluate(
     probe: &Probe<'_>,
     options: &Options,
 ) -> Decision {
+    judge(policies, subject, ports, probe, options).decision
+}
+
+/// A decision, and what it was made of.
+pub(crate) struct Judgement<'a> {
+    pub decision: Decision,
+    /// Whether default deny is on.
+    pub default_deny: bool,
+    /// The rules that decide, one for each way their text was lowered.
+    pub deciding: Vec<&'a Rule>,
+}
+
+pub(crate) fn judge<'a>(
+    policies: &'a [Policy],
+    subject: &Labels,
+    ports: &BTreeMap<String, (u8, u16)>,
+    probe: &Probe<'_>,
+    options: &Options,
+) -> Judgement<'a> {
     let unenforced = Decision { allow: true, why: Why::Unenforced, rules: RuleSet::default() };
     if options.enforcement == Enforcement::Never {
-        return unenforced;
+        return Judgement { decision: unenforced, default_deny: false, deciding: Vec::new() };
     }
 
     // 1. Rules about this subject in this direction.
@@ -55,13 +74,15 @@ pub fn evaluate(
     // 3. Of the rules, those that match the packet, tier by tier and level by level.
     let matching: Vec<&Rule> =
         rules.into_iter().filter(|rule| matches(rule, ports, probe, options)).collect();
-    if let Some(decision) = walk(&matching, default_deny, options) {
-        return decision;
+    if let Some((why, deciding)) = walk(&matching, default_deny, options) {
+        return Judgement { decision: decision(why, &deciding), default_deny, deciding };
     }
 
     // 4. No rule decides.
+    let by_default =
+        |decision: Decision| Judgement { decision, default_deny, deciding: Vec::new() };
     if !default_deny {
-        return unenforced;
+        return by_default(unenforced);
     }
 
     // 5. The own node may enter although no rule says so.
@@ -70,14 +91,19 @@ pub fn evaluate(
         && !subject.has_reserved("host")
         && options.allow_localhost == AllowLocalhost::Always
     {
-        return Decision { allow: true, why: Why::LocalHost, rules: RuleSet::default() };
+        let rules = RuleSet::default();
+        return by_default(Decision { allow: true, why: Why::LocalHost, rules });
     }
     let rules = RuleSet { rules: Vec::<RuleId>::new(), because };
-    Decision { allow: false, why: Why::DefaultDeny, rules }
+    by_default(Decision { allow: false, why: Why::DefaultDeny, rules })
 }
 
 /// What the matching rules say together; `None` if they leave it to the default.
-fn walk(matching: &[&Rule], default_deny: bool, options: &Options) -> Option<Decision> {
+fn walk<'a>(
+    matching: &[&'a Rule],
+    default_deny: bool,
+    options: &Options,
+) -> Option<(Why, Vec<&'a Rule>)> {
     let levels = sorted(matching.iter().map(|rule| (rule.tier, rule.priority)));
     let mut passed = None;
     for (tier, priority) in levels {
@@ -89,11 +115,11 @@ fn walk(matching: &[&Rule], default_deny: bool, options: &Options) -> Option<Dec
                 .iter()
                 .copied()
                 .filter(|rule| (rule.tier, rule.priority, rule.action) == (tier, priority, action))
-                .collect::<Vec<&Rule>>()
+                .collect::<Vec<&'a Rule>>()
         };
         let (deny, allow, pass) = (of(Action::Deny), of(Action::Allow), of(Action::Pass));
         if !deny.is_empty() {
-            return Some(decision(Why::DenyRule, &deny));
+            return Some((Why::DenyRule, deny));
         }
         if !allow.is_empty() {
             return Some(allowed(&allow, default_deny, options));
@@ -107,20 +133,19 @@ fn walk(matching: &[&Rule], default_deny: bool, options: &Options) -> Option<Dec
 
 /// What allow rules of one level say together. If a demand of some cannot be
 /// checked, they let through only what another of them lets through without.
-fn allowed(allow: &[&Rule], default_deny: bool, options: &Options) -> Decision {
+fn allowed<'a>(allow: &[&'a Rule], default_deny: bool, options: &Options) -> (Why, Vec<&'a Rule>) {
     let with = |wanted: Demand| {
         allow
             .iter()
             .copied()
             .filter(|rule| unmet(rule, default_deny, options) == wanted)
-            .collect::<Vec<&Rule>>()
+            .collect::<Vec<&'a Rule>>()
     };
-    let (strict, plain, liftable) =
-        (with(Demand::Strict), with(Demand::None), with(Demand::Liftable));
-    match (strict.as_slice(), plain.as_slice()) {
-        ([], []) => decision(Why::Unsupported, &liftable),
-        ([], plain) => decision(Why::Rule, plain),
-        (strict, _) => decision(Why::Unsupported, strict),
+    let (strict, plain) = (with(Demand::Strict), with(Demand::None));
+    match (strict.is_empty(), plain.is_empty()) {
+        (true, true) => (Why::Unsupported, with(Demand::Liftable)),
+        (true, false) => (Why::Rule, plain),
+        (false, _) => (Why::Unsupported, strict),
     }
 }
 

@@ -29,6 +29,7 @@ mod peer;
 mod population;
 mod ports;
 mod precedence;
+pub mod question;
 mod references;
 mod rule;
 mod scope;
@@ -39,7 +40,8 @@ pub mod testing;
 mod unsupported;
 
 pub use catalogue::{
-    Catalogue, CidrGroup, GroupPeer, GroupSelector, Service, ServicePeer, ServiceSelector, resolve,
+    Catalogue, CidrGroup, GroupPeer, GroupSelector, Service, ServicePeer, ServicePort,
+    ServiceSelector, TargetPort, resolve,
 };
 pub use cidr::{CidrMatch, CidrPeer, Reach, cidr_label};
 pub use compile::{CompileError, Compiler, compile};
