@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod check;
 mod cilium;
 mod cluster;
 mod document;
@@ -25,6 +26,7 @@ mod read;
 mod selector;
 mod tiered;
 
+pub use check::{Cost, Report, check};
 pub use cluster::cluster;
 pub use document::{Document, Key, Node, Position, Value};
 pub use outcome::{Note, Outcome, Refusal, policies};
