@@ -188,12 +188,15 @@ fn default_deny_that_may_surprise_is_named() {
         &[],
     );
     check(
-        &cnp("{endpointSelector: {}, ingress: [{}]}"),
-        &[
-            "4:40: spec.ingress[0]: is an empty rule, which allows nothing here and only denies the \
-           rest by default; in a NetworkPolicy the same text allows everything",
-        ],
+        &(cnp("{endpointSelector: {}, egressDeny: [{toEntities: [world]}]}")
+            + "---\n"
+            + &cnp("{endpointSelector: {}, egress: [{toEntities: [host]}]}")
+                .replace("name: p", "name: q")),
+        &[],
     );
+    let notes = report(&cnp("{endpointSelector: {}, ingress: [{}]}")).outcome.notes;
+    assert!(notes.iter().any(|note| !note.warning && note.text.starts_with("is an empty rule")));
+    check(&cnp("{endpointSelector: {}, ingress: [{}]}"), &[]);
     check(
         &cnp(
             "{endpointSelector: {}, enableDefaultDeny: {ingress: true}, egress: [{toEntities: [host]}]}",

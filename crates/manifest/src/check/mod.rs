@@ -116,6 +116,13 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// A remark on a rule that is as its writer meant it.
+    fn note(&self, rule: &RuleId, text: String, notes: &mut Vec<Note>) {
+        let before = notes.len();
+        self.warn(rule, "", text, notes);
+        notes.iter_mut().skip(before).for_each(|note| note.warning = false);
+    }
+
     fn policy(&self, policy: &Policy, notes: &mut Vec<Note>) {
         let mut subjects: Vec<&Subject> = Vec::new();
         for rule in &policy.rules {
@@ -130,10 +137,8 @@ impl<'a> Context<'a> {
             let text = format!("lets nothing through: {}", unsupported.feature);
             // Learning names is said below, with what it takes.
             if unsupported.feature != Feature::Names {
-                let before = notes.len();
-                self.warn(&unsupported.rule, "", text, notes);
                 // The policy is right; it is this version that is not there yet.
-                notes.iter_mut().skip(before).for_each(|note| note.warning = false);
+                self.note(&unsupported.rule, text, notes);
             }
         }
     }
@@ -184,7 +189,7 @@ impl<'a> Context<'a> {
                 if peers.is_empty() && rule.action == Action::Allow && self.is_empty_rule(rule) {
                     let text = "is an empty rule, which allows nothing here and only denies the \
                                 rest by default; in a NetworkPolicy the same text allows everything";
-                    self.warn(&rule.id, "", text.to_owned(), notes);
+                    self.note(&rule.id, text.to_owned(), notes);
                 }
                 for peer in peers {
                     self.peer(rule, peer, notes);
@@ -258,7 +263,14 @@ impl<'a> Context<'a> {
             let mut rules =
                 policy.rules.iter().filter(|rule| rule.direction == direction).peekable();
             let Some(first) = rules.peek().map(|rule| (*rule).clone()) else { continue };
-            if first.default_deny && rules.all(|rule| rule.action == Action::Deny) {
+            // No surprise where another policy denies the same pods by default.
+            let already = self.policies.iter().flat_map(|policy| &policy.rules).any(|rule| {
+                rule.id.policy != policy.name
+                    && rule.default_deny
+                    && (rule.direction, rule.action) == (direction, Action::Allow)
+                    && shadow::covers_subject(&rule.subject, &first.subject)
+            });
+            if first.default_deny && !already && rules.all(|rule| rule.action == Action::Deny) {
                 let text = format!(
                     "has deny rules only, which also deny all other {direction} by default; to deny \
                      no more than is written, add `enableDefaultDeny: {{{direction}: false}}`"
