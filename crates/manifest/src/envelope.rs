@@ -42,13 +42,19 @@ pub(crate) fn namespaced(reader: &mut Reader<'_>, kind: PolicyKind) -> Option<Po
 
 /// Reads `metadata` of a kind that is in no namespace.
 pub(crate) fn cluster_scoped(reader: &mut Reader<'_>, kind: PolicyKind) -> Option<PolicyName> {
+    let name = unscoped(reader, kind.as_str())?;
+    Some(PolicyName { kind, namespace: None, name })
+}
+
+/// Reads the name of an object that is in no namespace.
+pub(crate) fn unscoped(reader: &mut Reader<'_>, kind: &str) -> Option<String> {
     let (name, namespace) = metadata(reader)?;
     if let Some(place) = namespace {
-        let reason = format!("a `{}` is in no namespace", kind.as_str());
+        let reason = format!("a `{kind}` is in no namespace");
         reader.refuse(&place, reason, Some("leave the namespace out".to_owned()));
         return None;
     }
-    Some(PolicyName { kind, namespace: None, name })
+    Some(name)
 }
 
 fn metadata<'a>(reader: &mut Reader<'a>) -> Option<(String, Option<Place<'a>>)> {

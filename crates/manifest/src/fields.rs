@@ -109,12 +109,18 @@ impl<'a> Reader<'a> {
 
     /// Remarks on this field.
     pub fn note(&mut self, place: &Place<'_>, text: String) {
-        self.notes.push(Note {
-            file: self.document.file.clone(),
-            at: place.node.at,
-            field: self.full(&place.path),
-            text,
-        });
+        self.remark(place, text, false);
+    }
+
+    /// Warns of something that is accepted and probably not meant.
+    pub fn warn(&mut self, place: &Place<'_>, text: String) {
+        self.remark(place, text, true);
+    }
+
+    fn remark(&mut self, place: &Place<'_>, text: String, warning: bool) {
+        let field = self.full(&place.path);
+        let (file, at) = (self.document.file.clone(), place.node.at);
+        self.notes.push(Note { file, at, field, text, warning });
     }
 
     fn full(&self, path: &str) -> String {

@@ -2,10 +2,11 @@
 
 use model::{Direction, PolicyKind, PolicyName, RuleId};
 use policy::{
-    Action, Operator, Peer, Peers, Policy, Port, PortMatch, Ports, Requirement, Selector,
-    SelectorKey, Tier, Transport, namespaced_peer, namespaced_subject,
+    Action, CidrPeer, Operator, Peer, Peers, Policy, Port, PortMatch, Ports, Reach, Requirement,
+    Selector, SelectorKey, Subject, Tier, Transport, namespaced_peer, namespaced_subject,
 };
 
+use crate::address;
 use crate::document::Value;
 use crate::envelope;
 use crate::fields::{Field, Fields, Place, Reader, Schema};
@@ -26,15 +27,13 @@ const SPEC: Schema = &[
 ];
 const INGRESS: Schema = &[("from", Field::Read), ("ports", Field::Read)];
 const EGRESS: Schema = &[("to", Field::Read), ("ports", Field::Read)];
-const PEER: Schema = &[
-    ("podSelector", Field::Read),
-    ("namespaceSelector", Field::Read),
-    ("ipBlock", Field::Refused("address ranges are not supported yet", "")),
-];
+const PEER: Schema =
+    &[("podSelector", Field::Read), ("namespaceSelector", Field::Read), ("ipBlock", Field::Read)];
+const BLOCK: Schema = &[("cidr", Field::Read), ("except", Field::Read)];
 const PORT: Schema = &[("port", Field::Read), ("endPort", Field::Read), ("protocol", Field::Read)];
 
 /// What identity labels that come from the namespace's own labels start with.
-const NAMESPACE_LABELS: &str = "io.cilium.k8s.namespace.labels.";
+pub(crate) const NAMESPACE_LABELS: &str = "io.cilium.k8s.namespace.labels.";
 
 /// Reads a `NetworkPolicy`.
 pub(crate) fn network_policy(reader: &mut Reader<'_>) -> Option<Policy> {
@@ -136,7 +135,7 @@ impl Spec<'_> {
             (true, false, _) => Some(rules),
             (false, false, Some(place)) => {
                 let text = format!("has no effect: `policyTypes` does not list {direction}");
-                reader.note(&place, text);
+                reader.warn(&place, text);
                 Some(Vec::new())
             }
             (false, ..) => Some(Vec::new()),
@@ -154,12 +153,15 @@ impl Spec<'_> {
             id: RuleId { policy: self.name.clone(), path },
             tier: Tier::Normal,
             priority: 0,
-            subject: self.subject.clone(),
+            subject: Subject::Endpoints(self.subject.clone()),
             direction,
             action: Action::Allow,
             peers,
             ports,
             default_deny: true,
+            layer7: None,
+            authentication: None,
+            log: None,
         }
     }
 
@@ -189,7 +191,7 @@ impl Spec<'_> {
             Some(list) if !list.node.items().is_empty() => {
                 let items = reader.list(&list)?;
                 let read: Vec<Option<PortMatch>> =
-                    items.iter().map(|item| port(reader, item, direction)).collect();
+                    items.iter().map(|item| port(reader, item)).collect();
                 read.into_iter().collect::<Option<Vec<_>>>().map(Ports::OneOf)
             }
             Some(list) => reader.list(&list).map(|_| Ports::All),
@@ -201,6 +203,14 @@ impl Spec<'_> {
     /// A peer by its own labels, by its namespace's, or by both.
     fn peer(&self, reader: &mut Reader<'_>, place: &Place<'_>) -> Option<Peer> {
         let fields = reader.fields(place, PEER)?;
+        if let Some(block) = fields.get("ipBlock") {
+            if fields.get("podSelector").or(fields.get("namespaceSelector")).is_some() {
+                let reason = "an `ipBlock` stands alone".to_owned();
+                reader.refuse(&block, reason, Some("write two elements".to_owned()));
+                return None;
+            }
+            return ip_block(reader, &block);
+        }
         let pods = match fields.get("podSelector") {
             Some(place) => Some(selector::read(reader, &place, &own_key)?),
             None => None,
@@ -211,11 +221,9 @@ impl Spec<'_> {
             None => None,
         };
         if pods.is_none() && namespaces.is_none() {
-            if fields.get("ipBlock").is_none() {
-                let reason = "names neither pods nor namespaces".to_owned();
-                let fix = "`podSelector: {}` is every pod of the namespace".to_owned();
-                reader.refuse(place, reason, Some(fix));
-            }
+            let reason = "names neither pods nor namespaces".to_owned();
+            let fix = "`podSelector: {}` is every pod of the namespace".to_owned();
+            reader.refuse(place, reason, Some(fix));
             return None;
         }
         let mut selector = pods.unwrap_or_default();
@@ -230,7 +238,22 @@ impl Spec<'_> {
     }
 }
 
-fn port(reader: &mut Reader<'_>, place: &Place<'_>, direction: Direction) -> Option<PortMatch> {
+/// A range, which by this kind's standard matches whoever has an address in it.
+fn ip_block(reader: &mut Reader<'_>, place: &Place<'_>) -> Option<Peer> {
+    let fields = reader.fields(place, BLOCK)?;
+    let Some(cidr) = fields.get("cidr") else {
+        reader.refuse(&fields.missing("cidr"), "an `ipBlock` needs a `cidr`".to_owned(), None);
+        return None;
+    };
+    let net = address::range(reader, &cidr, false)?;
+    let except = match fields.get("except") {
+        Some(list) => address::exceptions(reader, &list, Some(net), false)?,
+        None => Vec::new(),
+    };
+    Some(Peer::Cidr(CidrPeer { net, except, reach: Reach::Everybody }))
+}
+
+fn port(reader: &mut Reader<'_>, place: &Place<'_>) -> Option<PortMatch> {
     let fields = reader.fields(place, PORT)?;
     let transport = match fields.get("protocol") {
         None => Transport::Tcp,
@@ -254,7 +277,7 @@ fn port(reader: &mut Reader<'_>, place: &Place<'_>, direction: Direction) -> Opt
         }
         (Some(place), _) => match &place.node.value {
             Value::String(name) => {
-                return named(reader, &place, name, end.as_ref(), direction)
+                return named(reader, &place, name, end.as_ref())
                     .map(|port| PortMatch { transport, port });
             }
             _ => {
@@ -276,20 +299,16 @@ fn named(
     place: &Place<'_>,
     name: &str,
     end: Option<&Place<'_>>,
-    direction: Direction,
 ) -> Option<Port> {
     let digits = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
     let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let (reason, fix) = match (direction, end) {
+    let (reason, fix) = match end {
         _ if digits => ("a number in quotes is taken for a name", Some("leave out the quotes")),
         _ if name.is_empty() || name.len() > 15 || !name.bytes().all(legal) => {
             ("is no name of a port", None)
         }
-        (_, Some(_)) => ("a name of a port begins no range", Some("write numbers")),
-        (Direction::Egress, None) => {
-            ("names of ports are not supported in egress rules yet", Some("write the number"))
-        }
-        (Direction::Ingress, None) => return Some(Port::Named(name.to_owned())),
+        Some(_) => ("a name of a port begins no range", Some("write numbers")),
+        None => return Some(Port::Named(name.to_owned())),
     };
     reader.refuse(place, reason.to_owned(), fix.map(str::to_owned));
     None

@@ -12,15 +12,22 @@
 //! Start at [`policies`].
 #![forbid(unsafe_code)]
 
+mod address;
+mod check;
 mod cilium;
+mod cluster;
 mod document;
 mod envelope;
 mod fields;
+mod group;
 mod kubernetes;
 mod outcome;
 mod read;
 mod selector;
+mod tiered;
 
+pub use check::{Cost, Report, check};
+pub use cluster::cluster;
 pub use document::{Document, Key, Node, Position, Value};
 pub use outcome::{Note, Outcome, Refusal, policies};
 pub use read::{read, read_bytes};

@@ -8,7 +8,7 @@ use policy::Policy;
 
 use crate::document::{Document, Position};
 use crate::fields::Reader;
-use crate::{cilium, kubernetes};
+use crate::{cilium, group, kubernetes, tiered};
 
 /// Why a document, or a file, is not taken.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -52,6 +52,8 @@ pub struct Note {
     pub field: String,
     /// What there is to say.
     pub text: String,
+    /// Whether the policy probably does not do what its writer meant.
+    pub warning: bool,
 }
 
 impl fmt::Display for Note {
@@ -94,6 +96,7 @@ pub fn policies(documents: &[Document]) -> Outcome {
                     at: document.root.at,
                     field: "metadata.name".to_owned(),
                     text: format!("takes the place of an earlier `{}`", policy.name),
+                    warning: true,
                 });
                 outcome.policies[earlier] = policy;
             } else {
@@ -112,10 +115,20 @@ fn policy(document: &Document, reader: &mut Reader<'_>) -> Option<Policy> {
     match (document.group(), document.kind.as_str()) {
         ("cilium.io", "CiliumNetworkPolicy") => cilium::network_policy(reader),
         ("cilium.io", "CiliumClusterwideNetworkPolicy") => cilium::clusterwide_policy(reader),
+        ("cilium.io", "CiliumCIDRGroup") => {
+            group::read(reader);
+            None
+        }
         ("networking.k8s.io", "NetworkPolicy") => kubernetes::network_policy(reader),
+        ("policy.networking.k8s.io", "ClusterNetworkPolicy") => tiered::cluster_policy(reader),
+        ("policy.networking.k8s.io", "AdminNetworkPolicy") => tiered::admin_policy(reader),
+        ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy") => {
+            tiered::baseline_policy(reader)
+        }
         // Left alone they would silently not be enforced.
         ("policy.networking.k8s.io", kind) => {
-            reader.refuse(&root.field("kind"), format!("`{kind}` is not supported yet"), None);
+            let reason = format!("there is no kind `{}` in this group", kind.escape_debug());
+            reader.refuse(&root.field("kind"), reason, None);
             None
         }
         // Of a group that is not ours, but by its name meant to be enforced.
@@ -123,6 +136,10 @@ fn policy(document: &Document, reader: &mut Reader<'_>) -> Option<Policy> {
             other_group(reader, "cilium.io/v2")
         }
         (_, "NetworkPolicy") => other_group(reader, "networking.k8s.io/v1"),
+        (_, "ClusterNetworkPolicy") => other_group(reader, "policy.networking.k8s.io/v1alpha2"),
+        (_, "AdminNetworkPolicy" | "BaselineAdminNetworkPolicy") => {
+            other_group(reader, "policy.networking.k8s.io/v1alpha1")
+        }
         (_, kind) => {
             reader
                 .note(&root.field("kind"), format!("`{kind}` is not read as a policy: left alone"));

@@ -144,6 +144,8 @@ pub enum Reason {
     DefaultDeny,
     /// A deny rule matched.
     DenyRule,
+    /// A rule would allow it under a condition that cannot be enforced yet.
+    Unsupported,
     /// Part of a connection that was allowed.
     Established,
     /// The packet path alone decided: malformed, spoofed, not ready, quota.
@@ -155,7 +157,7 @@ impl Reason {
     pub fn drop_reason(self) -> Option<DropReason> {
         match self {
             Self::Unenforced | Self::Rule | Self::Established => None,
-            Self::DefaultDeny => Some(DropReason::POLICY_DENIED),
+            Self::DefaultDeny | Self::Unsupported => Some(DropReason::POLICY_DENIED),
             Self::DenyRule => Some(DropReason::POLICY_DENY),
             Self::Datapath(reason) => Some(reason),
         }
@@ -169,6 +171,7 @@ impl fmt::Display for Reason {
             Self::Rule => f.write_str("rule"),
             Self::DefaultDeny => f.write_str("default-deny"),
             Self::DenyRule => f.write_str("deny-rule"),
+            Self::Unsupported => f.write_str("unsupported"),
             Self::Established => f.write_str("established"),
             Self::Datapath(reason) => match reason.name() {
                 Some(name) => f.write_str(&name.to_ascii_lowercase()),

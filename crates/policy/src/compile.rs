@@ -4,18 +4,27 @@
 //! identities by which of the rules they match, fold each such group's rules
 //! into entries (see `fold`), and write them for every identity of the group.
 //! Rules for any peer are a group of their own; the kernel joins the two.
+//!
+//! A rule that passes breaks that join: then the groups of peers hold the rules
+//! for anybody too, and are the whole answer (see `passing`).
+
+mod draft;
+mod lanes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 
-use model::{Direction, IdentityBook, IdentityId, Labels, PolicyName, RuleId, RuleSet, RuleSetId};
+use model::{Direction, IdentityBook, Labels, PolicyName, RuleId, RuleSet};
 
+use crate::compile::draft::{Draft, NamedEntry};
+use crate::compile::lanes::{Claims, Lanes};
 use crate::fold::{Prefix, Ruling, fold, prefixes};
 use crate::options::{AllowLocalhost, Enforcement, Options};
-use crate::ports::{Port, Ports};
-use crate::precedence;
-use crate::rule::{Action, Peers, Policy, Rule};
-use crate::table::{Entry, Key, Table, Why};
+use crate::passing::{self, Voice};
+use crate::population::Population;
+use crate::precedence::{self, Effect, Tier};
+use crate::rule::{Peers, Policy, Rule};
+use crate::table::{Key, Table, Why};
+use crate::unsupported::effect;
 
 /// Why policies have no table.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -29,13 +38,13 @@ pub enum CompileError {
         priority: u32,
     },
 
-    /// A name of a port in an egress rule means the peer's ports.
-    #[error("`{rule}` names the port `{port}`: in egress rules ports are numbers")]
-    EgressPortName {
+    /// Without it, addresses in the range would pass for others.
+    #[error("`{rule}` names the range {range}, which has no identity here")]
+    UnknownRange {
         /// The rule.
         rule: RuleId,
-        /// The name.
-        port: String,
+        /// The range.
+        range: String,
     },
 
     /// Refused whole: half a table would allow what the other half denies.
@@ -51,7 +60,7 @@ pub enum CompileError {
 /// Compiles what `policies` mean for one subject.
 ///
 /// `ports` are the subject's named container ports, `identities` all that its
-/// peers can be.
+/// peers can be. For several subjects a [`Compiler`] is faster.
 pub fn compile(
     policies: &[Policy],
     subject: &Labels,
@@ -59,9 +68,98 @@ pub fn compile(
     identities: &IdentityBook,
     options: &Options,
 ) -> Result<Table, CompileError> {
-    let mut draft = Draft { entries: BTreeMap::new(), limit: options.max_entries };
-    for direction in [Direction::Ingress, Direction::Egress] {
-        let rules = chosen(policies, subject, direction, options);
+    Compiler::new(policies, identities, options).table(subject, ports)
+}
+
+/// Policies and everybody they may be about, ready to compile for many subjects.
+pub struct Compiler<'a> {
+    policies: &'a [Policy],
+    options: &'a Options,
+    population: Population<'a>,
+    /// Labels of the ranges that have an identity.
+    ranges: BTreeSet<&'a str>,
+}
+
+impl<'a> Compiler<'a> {
+    /// Prepares to compile.
+    pub fn new(policies: &'a [Policy], identities: &'a IdentityBook, options: &'a Options) -> Self {
+        let population = Population::new(identities);
+        let ranges = population
+            .ends()
+            .iter()
+            .flat_map(|(_, labels)| labels.iter())
+            .filter(|label| label.source == model::Source::Cidr)
+            .map(|label| label.key.as_str())
+            .collect();
+        Self { policies, options, population, ranges }
+    }
+
+    /// The table of a subject whose named container ports are `ports`.
+    pub fn table(
+        &self,
+        subject: &Labels,
+        ports: &BTreeMap<String, (u8, u16)>,
+    ) -> Result<Table, CompileError> {
+        let mut draft = Draft::new(self.options.max_entries);
+        for direction in [Direction::Ingress, Direction::Egress] {
+            let side = Side::new(self, subject, ports, direction)?;
+            side.write(&mut draft)?;
+        }
+        Ok(draft.table(RuleSet::id))
+    }
+
+    /// The rules that are about a subject in a direction, sorted by name.
+    fn chosen(&self, subject: &Labels, direction: Direction) -> Vec<&'a Rule> {
+        if self.options.enforcement == Enforcement::Never {
+            return Vec::new();
+        }
+        let mut rules: Vec<&Rule> = self
+            .policies
+            .iter()
+            .flat_map(|policy| &policy.rules)
+            .filter(|rule| rule.direction == direction && rule.selects(subject))
+            .collect();
+        rules.sort_by(|a, b| a.id.cmp(&b.id));
+        rules
+    }
+
+    fn check_ranges(&self, rule: &Rule) -> Result<(), CompileError> {
+        let Peers::OneOf(peers) = &rule.peers else { return Ok(()) };
+        for peer in peers {
+            let crate::peer::Peer::Cidr(range) = peer else { continue };
+            for net in range.nets() {
+                if !self.ranges.contains(crate::cidr::cidr_label(net).key.as_str()) {
+                    let (rule, range) = (rule.id.clone(), net.to_string());
+                    return Err(CompileError::UnknownRange { rule, range });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One direction of one subject.
+struct Side<'c> {
+    compiler: &'c Compiler<'c>,
+    ports: &'c BTreeMap<String, (u8, u16)>,
+    direction: Direction,
+    rules: Vec<&'c Rule>,
+    /// What each rule does where it matches, and its precedence.
+    effects: Vec<(Effect, u32)>,
+    default: Ruling,
+    switched_on: BTreeSet<PolicyName>,
+    localhost: bool,
+}
+
+impl<'c> Side<'c> {
+    fn new(
+        compiler: &'c Compiler<'c>,
+        subject: &Labels,
+        ports: &'c BTreeMap<String, (u8, u16)>,
+        direction: Direction,
+    ) -> Result<Self, CompileError> {
+        let options = compiler.options;
+        let rules = compiler.chosen(subject, direction);
         let switched_on: BTreeSet<PolicyName> = rules
             .iter()
             .filter(|rule| rule.default_deny)
@@ -72,112 +170,122 @@ pub fn compile(
             Enforcement::Always => true,
             Enforcement::Default => subject.has_reserved("init") || !switched_on.is_empty(),
         };
+        let mut effects = Vec::with_capacity(rules.len());
+        for rule in &rules {
+            compiler.check_ranges(rule)?;
+            let effect = effect(rule, options.capabilities, default_deny);
+            let precedence = precedence::of(rule.tier, rule.priority, effect).ok_or_else(|| {
+                CompileError::Priority { rule: rule.id.clone(), priority: rule.priority }
+            })?;
+            effects.push((effect, precedence));
+        }
+        let why = if default_deny { Why::DefaultDeny } else { Why::Unenforced };
+        let default = Ruling {
+            allow: !default_deny,
+            why,
+            precedence: precedence::DEFAULT,
+            rules: Vec::new(),
+        };
         let localhost = default_deny
             && direction == Direction::Ingress
             && options.allow_localhost == AllowLocalhost::Always
             && !subject.has_reserved("host");
+        Ok(Self { compiler, ports, direction, rules, effects, default, switched_on, localhost })
+    }
 
-        draft.put(Key::everything(direction), default_entry(default_deny, switched_on))?;
-        let rulings = rulings(&rules, ports)?;
-        for (claims, peers) in lanes(&rules, identities, options, localhost) {
-            let mut own: Vec<(Prefix, Ruling)> =
-                claims.rules.iter().flat_map(|rule| rulings[*rule].iter().cloned()).collect();
-            if claims.localhost {
-                own.push((Prefix::EVERYTHING, LOCALHOST));
-            }
-            for (prefix, ruling) in fold(own) {
-                let entry = named(&ruling, &rules);
-                for peer in &peers {
-                    draft.put(key(direction, *peer, prefix), entry.clone())?;
+    fn write(&self, draft: &mut Draft) -> Result<(), CompileError> {
+        draft.put(Key::everything(self.direction), self.entry(&self.default))?;
+        let passes = self.effects.iter().any(|(effect, _)| *effect == Effect::Pass);
+        let lanes = Lanes::new(
+            &self.rules,
+            &self.compiler.population,
+            self.compiler.options,
+            self.localhost,
+        );
+        let any = &lanes.anybody;
+        for (prefix, ruling) in self.fold(any, passes, precedence::DEFAULT) {
+            draft.put(Key { peer: None, ..key(self.direction, prefix) }, self.entry(&ruling))?;
+        }
+        for (claims, peers) in &lanes.peers {
+            let whole = Claims {
+                rules: union(&claims.rules, if passes { &any.rules } else { &[] }),
+                ..claims.clone()
+            };
+            for (prefix, ruling) in self.fold(&whole, passes, precedence::COMPLETE) {
+                let entry = self.entry(&ruling);
+                for peer in peers {
+                    let key = Key { peer: Some(*peer), ..key(self.direction, prefix) };
+                    draft.put(key, entry.clone())?;
                 }
             }
         }
+        Ok(())
     }
-    Ok(draft.table(RuleSet::id))
-}
 
-/// The rules that are about this subject in this direction, sorted by name.
-fn chosen<'a>(
-    policies: &'a [Policy],
-    subject: &Labels,
-    direction: Direction,
-    options: &Options,
-) -> Vec<&'a Rule> {
-    if options.enforcement == Enforcement::Never {
-        return Vec::new();
-    }
-    let mut rules: Vec<&Rule> = policies
-        .iter()
-        .flat_map(|policy| &policy.rules)
-        .filter(|rule| rule.direction == direction && rule.selects(subject))
-        .collect();
-    rules.sort_by(|a, b| a.id.cmp(&b.id));
-    rules
-}
-
-/// What each rule says, by prefix.
-fn rulings(
-    rules: &[&Rule],
-    ports: &BTreeMap<String, (u8, u16)>,
-) -> Result<Vec<Vec<(Prefix, Ruling)>>, CompileError> {
-    rules
-        .iter()
-        .enumerate()
-        .map(|(position, rule)| {
-            if let (Direction::Egress, Some(port)) = (rule.direction, port_name(&rule.ports)) {
-                return Err(CompileError::EgressPortName { rule: rule.id.clone(), port });
+    /// Entries of one group of peers; where rules pass, all of one precedence.
+    fn fold(&self, claims: &Claims, passes: bool, precedence: u32) -> BTreeMap<Prefix, Ruling> {
+        let mut own: Vec<(Prefix, Ruling, usize)> = Vec::new();
+        for &at in &claims.rules {
+            let ruling = self.ruling(at);
+            for prefix in self.prefixes(self.rules[at], claims) {
+                own.push((prefix, ruling.clone(), at));
             }
-            let precedence =
-                precedence::of(rule.tier, rule.priority, rule.action).ok_or_else(|| {
-                    CompileError::Priority { rule: rule.id.clone(), priority: rule.priority }
-                })?;
-            let (allow, why) = match rule.action {
-                Action::Allow => (true, Why::Rule),
-                Action::Deny => (false, Why::DenyRule),
+        }
+        let localhost = claims.localhost.then(|| (Prefix::EVERYTHING, LOCALHOST));
+        if !passes {
+            return fold(
+                own.into_iter()
+                    .map(|(prefix, ruling, _)| (prefix, ruling))
+                    .chain(localhost)
+                    .collect(),
+            );
+        }
+        let voice = |(prefix, ruling, at): (Prefix, Ruling, usize)| {
+            let tier = match self.rules[at].tier {
+                Tier::Admin => 0,
+                Tier::Normal => 1,
+                Tier::Baseline => 2,
             };
-            let ruling = Ruling { allow, why, precedence, rules: vec![position] };
-            Ok(prefixes(&rule.ports, ports)
-                .into_iter()
-                .map(|prefix| (prefix, ruling.clone()))
-                .collect())
-        })
-        .collect()
-}
-
-fn port_name(ports: &Ports) -> Option<String> {
-    let Ports::OneOf(list) = ports else { return None };
-    list.iter().find_map(|entry| match &entry.port {
-        Port::Named(name) => Some(name.clone()),
-        Port::Any | Port::Range(..) => None,
-    })
-}
-
-/// Which rules a group of peers matches, by position.
-#[derive(Eq, Ord, PartialEq, PartialOrd)]
-struct Claims {
-    rules: Vec<usize>,
-    localhost: bool,
-}
-
-/// Peers grouped by the rules they match; `None` among them is any peer.
-fn lanes(
-    rules: &[&Rule],
-    identities: &IdentityBook,
-    options: &Options,
-    localhost: bool,
-) -> BTreeMap<Claims, Vec<Option<IdentityId>>> {
-    let positions = |matches: &dyn Fn(&Rule) -> bool| -> Vec<usize> {
-        rules.iter().enumerate().filter(|(_, rule)| matches(rule)).map(|(at, _)| at).collect()
-    };
-    let any = Claims { rules: positions(&|rule| rule.peers == Peers::Any), localhost: false };
-    let mut lanes = BTreeMap::from([(any, vec![None])]);
-    for (id, labels) in identities.iter() {
-        let matched =
-            positions(&|rule| rule.peers != Peers::Any && rule.peers.matches(labels, options));
-        let localhost = localhost && labels.has_reserved("host");
-        lanes.entry(Claims { rules: matched, localhost }).or_default().push(Some(id));
+            (prefix, Voice { tier, passes: self.effects[at].0 == Effect::Pass, ruling })
+        };
+        let own_node = |(prefix, ruling)| (prefix, Voice { tier: 3, passes: false, ruling });
+        let voices = own.into_iter().map(voice).chain(localhost.map(own_node)).collect();
+        passing::fold(voices, &self.default, precedence)
     }
-    lanes
+
+    fn ruling(&self, at: usize) -> Ruling {
+        let (effect, precedence) = self.effects[at];
+        let (allow, why) = match effect {
+            Effect::Deny => (false, Why::DenyRule),
+            Effect::UnsupportedStrong | Effect::UnsupportedWeak => (false, Why::Unsupported),
+            Effect::Allow | Effect::Pass => (true, Why::Rule),
+        };
+        Ruling { allow, why, precedence, rules: vec![at] }
+    }
+
+    /// What a rule covers for a group: names of ports are the destination's.
+    fn prefixes(&self, rule: &Rule, claims: &Claims) -> BTreeSet<Prefix> {
+        let named = match self.direction {
+            Direction::Ingress => self.ports,
+            Direction::Egress => &claims.ports,
+        };
+        prefixes(&rule.ports, named, self.compiler.options.capabilities.icmp_types)
+    }
+
+    fn entry(&self, ruling: &Ruling) -> NamedEntry {
+        let mut rules: Vec<RuleId> =
+            ruling.rules.iter().map(|at| self.rules[*at].id.clone()).collect();
+        rules.dedup();
+        let because = match ruling.why {
+            Why::DefaultDeny => self.switched_on.iter().cloned().collect(),
+            _ => Vec::new(),
+        };
+        NamedEntry::new(ruling, RuleSet { rules, because })
+    }
+}
+
+fn union(some: &[usize], more: &[usize]) -> Vec<usize> {
+    some.iter().chain(more).copied().collect::<BTreeSet<usize>>().into_iter().collect()
 }
 
 const LOCALHOST: Ruling = Ruling {
@@ -187,83 +295,13 @@ const LOCALHOST: Ruling = Ruling {
     rules: Vec::new(),
 };
 
-fn key(direction: Direction, peer: Option<IdentityId>, prefix: Prefix) -> Key {
-    Key { direction, peer, protocol: prefix.protocol, port: prefix.port, port_bits: prefix.bits }
-}
-
-/// An entry whose rules are still names, not a number.
-#[derive(Clone)]
-struct NamedEntry {
-    allow: bool,
-    why: Why,
-    precedence: u32,
-    rules: Rc<RuleSet>,
-}
-
-fn default_entry(deny: bool, switched_on: BTreeSet<PolicyName>) -> NamedEntry {
-    let (why, because) = match deny {
-        true => (Why::DefaultDeny, switched_on.into_iter().collect()),
-        false => (Why::Unenforced, Vec::new()),
-    };
-    let rules = Rc::new(RuleSet { rules: Vec::new(), because });
-    NamedEntry { allow: !deny, why, precedence: precedence::DEFAULT, rules }
-}
-
-fn named(ruling: &Ruling, rules: &[&Rule]) -> NamedEntry {
-    let mut names: Vec<RuleId> = ruling.rules.iter().map(|at| rules[*at].id.clone()).collect();
-    names.dedup();
-    NamedEntry {
-        allow: ruling.allow,
-        why: ruling.why,
-        precedence: ruling.precedence,
-        rules: Rc::new(RuleSet { rules: names, because: Vec::new() }),
-    }
-}
-
-/// A table in the making.
-struct Draft {
-    entries: BTreeMap<Key, NamedEntry>,
-    limit: usize,
-}
-
-impl Draft {
-    /// Adds an entry. A rule that covers everything replaces the default.
-    fn put(&mut self, key: Key, entry: NamedEntry) -> Result<(), CompileError> {
-        self.entries.insert(key, entry);
-        if self.entries.len() > self.limit {
-            return Err(CompileError::TooManyEntries { limit: self.limit });
-        }
-        Ok(())
-    }
-
-    /// Numbers the sets of rules. Of two sets that want the same number the one
-    /// that sorts first gets it, whatever else the table holds.
-    fn table(self, number: impl Fn(&RuleSet, u32) -> RuleSetId) -> Table {
-        let sets: BTreeSet<&RuleSet> = self.entries.values().map(|entry| &*entry.rules).collect();
-        let mut ids: BTreeMap<&RuleSet, RuleSetId> = BTreeMap::new();
-        let mut rule_sets: BTreeMap<RuleSetId, RuleSet> = BTreeMap::new();
-        for set in sets {
-            let mut attempt = 0;
-            let mut id = number(set, attempt);
-            while rule_sets.contains_key(&id) {
-                attempt += 1;
-                id = number(set, attempt);
-            }
-            ids.insert(set, id);
-            if *set != RuleSet::default() {
-                rule_sets.insert(id, set.clone());
-            }
-        }
-        let entries = self
-            .entries
-            .iter()
-            .map(|(key, entry)| {
-                let NamedEntry { allow, why, precedence, rules } = entry;
-                let rules = ids.get(&**rules).copied().unwrap_or_default();
-                (*key, Entry { allow: *allow, why: *why, precedence: *precedence, rules })
-            })
-            .collect();
-        Table::new(entries, rule_sets)
+fn key(direction: Direction, prefix: Prefix) -> Key {
+    Key {
+        direction,
+        peer: None,
+        protocol: prefix.protocol,
+        port: prefix.port,
+        port_bits: prefix.bits,
     }
 }
 

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use model::{Direction, Labels, PolicyName, RuleId, RuleSet};
 
 use crate::options::{AllowLocalhost, Enforcement, Options};
-use crate::rule::{Action, Policy, Rule};
+use crate::references::named_ports;
+use crate::rule::{Action, Authentication, Policy, Rule};
 use crate::table::{Decision, Why};
 
 /// One packet, as policy sees it.
@@ -20,7 +21,7 @@ pub struct Probe<'a> {
     pub peer: &'a Labels,
     /// IANA protocol number.
     pub protocol: u8,
-    /// Destination port; 0 for protocols that have none.
+    /// Destination port; the type for ICMP; 0 for protocols that have neither.
     pub port: u16,
 }
 
@@ -32,9 +33,28 @@ pub fn evaluate(
     probe: &Probe<'_>,
     options: &Options,
 ) -> Decision {
+    judge(policies, subject, ports, probe, options).decision
+}
+
+/// A decision, and what it was made of.
+pub(crate) struct Judgement<'a> {
+    pub decision: Decision,
+    /// Whether default deny is on.
+    pub default_deny: bool,
+    /// The rules that decide, one for each way their text was lowered.
+    pub deciding: Vec<&'a Rule>,
+}
+
+pub(crate) fn judge<'a>(
+    policies: &'a [Policy],
+    subject: &Labels,
+    ports: &BTreeMap<String, (u8, u16)>,
+    probe: &Probe<'_>,
+    options: &Options,
+) -> Judgement<'a> {
     let unenforced = Decision { allow: true, why: Why::Unenforced, rules: RuleSet::default() };
     if options.enforcement == Enforcement::Never {
-        return unenforced;
+        return Judgement { decision: unenforced, default_deny: false, deciding: Vec::new() };
     }
 
     // 1. Rules about this subject in this direction.
@@ -44,30 +64,25 @@ pub fn evaluate(
         .filter(|rule| rule.direction == probe.direction && rule.selects(subject))
         .collect();
 
-    // 2. Of these, the rules that match the packet, those that decide first in front.
-    let mut matching: Vec<&Rule> =
-        rules.iter().copied().filter(|rule| matches(rule, ports, probe, options)).collect();
-    matching.sort_by_key(|rule| rank(rule));
-
-    // 3. The first decides, together with all that rank the same.
-    if let Some(first) = matching.first() {
-        let deciding =
-            matching.iter().filter(|rule| rank(rule) == rank(first)).map(|rule| rule.id.clone());
-        let rules = RuleSet { rules: sorted(deciding), because: Vec::new() };
-        return match first.action {
-            Action::Allow => Decision { allow: true, why: Why::Rule, rules },
-            Action::Deny => Decision { allow: false, why: Why::DenyRule, rules },
-        };
-    }
-
-    // 4. No rule matches. Has anything switched default deny on?
+    // 2. Has anything switched default deny on?
     let because: Vec<PolicyName> =
         sorted(rules.iter().filter(|rule| rule.default_deny).map(|rule| rule.id.policy.clone()));
-    let enforced = options.enforcement == Enforcement::Always
+    let default_deny = options.enforcement == Enforcement::Always
         || subject.has_reserved("init")
         || !because.is_empty();
-    if !enforced {
-        return unenforced;
+
+    // 3. Of the rules, those that match the packet, tier by tier and level by level.
+    let matching: Vec<&Rule> =
+        rules.into_iter().filter(|rule| matches(rule, ports, probe, options)).collect();
+    if let Some((why, deciding)) = walk(&matching, default_deny, options) {
+        return Judgement { decision: decision(why, &deciding), default_deny, deciding };
+    }
+
+    // 4. No rule decides.
+    let by_default =
+        |decision: Decision| Judgement { decision, default_deny, deciding: Vec::new() };
+    if !default_deny {
+        return by_default(unenforced);
     }
 
     // 5. The own node may enter although no rule says so.
@@ -76,24 +91,110 @@ pub fn evaluate(
         && !subject.has_reserved("host")
         && options.allow_localhost == AllowLocalhost::Always
     {
-        return Decision { allow: true, why: Why::LocalHost, rules: RuleSet::default() };
+        let rules = RuleSet::default();
+        return by_default(Decision { allow: true, why: Why::LocalHost, rules });
     }
     let rules = RuleSet { rules: Vec::<RuleId>::new(), because };
-    Decision { allow: false, why: Why::DefaultDeny, rules }
+    by_default(Decision { allow: false, why: Why::DefaultDeny, rules })
 }
 
-/// Tier first, then priority, then deny before allow.
-fn rank(rule: &Rule) -> impl Ord {
-    (rule.tier, rule.priority, rule.action)
+/// What the matching rules say together; `None` if they leave it to the default.
+fn walk<'a>(
+    matching: &[&'a Rule],
+    default_deny: bool,
+    options: &Options,
+) -> Option<(Why, Vec<&'a Rule>)> {
+    let levels = sorted(matching.iter().map(|rule| (rule.tier, rule.priority)));
+    let mut passed = None;
+    for (tier, priority) in levels {
+        if passed == Some(tier) {
+            continue;
+        }
+        let of = |action: Action| {
+            matching
+                .iter()
+                .copied()
+                .filter(|rule| (rule.tier, rule.priority, rule.action) == (tier, priority, action))
+                .collect::<Vec<&'a Rule>>()
+        };
+        let (deny, allow, pass) = (of(Action::Deny), of(Action::Allow), of(Action::Pass));
+        if !deny.is_empty() {
+            return Some((Why::DenyRule, deny));
+        }
+        if !allow.is_empty() {
+            return Some(allowed(&allow, default_deny, options));
+        }
+        if !pass.is_empty() {
+            passed = Some(tier);
+        }
+    }
+    None
 }
 
-fn matches(
+/// What allow rules of one level say together. If a demand of some cannot be
+/// checked, they let through only what another of them lets through without.
+fn allowed<'a>(allow: &[&'a Rule], default_deny: bool, options: &Options) -> (Why, Vec<&'a Rule>) {
+    let with = |wanted: Demand| {
+        allow
+            .iter()
+            .copied()
+            .filter(|rule| unmet(rule, default_deny, options) == wanted)
+            .collect::<Vec<&'a Rule>>()
+    };
+    let (strict, plain) = (with(Demand::Strict), with(Demand::None));
+    match (strict.is_empty(), plain.is_empty()) {
+        (true, true) => (Why::Unsupported, with(Demand::Liftable)),
+        (true, false) => (Why::Rule, plain),
+        (false, _) => (Why::Unsupported, strict),
+    }
+}
+
+/// A demand of a rule that cannot be checked.
+#[derive(Eq, PartialEq)]
+enum Demand {
+    None,
+    /// Another rule of its level without the demand is enough.
+    Liftable,
+    /// Nothing lifts it.
+    Strict,
+}
+
+fn unmet(rule: &Rule, default_deny: bool, options: &Options) -> Demand {
+    let can = options.capabilities;
+    let authentication = rule.authentication.is_some_and(|mode| mode != Authentication::Disabled);
+    // Without default deny, demands on the inside of connections are lifted.
+    let inside = rule.layer7.as_ref().filter(|_| default_deny);
+    if authentication && !can.authentication
+        || inside.is_some_and(|inside| inside.is_dns() && !can.layer7)
+    {
+        Demand::Strict
+    } else if inside.is_some() && !can.layer7 || rule.ports.has_icmp_types() && !can.icmp_types {
+        Demand::Liftable
+    } else {
+        Demand::None
+    }
+}
+
+fn decision(why: Why, rules: &[&Rule]) -> Decision {
+    let rules = sorted(rules.iter().map(|rule| rule.id.clone()));
+    Decision { allow: why == Why::Rule, why, rules: RuleSet { rules, because: Vec::new() } }
+}
+
+/// Whether a rule about the subject matches the packet.
+pub(crate) fn matches(
     rule: &Rule,
     ports: &BTreeMap<String, (u8, u16)>,
     probe: &Probe<'_>,
     options: &Options,
 ) -> bool {
-    rule.peers.matches(probe.peer, options) && rule.ports.matches(ports, probe.protocol, probe.port)
+    let peers = named_ports(probe.peer);
+    let named = match probe.direction {
+        Direction::Ingress => ports,
+        Direction::Egress => &peers,
+    };
+    let types = options.capabilities.icmp_types;
+    rule.peers.matches(probe.peer, options)
+        && rule.ports.matches(named, probe.protocol, probe.port, types)
 }
 
 fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {

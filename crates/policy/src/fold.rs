@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ports::{Port, Ports};
+use crate::ports::{ICMP, ICMPV6, Port, Ports};
 use crate::table::{Why, masked};
 
 /// A protocol and the leading bits of a port. Protocol 0 covers everything.
@@ -20,12 +20,12 @@ pub(crate) struct Prefix {
 impl Prefix {
     pub const EVERYTHING: Self = Self { protocol: 0, port: 0, bits: 0 };
 
-    fn len(self) -> u8 {
+    pub fn len(self) -> u8 {
         if self.protocol == 0 { 0 } else { 8 + self.bits }
     }
 
     /// The shorter prefixes that cover this one, longest first.
-    fn covering(self) -> impl Iterator<Item = Self> {
+    pub fn covering(self) -> impl Iterator<Item = Self> {
         let with_protocol = (0..self.bits).rev().map(move |bits| Self {
             protocol: self.protocol,
             port: masked(self.port, bits),
@@ -35,8 +35,13 @@ impl Prefix {
     }
 }
 
-/// The prefixes that together cover exactly these ports.
-pub(crate) fn prefixes(ports: &Ports, named: &BTreeMap<String, (u8, u16)>) -> BTreeSet<Prefix> {
+/// The prefixes that together cover exactly these ports. Without `icmp_types`
+/// one type stands for all of them.
+pub(crate) fn prefixes(
+    ports: &Ports,
+    named: &BTreeMap<String, (u8, u16)>,
+    icmp_types: bool,
+) -> BTreeSet<Prefix> {
     let Ports::OneOf(list) = ports else {
         return [Prefix::EVERYTHING].into();
     };
@@ -45,6 +50,9 @@ pub(crate) fn prefixes(ports: &Ports, named: &BTreeMap<String, (u8, u16)>) -> BT
         for &protocol in entry.transport.numbers() {
             let (first, last) = match &entry.port {
                 Port::Any => (0, u16::MAX),
+                Port::Range(..) if !icmp_types && matches!(protocol, ICMP | ICMPV6) => {
+                    (0, u16::MAX)
+                }
                 Port::Range(first, last) => (*first, *last),
                 Port::Named(name) => match named.get(name) {
                     Some((number, port)) if *number == protocol => (*port, *port),
@@ -90,7 +98,7 @@ pub(crate) struct Ruling {
 
 impl Ruling {
     /// The better of two; of equals, both.
-    fn join(self, other: &Self) -> Self {
+    pub fn join(self, other: &Self) -> Self {
         match self.precedence.cmp(&other.precedence) {
             std::cmp::Ordering::Greater => self,
             std::cmp::Ordering::Less => other.clone(),

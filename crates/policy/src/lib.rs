@@ -9,29 +9,55 @@
 //! - No I/O, no clock, no YAML, no Kubernetes types. Inputs are arguments.
 //! - What cannot be expressed whole is an error, never a smaller table.
 //! - Equal policies compile to equal tables, whatever the order they came in.
+//! - Rules see labels only: addresses, names and ports reach them as labels
+//!   (see [`References`]).
 //!
-//! Start at [`compile`]; for what rules mean, at [`evaluate`].
+//! Start at [`compile`]; for what rules mean, at [`evaluate`]; for what a
+//! cluster's policies mean together, at [`question`].
 #![forbid(unsafe_code)]
 
+mod catalogue;
+mod cidr;
 mod compile;
 mod evaluate;
 mod fold;
+mod layer7;
+mod name;
 mod options;
+mod passing;
+mod peer;
+mod population;
 mod ports;
 mod precedence;
+pub mod question;
+mod references;
 mod rule;
 mod scope;
 mod selector;
 mod table;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod unsupported;
 
-pub use compile::{CompileError, compile};
+pub use catalogue::{
+    Catalogue, CidrGroup, GroupPeer, GroupSelector, Service, ServicePeer, ServicePort,
+    ServiceSelector, TargetPort, resolve,
+};
+pub use cidr::{CidrMatch, CidrPeer, Reach, cidr_label};
+pub use compile::{CompileError, Compiler, compile};
 pub use evaluate::{Probe, evaluate};
-pub use options::{AllowLocalhost, Enforcement, Options};
+pub use layer7::{
+    API_KEYS, HeaderMatch, HttpRequest, HttpRule, KafkaRequest, KafkaRole, KafkaRule, Layer7,
+    Listener, Mismatch, Pattern, PatternError, Request, Requests,
+};
+pub use name::{NameError, NamePattern};
+pub use options::{AllowLocalhost, Capabilities, Enforcement, Options};
+pub use peer::{Entity, Peer};
 pub use ports::{Port, PortMatch, Ports, Transport};
 pub use precedence::Tier;
-pub use rule::{Action, Entity, Peer, Peers, Policy, Rule};
+pub use references::{References, node_key};
+pub use rule::{Action, Authentication, Peers, Policy, Rule, Subject};
 pub use scope::{clusterwide_peer, namespaced_peer, namespaced_subject};
 pub use selector::{Operator, Requirement, Selector, SelectorKey};
-pub use table::{Decision, Entry, Found, Key, Table, Why};
+pub use table::{Decision, Entry, Found, Key, NotAWhy, Table, Why};
+pub use unsupported::{Feature, Unsupported, unsupported};

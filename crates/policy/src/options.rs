@@ -1,6 +1,8 @@
 //! How an installation answers what a policy leaves open. The defaults are
 //! those of the reference system.
 
+use crate::cidr::CidrMatch;
+
 /// Whom policy binds at all.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Enforcement {
@@ -36,6 +38,41 @@ pub struct Options {
     pub default_local_cluster: bool,
     /// The most entries one table may have; more is an error.
     pub max_entries: usize,
+    /// Which ends in the cluster ranges match; `None`: each kind's own standard.
+    pub cidr_match: Option<CidrMatch>,
+    /// What is enforced; what is not is denied.
+    pub capabilities: Capabilities,
+}
+
+/// What whoever acts on decisions can enforce. A rule that asks for more lets
+/// nothing through on its route.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Capabilities {
+    /// Tells ICMP types apart.
+    pub icmp_types: bool,
+    /// Looks inside connections.
+    pub layer7: bool,
+    /// Knows whether both ends have proved who they are.
+    pub authentication: bool,
+    /// Learns the addresses of names.
+    pub names: bool,
+    /// Judges packets of the node itself.
+    pub nodes: bool,
+}
+
+impl Capabilities {
+    /// Everything the language says: for asking what policies mean.
+    pub const ALL: Self =
+        Self { icmp_types: true, layer7: true, authentication: true, names: true, nodes: true };
+
+    /// What the datapath enforces today: addresses, protocols and ports of pods.
+    pub const DATAPATH: Self = Self {
+        icmp_types: false,
+        layer7: false,
+        authentication: false,
+        names: false,
+        nodes: false,
+    };
 }
 
 impl Default for Options {
@@ -46,6 +83,8 @@ impl Default for Options {
             cluster: "default".to_owned(),
             default_local_cluster: true,
             max_entries: 65_536,
+            cidr_match: None,
+            capabilities: Capabilities::DATAPATH,
         }
     }
 }

@@ -13,7 +13,26 @@ pub enum Transport {
     Udp,
     /// SCTP.
     Sctp,
+    /// The protocol with this IANA number. ICMP and ICMPv6 have types where
+    /// others have ports.
+    Number(u8),
 }
+
+/// The IANA number of ICMP.
+pub(crate) const ICMP: u8 = 1;
+/// The IANA number of ICMPv6.
+pub(crate) const ICMPV6: u8 = 58;
+
+/// Every number, so that one of them can be lent out as a slice.
+static NUMBERS: [u8; 256] = {
+    let mut numbers = [0; 256];
+    let mut at = 0;
+    while at < 256 {
+        numbers[at] = at as u8;
+        at += 1;
+    }
+    numbers
+};
 
 impl Transport {
     /// The IANA protocol numbers it stands for.
@@ -23,6 +42,9 @@ impl Transport {
             Self::Tcp => &[6],
             Self::Udp => &[17],
             Self::Sctp => &[132],
+            Self::Number(number) => {
+                NUMBERS.get(usize::from(number)..=usize::from(number)).unwrap_or_default()
+            }
         }
     }
 }
@@ -34,9 +56,9 @@ pub enum Port {
     Any,
     /// First to last, both included.
     Range(u16, u16),
-    /// The subject's own container port of this name, in lower case; a subject
-    /// without one is not matched. Means something for ingress only: what an
-    /// egress rule would need is the *peer's* ports.
+    /// The container port of this name, in lower case, of the packet's
+    /// destination: the subject's own in ingress rules, the peer's in egress
+    /// rules. A destination without one is not matched.
     Named(String),
 }
 
@@ -50,16 +72,19 @@ pub struct PortMatch {
 }
 
 impl PortMatch {
-    /// Whether a packet to this port matches. `named` holds the subject's
+    /// Whether a packet to this port matches. `named` holds the destination's
     /// container ports.
     pub(crate) fn matches(
         &self,
         named: &BTreeMap<String, (u8, u16)>,
         protocol: u8,
         port: u16,
+        icmp_types: bool,
     ) -> bool {
         self.transport.numbers().contains(&protocol)
             && match &self.port {
+                // Whoever cannot tell types apart takes one for all of them.
+                Port::Range(..) if !icmp_types && matches!(protocol, ICMP | ICMPV6) => true,
                 Port::Any => true,
                 Port::Range(first, last) => (*first..=*last).contains(&port),
                 Port::Named(name) => named.get(name) == Some(&(protocol, port)),
@@ -83,10 +108,54 @@ impl Ports {
         named: &BTreeMap<String, (u8, u16)>,
         protocol: u8,
         port: u16,
+        icmp_types: bool,
     ) -> bool {
         match self {
             Self::All => true,
-            Self::OneOf(list) => list.iter().any(|entry| entry.matches(named, protocol, port)),
+            Self::OneOf(list) => {
+                list.iter().any(|entry| entry.matches(named, protocol, port, icmp_types))
+            }
         }
+    }
+
+    /// The names of ports in it.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let list = match self {
+            Self::All => &[][..],
+            Self::OneOf(list) => list,
+        };
+        list.iter().filter_map(|entry| match &entry.port {
+            Port::Named(name) => Some(name.as_str()),
+            Port::Any | Port::Range(..) => None,
+        })
+    }
+
+    /// Whether it tells ICMP types apart.
+    pub(crate) fn has_icmp_types(&self) -> bool {
+        let Self::OneOf(list) = self else { return false };
+        list.iter().any(|entry| {
+            matches!(entry.transport, Transport::Number(ICMP | ICMPV6))
+                && matches!(entry.port, Port::Range(..))
+        })
+    }
+
+    /// How narrowly the ports that cover a packet are written, 0 to 3: not at
+    /// all, by protocol, by a range, to the port.
+    pub(crate) fn narrowness(
+        &self,
+        named: &BTreeMap<String, (u8, u16)>,
+        protocol: u8,
+        port: u16,
+    ) -> u8 {
+        let Self::OneOf(list) = self else { return 0 };
+        list.iter()
+            .filter(|entry| entry.matches(named, protocol, port, true))
+            .map(|entry| match entry.port {
+                Port::Any => 1,
+                Port::Range(first, last) if first != last => 2,
+                Port::Range(..) | Port::Named(_) => 3,
+            })
+            .max()
+            .unwrap_or_default()
     }
 }

@@ -6,7 +6,7 @@
 
 use model::Source;
 
-use crate::rule::Peer;
+use crate::peer::Peer;
 use crate::selector::{Operator, Requirement, Selector, SelectorKey};
 
 /// The identity label that says which namespace a pod is in.
@@ -99,7 +99,7 @@ mod tests {
             Peer::LocalEndpoints(selector) => {
                 assert_eq!((selector.to_string(), true), (want.into(), local));
             }
-            Peer::Entity(entity) => panic!("{entity:?}"),
+            other => panic!("{other:?}"),
         }
     }
 

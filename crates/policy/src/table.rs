@@ -65,11 +65,13 @@ pub enum Why {
     DenyRule = 4,
     /// The own node, which is let in although no rule says so.
     LocalHost = 5,
+    /// A rule would allow it under a condition that cannot be enforced yet.
+    Unsupported = 6,
 }
 
 /// A number that is no [`Why`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{0} is no reason of a policy decision: they are 1 to 5")]
+#[error("{0} is no reason of a policy decision: they are 1 to 6")]
 pub struct NotAWhy(pub u8);
 
 impl TryFrom<u8> for Why {
@@ -82,6 +84,7 @@ impl TryFrom<u8> for Why {
             3 => Ok(Self::DefaultDeny),
             4 => Ok(Self::DenyRule),
             5 => Ok(Self::LocalHost),
+            6 => Ok(Self::Unsupported),
             other => Err(NotAWhy(other)),
         }
     }
@@ -95,6 +98,7 @@ impl From<Why> for Reason {
             Why::Rule | Why::LocalHost => Self::Rule,
             Why::DefaultDeny => Self::DefaultDeny,
             Why::DenyRule => Self::DenyRule,
+            Why::Unsupported => Self::Unsupported,
         }
     }
 }

@@ -1,13 +1,15 @@
 //! `CiliumNetworkPolicy` and `CiliumClusterwideNetworkPolicy` of `cilium.io/v2`
 //! (facts: `policy.md` section 1).
 
+mod icmp;
+mod layer7;
 mod peers;
 mod ports;
 
 use model::{Direction, PolicyKind, PolicyName, RuleId};
 use policy::{
-    Action, Policy, Selector, SelectorKey, Tier, clusterwide_peer, namespaced_peer,
-    namespaced_subject,
+    Action, Authentication, Layer7, Policy, PortMatch, Ports, Selector, SelectorKey, Subject, Tier,
+    clusterwide_peer, namespaced_peer, namespaced_subject,
 };
 
 use crate::envelope;
@@ -21,12 +23,12 @@ const OBJECT: Schema = &[
     ("spec", Field::Read),
     ("specs", Field::Read),
     ("status", Field::Inert),
-    ("description", Field::Refused("is a field of `spec`", "move it into `spec`")),
+    ("description", Field::Read),
 ];
 
 const SPEC: Schema = &[
     ("endpointSelector", Field::Read),
-    ("nodeSelector", Field::Refused("policies for nodes are not supported yet", "")),
+    ("nodeSelector", Field::Read),
     ("ingress", Field::Read),
     ("egress", Field::Read),
     ("ingressDeny", Field::Read),
@@ -34,10 +36,12 @@ const SPEC: Schema = &[
     ("enableDefaultDeny", Field::Read),
     ("description", Field::Read),
     ("labels", Field::Read),
-    ("log", Field::Refused("log texts are not supported yet", "")),
+    ("log", Field::Read),
 ];
 
 const DEFAULT_DENY: Schema = &[("ingress", Field::Read), ("egress", Field::Read)];
+const LOG: Schema = &[("value", Field::Read)];
+const AUTHENTICATION: Schema = &[("mode", Field::Read)];
 const LABEL: Schema = &[("key", Field::Read), ("value", Field::Read), ("source", Field::Read)];
 
 /// The four lists of rules: name, direction, action.
@@ -67,6 +71,9 @@ fn object(reader: &mut Reader<'_>, name: Option<PolicyName>) -> Option<Policy> {
         reader.refuse(&root.field("apiVersion"), reason, Some("apiVersion: cilium.io/v2".into()));
     }
     let fields = reader.fields(&root, OBJECT)?;
+    if let Some(place) = fields.get("description") {
+        reader.warn(&place, "is a field of `spec`: here it says nothing".to_owned());
+    }
     let mut specs: Vec<Place<'_>> = fields.get("spec").into_iter().collect();
     if let Some(list) = fields.get("specs") {
         specs.extend(reader.list(&list).unwrap_or_default());
@@ -89,7 +96,8 @@ fn object(reader: &mut Reader<'_>, name: Option<PolicyName>) -> Option<Policy> {
 /// One `spec`, and what its rules have in common.
 struct Spec<'n> {
     name: &'n PolicyName,
-    subject: Selector,
+    subject: Subject,
+    log: Option<String>,
 }
 
 impl<'n> Spec<'n> {
@@ -106,12 +114,30 @@ impl<'n> Spec<'n> {
             bookkeeping_labels(reader, &labels);
         }
         let subject = subject(reader, &fields, name);
-        let default_deny = default_deny(reader, &fields);
-        let mut rules = Vec::new();
-        let mut whole = true;
+        let log = log(reader, &fields);
         // Peers are scoped by the subject, so a refused subject stands in as
         // everybody only to find mistakes further on.
-        let spec = Self { name, subject: subject.clone().unwrap_or_default() };
+        let stand_in = subject.clone().unwrap_or(Subject::Endpoints(Selector::default()));
+        let spec = Self { name, subject: stand_in, log: log.clone().flatten() };
+        let (mut rules, whole) = spec.rules(reader, &fields);
+        if whole && rules.is_empty() {
+            let reason = "has no rules: it would enforce nothing".to_owned();
+            let fix = "to deny everything, write `ingress: [{}]` or `egress: [{}]`".to_owned();
+            reader.refuse(place, reason, Some(fix));
+            return None;
+        }
+        let default_deny = default_deny(reader, &fields, &rules)?;
+        for rule in &mut rules {
+            rule.default_deny = default_deny[usize::from(rule.direction == Direction::Egress)];
+        }
+        (subject?, log?);
+        whole.then_some(rules)
+    }
+
+    /// The rules of all lists, and whether none was refused.
+    fn rules(&self, reader: &mut Reader<'_>, fields: &Fields<'_>) -> (Vec<policy::Rule>, bool) {
+        let mut rules = Vec::new();
+        let mut whole = true;
         for (list, direction, action) in LISTS {
             let Some(place) = fields.get(list) else { continue };
             let Some(items) = reader.list(&place) else {
@@ -119,57 +145,130 @@ impl<'n> Spec<'n> {
                 continue;
             };
             for item in items {
-                match spec.rule(reader, &item, direction, action) {
-                    Some(rule) => rules.push(rule),
+                match self.rule(reader, &item, direction, action) {
+                    Some(lowered) => rules.extend(lowered),
                     None => whole = false,
                 }
             }
         }
-        if whole && rules.is_empty() {
-            let reason = "has no rules: it would enforce nothing".to_owned();
-            let fix = "to deny everything, write `ingress: [{}]` or `egress: [{}]`".to_owned();
-            reader.refuse(place, reason, Some(fix));
-            return None;
-        }
-        let default_deny = default_deny?;
-        for rule in &mut rules {
-            rule.default_deny = default_deny[usize::from(rule.direction == Direction::Egress)];
-        }
-        subject?;
-        whole.then_some(rules)
+        (rules, whole)
     }
 
+    /// One rule, lowered to one for each demand on the inside of connections.
     fn rule(
         &self,
         reader: &mut Reader<'_>,
         place: &Place<'_>,
         direction: Direction,
         action: Action,
-    ) -> Option<policy::Rule> {
+    ) -> Option<Vec<policy::Rule>> {
         let fields = reader.fields(place, peers::schema(direction, action))?;
-        let ports = match fields.get("toPorts") {
-            Some(place) => ports::read(reader, &place, direction),
-            None => Some(ports::Written::Absent),
+        let around = ports::Around {
+            direction,
+            action,
+            nodes: matches!(self.subject, Subject::Nodes(_)),
+            namespaced: self.name.namespace.is_some(),
         };
+        let routes = routes(reader, &fields, around);
         let scoped = |selector| match &self.name.namespace {
             Some(namespace) => namespaced_peer(selector, namespace),
-            None => clusterwide_peer(selector, &self.subject),
+            None => clusterwide_peer(selector, self.subject.selector()),
         };
-        let has_ports = ports.as_ref().is_none_or(ports::Written::is_present);
+        let has_ports = routes
+            .as_ref()
+            .is_none_or(|routes| routes.iter().any(|(ports, _)| *ports != Ports::All));
         let peers = peers::read(reader, &fields, direction, &scoped, has_ports);
-        let (ports, peers) = (ports?, peers?);
-        Some(policy::Rule {
+        let authentication = authentication(reader, &fields);
+        let (routes, peers, authentication) = (routes?, peers?, authentication?);
+        let rule = |(ports, layer7)| policy::Rule {
             id: RuleId { policy: self.name.clone(), path: place.path.clone() },
             tier: Tier::Normal,
             priority: 0,
             subject: self.subject.clone(),
             direction,
             action,
-            peers,
-            ports: ports.into_ports(),
+            peers: peers.clone(),
+            ports,
             default_deny: true,
-        })
+            layer7,
+            authentication,
+            log: self.log.clone(),
+        };
+        Some(routes.into_iter().map(rule).collect())
     }
+}
+
+/// Ports, each with what must hold inside connections to them; never empty.
+type Routes = Vec<(Ports, Option<Layer7>)>;
+
+fn routes(reader: &mut Reader<'_>, fields: &Fields<'_>, around: ports::Around) -> Option<Routes> {
+    let elements = match fields.get("toPorts") {
+        Some(place) => ports::read(reader, &place, around),
+        None => Some(None),
+    };
+    let icmps = match fields.get("icmps") {
+        Some(place) => icmp::read(reader, &place),
+        None => Some(None),
+    };
+    let elements = match (elements?, icmps?) {
+        (None, None) => return Some(vec![(Ports::All, None)]),
+        (None, Some(types)) => return Some(vec![(Ports::OneOf(types), None)]),
+        (Some(elements), None) => elements,
+        (Some(_), Some(_)) => {
+            let place = fields.missing("icmps");
+            let reason = "cannot stand beside `toPorts` in one rule".to_owned();
+            reader.refuse(&place, reason, Some("write two rules".to_owned()));
+            return None;
+        }
+    };
+    let mut plain: Vec<PortMatch> = Vec::new();
+    let mut routes: Routes = Vec::new();
+    for ports::Element { ports, layer7 } in elements {
+        match layer7 {
+            None => plain.extend(ports),
+            Some(layer7) => routes.push((Ports::OneOf(ports), Some(layer7))),
+        }
+    }
+    if routes.is_empty() || !plain.is_empty() {
+        routes.push((Ports::OneOf(plain), None));
+    }
+    Some(routes)
+}
+
+fn authentication(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Option<Authentication>> {
+    let Some(place) = fields.get("authentication") else { return Some(None) };
+    let fields = reader.fields(&place, AUTHENTICATION)?;
+    let Some(mode) = fields.get("mode") else {
+        let reason = "authentication needs a mode".to_owned();
+        reader.refuse(&fields.missing("mode"), reason, Some("mode: required".to_owned()));
+        return None;
+    };
+    match reader.string(&mode)? {
+        "disabled" => Some(Some(Authentication::Disabled)),
+        "required" => Some(Some(Authentication::Required)),
+        "test-always-fail" => Some(Some(Authentication::AlwaysFails)),
+        _ => {
+            let fix = "write disabled, required or test-always-fail".to_owned();
+            reader.refuse(&mode, "there is no such mode".to_owned(), Some(fix));
+            None
+        }
+    }
+}
+
+/// The text that flows carry.
+fn log(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Option<String>> {
+    const LONGEST: usize = 32;
+    let Some(place) = fields.get("log") else { return Some(None) };
+    let fields = reader.fields(&place, LOG)?;
+    let Some(value) = fields.get("value") else { return Some(None) };
+    let text = reader.string(&value)?;
+    let printable = text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    if text.len() > LONGEST || !printable {
+        let reason = format!("is longer than {LONGEST} printable characters");
+        reader.refuse(&value, reason, None);
+        return None;
+    }
+    Some(Some(text.to_owned()))
 }
 
 /// How selectors of these kinds write keys: `[source:]key`.
@@ -177,35 +276,63 @@ pub(super) fn selector_key(text: &str) -> SelectorKey {
     SelectorKey::parse(text)
 }
 
-fn subject(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &PolicyName) -> Option<Selector> {
-    let Some(place) = fields.get("endpointSelector") else {
-        if fields.get("nodeSelector").is_none() {
+fn subject(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &PolicyName) -> Option<Subject> {
+    let (place, nodes) = match (fields.get("endpointSelector"), fields.get("nodeSelector")) {
+        (Some(place), None) => (place, false),
+        (None, Some(place)) if name.namespace.is_none() => (place, true),
+        (_, Some(place)) => {
+            let (reason, fix) = if name.namespace.is_some() {
+                ("a policy for nodes is in no namespace", "kind: CiliumClusterwideNetworkPolicy")
+            } else {
+                ("cannot stand beside `endpointSelector`", "write two specs")
+            };
+            reader.refuse(&place, reason.to_owned(), Some(fix.to_owned()));
+            return None;
+        }
+        (None, None) => {
             let reason = "a policy needs an `endpointSelector`".to_owned();
             let fix = "`endpointSelector: {}` selects every endpoint in scope".to_owned();
             reader.refuse(&fields.missing("endpointSelector"), reason, Some(fix));
+            return None;
         }
-        return None;
     };
     let written = selector::read(reader, &place, &selector_key)?;
-    let Some(namespace) = &name.namespace else { return Some(written) };
+    if nodes {
+        return Some(Subject::Nodes(written));
+    }
+    let Some(namespace) = &name.namespace else { return Some(Subject::Endpoints(written)) };
     let scoped = namespaced_subject(written.clone(), namespace);
     if written.requirements().any(|requirement| !scoped.contains(requirement)) {
         let text = format!("selects pods of `{namespace}`, whatever namespace it asks for");
-        reader.note(&place, text);
+        reader.warn(&place, text);
     }
-    Some(scoped)
+    Some(Subject::Endpoints(scoped))
 }
 
 /// Whether rules of ingress and of egress switch default deny on: yes, unless
 /// it is said otherwise. The switch is the rules': without any there is none.
-fn default_deny(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<[bool; 2]> {
+fn default_deny(
+    reader: &mut Reader<'_>,
+    fields: &Fields<'_>,
+    rules: &[policy::Rule],
+) -> Option<[bool; 2]> {
     let Some(place) = fields.get("enableDefaultDeny") else { return Some([true; 2]) };
     let fields = reader.fields(&place, DEFAULT_DENY)?;
-    let mut switch = |name| match fields.get(name) {
-        Some(place) => reader.boolean(&place),
+    let mut switch = |name, direction| match fields.get(name) {
+        Some(place) => {
+            let on = reader.boolean(&place)?;
+            if on && !rules.iter().any(|rule| rule.direction == direction) {
+                let text = format!(
+                    "has no effect without rules: to deny everything, write `{name}: [{{}}]`"
+                );
+                reader.warn(&place, text);
+            }
+            Some(on)
+        }
         None => Some(true),
     };
-    let (ingress, egress) = (switch("ingress"), switch("egress"));
+    let ingress = switch("ingress", Direction::Ingress);
+    let egress = switch("egress", Direction::Egress);
     Some([ingress?, egress?])
 }
 

@@ -1,26 +1,26 @@
 //! Members of a rule that say who the other end is (facts: `policy.md`
 //! sections 1.3 and 1.4).
 
+use ipnet::IpNet;
 use model::Direction;
-use policy::{Action, Entity, Peer, Peers, Selector};
+use policy::{
+    Action, CidrPeer, Entity, GroupPeer, GroupSelector, Peer, Peers, Reach, Selector, SelectorKey,
+    ServicePeer, ServiceSelector, node_key,
+};
 
+use crate::address;
+use crate::cilium::layer7::name_pattern;
 use crate::cilium::selector_key;
 use crate::fields::{Field, Fields, Place, Reader, Schema};
 use crate::selector;
 
-const CIDR: Field = Field::Refused("address ranges are not supported yet", "");
-const GROUPS: Field = Field::Refused("cloud groups are not supported yet", "");
-const NODES: Field = Field::Refused("selecting nodes is not supported yet", "");
-const SERVICES: Field = Field::Refused(
-    "selecting services is not supported yet",
-    "select the service's pods with `toEndpoints`",
-);
-const FQDN: Field = Field::Refused("names are not supported yet", "");
-const ICMP: Field = Field::Refused("ICMP types are not supported yet", "");
-const AUTHENTICATION: Field = Field::Refused("authentication is not supported yet", "");
 const REQUIRES: Field = Field::Refused(
     "is gone from the language: it allowed nothing by itself",
     "add its labels to every selector of the other rules",
+);
+const OLD_AUTHENTICATION: Field = Field::Refused(
+    "is the old name of `authentication`, and would be left out unseen",
+    "write `authentication: {mode: required}`",
 );
 const NOT_IN_DENY: Field = Field::Refused("cannot stand in a deny rule", "");
 
@@ -28,25 +28,26 @@ const INGRESS: Schema = &[
     ("fromEndpoints", Field::Read),
     ("fromEntities", Field::Read),
     ("toPorts", Field::Read),
-    ("fromRequires", REQUIRES),
-    ("fromCIDR", CIDR),
-    ("fromCIDRSet", CIDR),
-    ("fromGroups", GROUPS),
-    ("fromNodes", NODES),
-    ("icmps", ICMP),
-    ("authentication", AUTHENTICATION),
+    ("fromRequires", Field::Read),
+    ("fromCIDR", Field::Read),
+    ("fromCIDRSet", Field::Read),
+    ("fromGroups", Field::Read),
+    ("fromNodes", Field::Read),
+    ("icmps", Field::Read),
+    ("authentication", Field::Read),
+    ("auth", OLD_AUTHENTICATION),
 ];
 
 const INGRESS_DENY: Schema = &[
     ("fromEndpoints", Field::Read),
     ("fromEntities", Field::Read),
     ("toPorts", Field::Read),
-    ("fromRequires", REQUIRES),
-    ("fromCIDR", CIDR),
-    ("fromCIDRSet", CIDR),
-    ("fromGroups", GROUPS),
-    ("fromNodes", NODES),
-    ("icmps", ICMP),
+    ("fromRequires", Field::Read),
+    ("fromCIDR", Field::Read),
+    ("fromCIDRSet", Field::Read),
+    ("fromGroups", Field::Read),
+    ("fromNodes", Field::Read),
+    ("icmps", Field::Read),
     ("authentication", NOT_IN_DENY),
 ];
 
@@ -54,41 +55,58 @@ const EGRESS: Schema = &[
     ("toEndpoints", Field::Read),
     ("toEntities", Field::Read),
     ("toPorts", Field::Read),
-    ("toRequires", REQUIRES),
-    ("toCIDR", CIDR),
-    ("toCIDRSet", CIDR),
-    ("toGroups", GROUPS),
-    ("toNodes", NODES),
-    ("toServices", SERVICES),
-    ("toFQDNs", FQDN),
-    ("icmps", ICMP),
-    ("authentication", AUTHENTICATION),
+    ("toRequires", Field::Read),
+    ("toCIDR", Field::Read),
+    ("toCIDRSet", Field::Read),
+    ("toGroups", Field::Read),
+    ("toNodes", Field::Read),
+    ("toServices", Field::Read),
+    ("toFQDNs", Field::Read),
+    ("icmps", Field::Read),
+    ("authentication", Field::Read),
+    ("auth", OLD_AUTHENTICATION),
 ];
 
 const EGRESS_DENY: Schema = &[
     ("toEndpoints", Field::Read),
     ("toEntities", Field::Read),
     ("toPorts", Field::Read),
-    ("toRequires", REQUIRES),
-    ("toCIDR", CIDR),
-    ("toCIDRSet", CIDR),
-    ("toGroups", GROUPS),
-    ("toNodes", NODES),
-    ("toServices", SERVICES),
+    ("toRequires", Field::Read),
+    ("toCIDR", Field::Read),
+    ("toCIDRSet", Field::Read),
+    ("toGroups", Field::Read),
+    ("toNodes", Field::Read),
+    ("toServices", Field::Read),
     ("toFQDNs", NOT_IN_DENY),
-    ("icmps", ICMP),
+    ("icmps", Field::Read),
     ("authentication", NOT_IN_DENY),
 ];
+
+const RANGE: Schema = &[
+    ("cidr", Field::Read),
+    ("cidrGroupRef", Field::Read),
+    ("cidrGroupSelector", Field::Read),
+    ("except", Field::Read),
+];
+const SERVICE: Schema = &[("k8sService", Field::Read), ("k8sServiceSelector", Field::Read)];
+const SERVICE_NAME: Schema = &[("serviceName", Field::Read), ("namespace", Field::Read)];
+const SERVICE_LABELS: Schema = &[("selector", Field::Read), ("namespace", Field::Read)];
 
 /// The fields of a rule.
 pub(super) fn schema(direction: Direction, action: Action) -> Schema {
     match (direction, action) {
-        (Direction::Ingress, Action::Allow) => INGRESS,
         (Direction::Ingress, Action::Deny) => INGRESS_DENY,
-        (Direction::Egress, Action::Allow) => EGRESS,
         (Direction::Egress, Action::Deny) => EGRESS_DENY,
+        (Direction::Ingress, _) => INGRESS,
+        (Direction::Egress, _) => EGRESS,
     }
 }
+
+/// Members, without `from` or `to`. An empty list of the last three is taken as
+/// absent, one of the others as nobody (facts: section 1.4).
+const MEMBERS: [&str; 8] =
+    ["Endpoints", "Entities", "CIDR", "CIDRSet", "Nodes", "Services", "FQDNs", "Groups"];
+const ABSENT_IF_EMPTY: [&str; 3] = ["Services", "FQDNs", "Groups"];
 
 /// Reads who the other end is; `scoped` gives a selector the policy's scope.
 ///
@@ -101,36 +119,179 @@ pub(super) fn read(
     scoped: &dyn Fn(Selector) -> Peer,
     has_ports: bool,
 ) -> Option<Peers> {
-    let (endpoints, entities) = match direction {
-        Direction::Ingress => ("fromEndpoints", "fromEntities"),
-        Direction::Egress => ("toEndpoints", "toEntities"),
-    };
-    match (fields.get(endpoints), fields.get(entities)) {
-        (None, None) if has_ports => Some(Peers::Any),
-        (None, None) => Some(Peers::OneOf(Vec::new())),
-        (Some(place), None) => read_endpoints(reader, &place, scoped),
-        (None, Some(place)) => read_entities(reader, &place),
-        (Some(_), Some(place)) => {
-            let reason = format!("cannot stand beside `{endpoints}` in one rule");
-            reader.refuse(&place, reason, Some("write two rules".to_owned()));
-            None
+    let prefix = if direction == Direction::Ingress { "from" } else { "to" };
+    let mut whole = gone(reader, fields, prefix);
+    let mut present = Vec::new();
+    let mut nobody = false;
+    for member in MEMBERS {
+        let name = format!("{prefix}{member}");
+        let Some(place) = fields.get(&name) else { continue };
+        if reader.list(&place)?.is_empty() {
+            if ABSENT_IF_EMPTY.contains(&member) {
+                reader.warn(&place, "is an empty list, which is taken as absent".to_owned());
+            } else {
+                reader.warn(&place, "is an empty list, which is nobody".to_owned());
+                nobody = true;
+            }
+            continue;
+        }
+        present.push((member, name, place));
+    }
+    if let [(_, first, _), (_, _, second), ..] = present.as_slice() {
+        let reason = format!("cannot stand beside `{first}` in one rule");
+        reader.refuse(second, reason, Some("write two rules".to_owned()));
+        whole = false;
+    }
+    let mut peers = None;
+    for (member, _, place) in &present {
+        match read_member(reader, member, place, scoped) {
+            Some(read) => peers = Some(read),
+            None => whole = false,
         }
     }
+    if !whole {
+        return None;
+    }
+    Some(match peers {
+        _ if nobody => Peers::OneOf(Vec::new()),
+        Some(peers) => peers,
+        None if has_ports => Peers::Any,
+        None => Peers::OneOf(Vec::new()),
+    })
 }
 
-fn read_endpoints(
+/// Refuses members that left the language, if they say anything.
+fn gone(reader: &mut Reader<'_>, fields: &Fields<'_>, prefix: &str) -> bool {
+    let Some(place) = fields.get(&format!("{prefix}Requires")) else { return true };
+    if reader.list(&place).is_some_and(|items| items.is_empty()) {
+        return true;
+    }
+    if let Field::Refused(reason, fix) = REQUIRES {
+        reader.refuse(&place, reason.to_owned(), Some(fix.to_owned()));
+    }
+    false
+}
+
+fn read_member(
     reader: &mut Reader<'_>,
+    member: &str,
     place: &Place<'_>,
     scoped: &dyn Fn(Selector) -> Peer,
 ) -> Option<Peers> {
+    match member {
+        "Entities" => return entities(reader, place),
+        "Groups" => {
+            let reason = "needs a cloud provider's interface, which is not asked";
+            let fix = "write the addresses with `toCIDRSet`, or keep them in a `CiliumCIDRGroup`";
+            reader.refuse(place, reason.to_owned(), Some(fix.to_owned()));
+            return None;
+        }
+        _ => {}
+    }
     let items = reader.list(place)?;
-    let selectors: Vec<Option<Selector>> =
-        items.iter().map(|item| selector::read(reader, item, &selector_key)).collect();
-    let peers = selectors.into_iter().map(|selector| selector.map(scoped));
-    peers.collect::<Option<_>>().map(Peers::OneOf)
+    let read: Vec<Option<Peer>> = items
+        .iter()
+        .map(|item| match member {
+            "Endpoints" => selector::read(reader, item, &selector_key).map(scoped),
+            "CIDR" => address::range(reader, item, true).map(|net| ranged(net, Vec::new())),
+            "CIDRSet" => range_of_set(reader, item),
+            "Nodes" => selector::read(reader, item, &own_node_key).map(Peer::Nodes),
+            "Services" => service(reader, item),
+            _ => name_pattern(reader, item).map(Peer::Name),
+        })
+        .collect();
+    read.into_iter().collect::<Option<_>>().map(Peers::OneOf)
 }
 
-fn read_entities(reader: &mut Reader<'_>, place: &Place<'_>) -> Option<Peers> {
+fn ranged(net: IpNet, except: Vec<IpNet>) -> Peer {
+    Peer::Cidr(CidrPeer { net, except, reach: Reach::World })
+}
+
+/// Keys of nodes' labels; the cluster is an identity label.
+fn own_node_key(text: &str) -> SelectorKey {
+    let bare = text.split_once(':').map_or(text, |(_, key)| key);
+    match bare {
+        "io.cilium.k8s.policy.cluster" => SelectorKey::k8s(bare),
+        _ => node_key(bare),
+    }
+}
+
+/// A key without the source that it may be written with.
+fn bare_key(text: &str) -> SelectorKey {
+    SelectorKey::k8s(text.split_once(':').map_or(text, |(_, key)| key))
+}
+
+fn range_of_set(reader: &mut Reader<'_>, place: &Place<'_>) -> Option<Peer> {
+    if place.node.as_str().is_some() {
+        // Most often `cidr:` without its space, which has a fix of its own.
+        let net = address::range(reader, place, false)?;
+        let fix = format!("write `cidr: {net}`");
+        reader.refuse(place, "a range here is a mapping, this is a string".to_owned(), Some(fix));
+        return None;
+    }
+    let fields = reader.fields(place, RANGE)?;
+    let written: Vec<Place<'_>> = ["cidr", "cidrGroupRef", "cidrGroupSelector"]
+        .iter()
+        .filter_map(|name| fields.get(name))
+        .collect();
+    let [one] = written.as_slice() else {
+        let reason = "needs exactly one of `cidr`, `cidrGroupRef` and `cidrGroupSelector`";
+        reader.refuse(place, reason.to_owned(), None);
+        return None;
+    };
+    let net = match fields.get("cidr") {
+        Some(place) => Some(address::range(reader, &place, true)?),
+        None => None,
+    };
+    let except = match fields.get("except") {
+        Some(list) => address::exceptions(reader, &list, net, true)?,
+        None => Vec::new(),
+    };
+    if let Some(net) = net {
+        return Some(ranged(net, except));
+    }
+    let groups = match fields.get("cidrGroupRef") {
+        Some(place) => GroupSelector::Name(reader.string(&place)?.to_owned()),
+        None => GroupSelector::Labels(selector::read(reader, one, &bare_key)?),
+    };
+    Some(Peer::Group(GroupPeer { groups, except, reach: Reach::World }))
+}
+
+fn service(reader: &mut Reader<'_>, place: &Place<'_>) -> Option<Peer> {
+    let fields = reader.fields(place, SERVICE)?;
+    let (services, fields) = match (fields.get("k8sService"), fields.get("k8sServiceSelector")) {
+        (Some(place), None) => {
+            let fields = reader.fields(&place, SERVICE_NAME)?;
+            let Some(name) = fields.get("serviceName") else {
+                let reason = "a service needs a name".to_owned();
+                reader.refuse(&fields.missing("serviceName"), reason, None);
+                return None;
+            };
+            (ServiceSelector::Name(reader.string(&name)?.to_owned()), fields)
+        }
+        (None, Some(place)) => {
+            let fields = reader.fields(&place, SERVICE_LABELS)?;
+            let Some(labels) = fields.get("selector") else {
+                let reason = "a selector of services is needed".to_owned();
+                reader.refuse(&fields.missing("selector"), reason, None);
+                return None;
+            };
+            (ServiceSelector::Labels(selector::read(reader, &labels, &bare_key)?), fields)
+        }
+        _ => {
+            let reason = "needs exactly one of `k8sService` and `k8sServiceSelector`";
+            reader.refuse(place, reason.to_owned(), None);
+            return None;
+        }
+    };
+    let namespace = match fields.get("namespace") {
+        Some(place) => Some(reader.string(&place)?).filter(|text| !text.is_empty()),
+        None => None,
+    };
+    Some(Peer::Service(ServicePeer { namespace: namespace.map(str::to_owned), services }))
+}
+
+fn entities(reader: &mut Reader<'_>, place: &Place<'_>) -> Option<Peers> {
     let mut peers = Vec::new();
     let mut anybody = false;
     let mut whole = true;

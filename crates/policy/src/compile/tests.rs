@@ -3,7 +3,9 @@
 use model::{Label, PolicyKind};
 
 use super::*;
-use crate::{Peer, PortMatch, Requirement, Selector, SelectorKey, Tier, Transport};
+use crate::{
+    Action, Peer, Port, PortMatch, Ports, Requirement, Selector, SelectorKey, Tier, Transport,
+};
 
 fn app(name: &str) -> Labels {
     [Label::k8s("app", name), Label::k8s("io.cilium.k8s.policy.cluster", "default")]
@@ -21,12 +23,15 @@ fn rule(name: &str, peers: Peers, ports: Ports) -> Rule {
         id: RuleId { policy, path: "spec.ingress[0]".into() },
         tier: Tier::Normal,
         priority: 0,
-        subject: Selector::default(),
+        subject: Selector::default().into(),
         direction: Direction::Ingress,
         action: Action::Allow,
         peers,
         ports,
         default_deny: true,
+        layer7: None,
+        authentication: None,
+        log: None,
     }
 }
 
@@ -105,43 +110,8 @@ fn a_table_that_does_not_fit_is_refused_whole() {
 }
 
 #[test]
-fn a_name_of_a_port_is_refused_in_egress() {
-    let port = Port::Named("http".into());
-    let named = Ports::OneOf(vec![PortMatch { transport: Transport::Tcp, port }]);
-    let mut rule = rule("p", peer("a"), named);
-    rule.direction = Direction::Egress;
-    let error = table(vec![rule], &Options::default()).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "`CiliumNetworkPolicy/a/p#spec.ingress[0]` names the port `http`: in egress rules ports \
-         are numbers"
-    );
-}
-
-#[test]
 fn a_priority_beyond_its_tier_is_refused() {
     let mut rule = rule("p", peer("a"), Ports::All);
     rule.priority = 1 << 20;
     assert!(matches!(table(vec![rule], &Options::default()), Err(CompileError::Priority { .. })));
-}
-
-/// Three sets that all want number 7 get three numbers, the same in every run.
-#[test]
-fn sets_that_want_the_same_number_are_told_apart() {
-    let entry = |name: &str| {
-        let set = RuleSet { rules: vec![rule(name, Peers::Any, Ports::All).id], because: vec![] };
-        NamedEntry { allow: true, why: Why::Rule, precedence: 1, rules: Rc::new(set) }
-    };
-    let key =
-        |port| Key { protocol: 6, port, port_bits: 16, ..Key::everything(Direction::Ingress) };
-    let mut draft = Draft { entries: BTreeMap::new(), limit: 10 };
-    for (port, name) in [(1, "c"), (2, "a"), (3, "b"), (4, "a")] {
-        draft.put(key(port), entry(name)).unwrap();
-    }
-    let table = draft.table(|_, attempt| RuleSetId(7 + attempt));
-    let numbers: Vec<u32> = table.entries().map(|(_, entry)| entry.rules.0).collect();
-    assert_eq!(numbers, [9, 7, 8, 7]);
-    for (id, set) in table.rule_sets() {
-        assert_eq!(table.rule_set(id), Some(set));
-    }
 }

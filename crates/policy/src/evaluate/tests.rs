@@ -104,12 +104,20 @@ fn policy(position: usize, text: &str) -> Policy {
         id: RuleId { policy: name.clone(), path: "r".into() },
         tier,
         priority,
-        subject: Selector::default(),
+        subject: Selector::default().into(),
         direction: direction_of(direction),
-        action: if action == "allow" { Action::Allow } else { Action::Deny },
+        action: match action {
+            "allow" => Action::Allow,
+            "deny" => Action::Deny,
+            "pass" => Action::Pass,
+            other => panic!("{other}"),
+        },
         peers: peers(who),
         ports: ports(which),
         default_deny: !open,
+        layer7: None,
+        authentication: None,
+        log: None,
     };
     Policy { name, rules: vec![rule] }
 }
@@ -163,6 +171,7 @@ fn shown(decision: &Decision) -> String {
         Why::DefaultDeny => (false, "default-deny"),
         Why::DenyRule => (false, "deny"),
         Why::LocalHost => (true, "localhost"),
+        Why::Unsupported => (false, "unsupported"),
     };
     assert_eq!(decision.allow, allowed, "{decision:?}");
     let rules = decision.rules.rules.iter().map(|rule| rule.policy.name.as_str());
@@ -506,5 +515,51 @@ fn rules_that_decide_together_are_all_named() {
     check(
         &["allow in any any:80", "allow in a tcp:80", "allow in a tcp:1-100", "deny in b all"],
         &[("in a tcp:80", "allow 0 1 2"), ("in a tcp:79", "allow 2"), ("in b tcp:80", "deny 3")],
+    );
+}
+
+#[test]
+fn passing_leaves_the_rest_of_the_tier_out() {
+    // The third worked case: what passes is decided by the next tier.
+    check(
+        &["open admin 0 pass in a all", "open admin 1 deny in any any:80", "allow in a tcp:80"],
+        &[
+            ("in a tcp:80", "allow 2"),
+            ("in a tcp:81", "default-deny 2"),
+            ("in b tcp:80", "deny 1"),
+            ("in b tcp:81", "default-deny 2"),
+        ],
+    );
+    check(
+        &["open admin 0 pass in a tcp:80", "open admin 0 deny in a tcp:80"],
+        &[("in a tcp:80", "deny 1")],
+    );
+    check(
+        &["open admin 0 pass in a tcp:80", "open admin 0 allow in any all"],
+        &[("in a tcp:80", "allow 1")],
+    );
+}
+
+#[test]
+fn what_passes_every_tier_gets_the_default() {
+    check(
+        &["open admin 0 pass in a all", "open admin 1 deny in a all"],
+        &[("in a tcp:80", "unenforced"), ("in b tcp:80", "unenforced")],
+    );
+    check(
+        &["open admin 0 pass in a all", "open baseline 0 deny in any all"],
+        &[("in a tcp:80", "deny 1"), ("in b tcp:80", "deny 1")],
+    );
+    check(
+        &["open admin 0 pass in @host all", "allow in nobody all"],
+        &[("in @host tcp:80", "localhost"), ("in a tcp:80", "default-deny 1")],
+    );
+}
+
+#[test]
+fn an_administrators_allow_stands_above_every_deny_of_a_namespace() {
+    check(
+        &["open admin 5 allow in a tcp:80", "deny in any all"],
+        &[("in a tcp:80", "allow 0"), ("in b tcp:80", "deny 1")],
     );
 }

@@ -2,22 +2,22 @@
 //!
 //! Plain deterministic code: the same seed gives the same case on every
 //! machine. The universe is small, so that rules collide: two namespaces, three
-//! applications, a dozen ports and every reserved identity.
+//! applications, a dozen ports, a handful of ranges and every reserved identity.
 
 mod dice;
+mod draw;
 mod mutant;
+mod universe;
 
 use std::collections::BTreeMap;
 
-use model::{
-    Direction, IdentityBook, IdentityId, Label, Labels, PolicyKind, PolicyName, Reserved, RuleId,
-};
+use model::{Direction, IdentityBook, IdentityId, Labels, Reserved};
 
 use crate::testing::dice::Dice;
+use crate::testing::universe::Universe;
 use crate::{
-    Action, AllowLocalhost, CompileError, Decision, Enforcement, Entity, Operator, Options, Peer,
-    Peers, Policy, Port, PortMatch, Ports, Probe, Requirement, Rule, Selector, SelectorKey, Table,
-    Tier, Transport, clusterwide_peer, compile, evaluate, namespaced_peer, namespaced_subject,
+    AllowLocalhost, Capabilities, CidrMatch, CompileError, Decision, Enforcement, Options, Policy,
+    Port, Ports, Probe, References, Rule, Table, compile, evaluate,
 };
 
 pub use mutant::{Mutant, compile_mutant};
@@ -29,7 +29,7 @@ const PORTS: [u16; 12] = [1, 79, 80, 81, 443, 1023, 1024, 8080, 8081, 8083, 8090
 /// Protocols of probes: TCP, UDP, SCTP, ICMP, ICMPv6 and one that nobody knows.
 const PROTOCOLS: [u8; 10] = [6, 6, 6, 6, 17, 17, 132, 1, 58, 253];
 /// How many packets a case asks about.
-const PACKETS: usize = 24;
+const PACKETS: usize = 8;
 
 /// One packet to ask about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,7 +40,7 @@ pub struct Packet {
     pub peer: IdentityId,
     /// IANA protocol number.
     pub protocol: u8,
-    /// Destination port; 0 for protocols that have none.
+    /// Destination port; the type for ICMP, where types are told apart; else 0.
     pub port: u16,
 }
 
@@ -79,20 +79,24 @@ impl Case {
     }
 }
 
-/// The case of a seed.
+/// The case of a seed, with what the datapath can enforce today.
 pub fn random_case(seed: u64) -> Case {
+    case(seed, false)
+}
+
+/// The case of a seed, with everything the language has.
+pub fn broad_case(seed: u64) -> Case {
+    case(seed, true)
+}
+
+fn case(seed: u64, broad: bool) -> Case {
     let mut dice = Dice::new(seed);
-    let pods = pods();
-    let identities = IdentityBook::new(pods.clone());
-    let subject = match dice.below(40) {
-        0 => Reserved::Host.identity().labels,
-        1 | 2 => Reserved::Init.identity().labels,
-        at if at < 16 => pods[at % pods.len()].clone(),
-        // Mostly of the namespace that most policies are in.
-        at => pods[at % 6].clone(),
-    };
-    let options = options(&mut dice);
-    let policies: Vec<Policy> = (0..dice.below(7)).map(|index| policy(&mut dice, index)).collect();
+    let options = options(&mut dice, broad);
+    let policies = draw::policies(&mut dice);
+    let references = References::of(&policies, &options);
+    let universe = Universe::new(&references);
+    let subject = universe.subject(&mut dice);
+    let identities = universe.book();
     let packets = packets(&mut dice, &policies, &identities, &subject, &options);
     let ports = [("http", (6, 8080)), ("dns", (17, 443)), ("admin", (6, 8081))]
         .into_iter()
@@ -102,37 +106,13 @@ pub fn random_case(seed: u64) -> Case {
     Case { policies, options, identities, subject, ports, packets }
 }
 
-/// Every pod: two namespaces, three applications, with and without a tier; and
-/// one of another cluster.
-fn pods() -> Vec<Labels> {
-    let mut pods = Vec::new();
-    for (namespace, team) in [("a", "red"), ("b", "blue")] {
-        for app in ["x", "y", "z"] {
-            for tier in [None, Some("db")] {
-                pods.push(pod(namespace, team, app, tier, CLUSTER));
-            }
-        }
-    }
-    pods.push(pod("a", "red", "x", None, "there"));
-    pods
-}
-
-fn pod(namespace: &str, team: &str, app: &str, tier: Option<&str>, cluster: &str) -> Labels {
-    let mut labels: Labels = [
-        Label::k8s("app", app),
-        Label::k8s("io.kubernetes.pod.namespace", namespace),
-        Label::k8s("io.cilium.k8s.namespace.labels.team", team),
-        Label::k8s("io.cilium.k8s.policy.cluster", cluster),
-    ]
-    .into_iter()
-    .collect();
-    if let Some(tier) = tier {
-        labels.insert(Label::k8s("tier", tier));
-    }
-    labels
-}
-
-fn options(dice: &mut Dice) -> Options {
+fn options(dice: &mut Dice, broad: bool) -> Options {
+    let capabilities = match (broad, dice.below(4)) {
+        (true, 0) => Capabilities::ALL,
+        (true, 1) => Capabilities { icmp_types: true, ..Capabilities::DATAPATH },
+        (true, 2) => Capabilities { layer7: true, ..Capabilities::DATAPATH },
+        _ => Capabilities::DATAPATH,
+    };
     Options {
         enforcement: match dice.below(20) {
             0 => Enforcement::Never,
@@ -142,6 +122,13 @@ fn options(dice: &mut Dice) -> Options {
         allow_localhost: dice.pick(&[AllowLocalhost::Always, AllowLocalhost::Policy]),
         cluster: CLUSTER.to_owned(),
         default_local_cluster: dice.chance(80),
+        cidr_match: dice.pick(&[
+            None,
+            None,
+            Some(CidrMatch { nodes: true, pods: false }),
+            Some(CidrMatch { nodes: true, pods: true }),
+        ]),
+        capabilities,
         ..Options::default()
     }
 }
@@ -162,7 +149,7 @@ fn packets(
         .filter(|rule| rule.selects(subject))
         .collect();
     let draw = |_| {
-        let packet = packet(dice, &everybody);
+        let packet = packet(dice, &everybody, options.capabilities.icmp_types);
         if rules.is_empty() || dice.chance(40) {
             return packet;
         }
@@ -172,7 +159,7 @@ fn packets(
     (0..PACKETS).map(draw).collect()
 }
 
-fn packet(dice: &mut Dice, everybody: &[(IdentityId, &Labels)]) -> Packet {
+fn packet(dice: &mut Dice, everybody: &[(IdentityId, &Labels)], icmp_types: bool) -> Packet {
     let protocol = dice.pick(&PROTOCOLS);
     let peer =
         if dice.chance(8) { Reserved::Host.id() } else { everybody[dice.below(everybody.len())].0 };
@@ -180,7 +167,11 @@ fn packet(dice: &mut Dice, everybody: &[(IdentityId, &Labels)]) -> Packet {
         direction: dice.pick(&[Direction::Ingress, Direction::Egress]),
         peer,
         protocol,
-        port: if matches!(protocol, 6 | 17 | 132) { port(dice) } else { 0 },
+        port: match protocol {
+            6 | 17 | 132 => port(dice),
+            1 | 58 if icmp_types => dice.pick(&[0, 3, 8, 128, 129]),
+            _ => 0,
+        },
     }
 }
 
@@ -215,122 +206,14 @@ fn aimed(
     let Ports::OneOf(list) = &rule.ports else { return packet };
     let Some(entry) = list.first() else { return packet };
     let numbers = entry.transport.numbers();
+    let typed = options.capabilities.icmp_types || matches!(numbers, [6 | 17 | 132, ..]);
     let port = match entry.port {
+        _ if !typed => 0,
         Port::Range(first, last) => dice.pick(&[first, last]),
         Port::Named(_) => dice.pick(&[8080, 443, 8081]),
         Port::Any => port(dice),
     };
     Packet { protocol: numbers[dice.below(numbers.len())], port, ..packet }
-}
-
-/// Where a policy is, and so what its selectors are scoped to.
-type Place = Option<&'static str>;
-
-fn policy(dice: &mut Dice, index: usize) -> Policy {
-    let place: Place = dice.pick(&[None, Some("a"), Some("a"), Some("b")]);
-    let kind = match place {
-        Some(_) => PolicyKind::CiliumNetworkPolicy,
-        None => PolicyKind::CiliumClusterwideNetworkPolicy,
-    };
-    let name =
-        PolicyName { kind, namespace: place.map(str::to_owned), name: format!("policy-{index}") };
-    let open = [dice.chance(35), dice.chance(35)];
-    let rules = (0..=dice.below(3)).map(|at| rule(dice, &name, place, at, open)).collect();
-    Policy { name, rules }
-}
-
-fn rule(dice: &mut Dice, policy: &PolicyName, place: Place, at: usize, open: [bool; 2]) -> Rule {
-    let direction = dice.pick(&[Direction::Ingress, Direction::Egress]);
-    let action = if dice.chance(58) { Action::Allow } else { Action::Deny };
-    let (tier, priority) = match dice.below(12) {
-        0 => (Tier::Admin, dice.below(3)),
-        1 => (Tier::Baseline, dice.below(3)),
-        _ => (Tier::Normal, 0),
-    };
-    let written = if dice.chance(60) { Selector::default() } else { selector(dice) };
-    let subject = match place {
-        Some(namespace) => namespaced_subject(written, namespace),
-        None => written,
-    };
-    Rule {
-        id: RuleId { policy: policy.clone(), path: format!("specs[{at}].{direction}[0]") },
-        tier,
-        priority: u32::try_from(priority).unwrap_or_default(),
-        peers: peers(dice, place, &subject),
-        subject,
-        direction,
-        action,
-        ports: ports(dice, direction),
-        default_deny: !open[usize::from(direction == Direction::Egress)],
-    }
-}
-
-fn peers(dice: &mut Dice, place: Place, subject: &Selector) -> Peers {
-    match dice.below(20) {
-        0..=3 => Peers::Any,
-        4 => Peers::OneOf(Vec::new()),
-        5..=8 => Peers::OneOf(vec![Peer::Entity(dice.pick(&Entity::ALL))]),
-        _ => {
-            let selectors = (0..=dice.below(2)).map(|_| match dice.below(4) {
-                0 => Selector::default(),
-                _ => selector(dice),
-            });
-            let peers = selectors.map(|written| match place {
-                Some(namespace) => namespaced_peer(written, namespace),
-                None => clusterwide_peer(written, subject),
-            });
-            Peers::OneOf(peers.collect())
-        }
-    }
-}
-
-fn selector(dice: &mut Dice) -> Selector {
-    (0..=dice.below(2)).map(|_| requirement(dice)).collect()
-}
-
-fn requirement(dice: &mut Dice) -> Requirement {
-    let (key, values) = dice.pick(&[
-        ("app", ["x", "y"]),
-        ("k8s:app", ["y", "z"]),
-        ("any:app", ["z", "x"]),
-        ("tier", ["db", "web"]),
-        ("io.kubernetes.pod.namespace", ["a", "b"]),
-        ("k8s:io.kubernetes.pod.namespace", ["b", "a"]),
-        ("io.cilium.k8s.namespace.labels.team", ["red", "blue"]),
-        ("io.cilium.k8s.policy.cluster", ["here", "there"]),
-        ("reserved:host", ["", "x"]),
-        ("$world", ["", "x"]),
-    ]);
-    let both = || values.map(str::to_owned).into();
-    let operator = match dice.below(8) {
-        0 => Operator::Exists,
-        1 => Operator::DoesNotExist,
-        2 => Operator::In(both()),
-        3 => Operator::NotIn(both()),
-        4 => Operator::NotIn([values[0].to_owned()].into()),
-        _ => Operator::In([values[0].to_owned()].into()),
-    };
-    Requirement { key: SelectorKey::parse(key), operator }
-}
-
-fn ports(dice: &mut Dice, direction: Direction) -> Ports {
-    match dice.below(20) {
-        0..=5 => Ports::All,
-        6 => Ports::OneOf(Vec::new()),
-        _ => Ports::OneOf((0..=dice.below(3)).map(|_| port_match(dice, direction)).collect()),
-    }
-}
-
-fn port_match(dice: &mut Dice, direction: Direction) -> PortMatch {
-    let transport = dice.pick(&[Transport::Any, Transport::Tcp, Transport::Udp, Transport::Sctp]);
-    let (one, other) = (dice.pick(&PORTS), dice.pick(&PORTS));
-    let port = match (dice.below(10), direction) {
-        (0, _) => Port::Any,
-        (1, Direction::Ingress) => Port::Named(dice.pick(&["http", "dns", "absent"]).to_owned()),
-        (1..=4, _) => Port::Range(one.min(other), one.max(other)),
-        _ => Port::Range(one, one),
-    };
-    PortMatch { transport, port }
 }
 
 #[cfg(test)]

@@ -6,14 +6,16 @@
 
 use std::collections::BTreeMap;
 
-use model::{RuleSet, RuleSetId};
+use ipnet::IpNet;
+use model::{Direction, RuleSet, RuleSetId};
 
-use crate::rule::{Action, Entity, Peer, Peers, Rule};
+use crate::rule::{Action, Peers, Rule, Subject};
 use crate::table::{Entry, Key, masked};
 use crate::testing::Case;
 use crate::{
-    AllowLocalhost, CompileError, Enforcement, Operator, Policy, Port, PortMatch, Ports,
-    Requirement, Selector, SelectorKey, Table, Tier, Transport, Why,
+    AllowLocalhost, CidrPeer, CompileError, Enforcement, Entity, NamePattern, Operator, Peer,
+    Policy, Port, PortMatch, Ports, Reach, References, Requirement, Selector, SelectorKey, Table,
+    Tier, Transport, Why,
 };
 
 /// One bug.
@@ -45,11 +47,25 @@ pub enum Mutant {
     EnforcementModeIsForgotten,
     LocalhostIsForgotten,
     LocalhostWinsOverDeny,
+    PassIsForgotten,
+    PassAllows,
+    PassedEntriesAreWeak,
+    InsideIsForgotten,
+    AuthenticationIsForgotten,
+    NodesAreEndpoints,
+    ExceptionIsForgotten,
+    RangeReachesEverybody,
+    RangeReachesTheWorldOnly,
+    RangeIsExact,
+    NameIsAnyName,
+    NodeLabelsAreForgotten,
+    NamedPortOfPeerIsForgotten,
+    IcmpTypesAreForgotten,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 39] = [
         Self::DenyIsForgotten,
         Self::AllowWinsTies,
         Self::TiersAreForgotten,
@@ -75,6 +91,20 @@ impl Mutant {
         Self::EnforcementModeIsForgotten,
         Self::LocalhostIsForgotten,
         Self::LocalhostWinsOverDeny,
+        Self::PassIsForgotten,
+        Self::PassAllows,
+        Self::PassedEntriesAreWeak,
+        Self::InsideIsForgotten,
+        Self::AuthenticationIsForgotten,
+        Self::NodesAreEndpoints,
+        Self::ExceptionIsForgotten,
+        Self::RangeReachesEverybody,
+        Self::RangeReachesTheWorldOnly,
+        Self::RangeIsExact,
+        Self::NameIsAnyName,
+        Self::NodeLabelsAreForgotten,
+        Self::NamedPortOfPeerIsForgotten,
+        Self::IcmpTypesAreForgotten,
     ];
 }
 
@@ -89,9 +119,22 @@ pub fn compile_mutant(mutant: Mutant, case: &Case) -> Result<Table, CompileError
                 policy.rules.retain(|rule| rule.action == Action::Allow);
             }
         }
+        Mutant::IcmpTypesAreForgotten => case.options.capabilities.icmp_types = false,
         Mutant::FoldingIsSkipped => return unfolded(&case),
+        Mutant::RangeIsExact => {
+            let known: Vec<IpNet> = References::of(&case.policies, &case.options)
+                .ranges()
+                .map(|(net, _)| net)
+                .collect();
+            for range in case.policies.iter_mut().flat_map(ranges) {
+                let inside =
+                    known.iter().filter(|net| **net != range.net && range.net.contains(*net));
+                range.except.extend(inside);
+            }
+        }
         Mutant::DecidersAreLost
         | Mutant::PortMaskIsShort
+        | Mutant::PassedEntriesAreWeak
         | Mutant::CausesOfDefaultDenyAreLost
         | Mutant::LocalhostWinsOverDeny => return Ok(damage(mutant, &case.compile()?)),
         in_rules => {
@@ -102,6 +145,20 @@ pub fn compile_mutant(mutant: Mutant, case: &Case) -> Result<Table, CompileError
     case.compile()
 }
 
+fn ranges(policy: &mut Policy) -> impl Iterator<Item = &mut CidrPeer> {
+    policy
+        .rules
+        .iter_mut()
+        .flat_map(|rule| match &mut rule.peers {
+            Peers::Any => &mut [][..],
+            Peers::OneOf(peers) => peers.as_mut_slice(),
+        })
+        .filter_map(|peer| match peer {
+            Peer::Cidr(range) => Some(range),
+            _ => None,
+        })
+}
+
 /// Bugs in what a rule is taken to say.
 fn misread(mutant: Mutant, rule: &mut Rule) {
     match mutant {
@@ -109,12 +166,30 @@ fn misread(mutant: Mutant, rule: &mut Rule) {
             rule.priority = rule.priority * 2 + u32::from(rule.action == Action::Deny);
         }
         Mutant::TiersAreForgotten => (rule.tier, rule.priority) = (Tier::Normal, 0),
-        Mutant::SubjectNamespaceIsForgotten => drop_namespace(&mut rule.subject),
+        Mutant::SubjectNamespaceIsForgotten => {
+            if let Subject::Endpoints(selector) = &mut rule.subject {
+                drop_namespace(selector);
+            }
+        }
+        Mutant::PassIsForgotten if rule.action == Action::Pass => rule.ports = Ports::OneOf(vec![]),
+        Mutant::PassAllows if rule.action == Action::Pass => rule.action = Action::Allow,
+        Mutant::InsideIsForgotten => rule.layer7 = None,
+        Mutant::AuthenticationIsForgotten => rule.authentication = None,
+        Mutant::NodesAreEndpoints => {
+            if let Subject::Nodes(selector) = &rule.subject {
+                rule.subject = Subject::Endpoints(selector.clone());
+            }
+        }
         Mutant::EmptyPeersMeanAnybody if rule.peers == Peers::OneOf(Vec::new()) => {
             rule.peers = Peers::Any;
         }
         Mutant::EmptyPortsMeanAll if rule.ports == Ports::OneOf(Vec::new()) => {
             rule.ports = Ports::All;
+        }
+        Mutant::NamedPortOfPeerIsForgotten => {
+            if let (Direction::Egress, Ports::OneOf(list)) = (rule.direction, &mut rule.ports) {
+                list.retain(|entry| !matches!(entry.port, Port::Named(_)));
+            }
         }
         Mutant::DefaultDenyIsForgotten => rule.default_deny = false,
         Mutant::OpenPolicyDeniesByDefault => rule.default_deny = true,
@@ -149,6 +224,15 @@ fn misread_peer(mutant: Mutant, peer: &mut Peer) {
         (Mutant::PeerClusterIsForgotten, Peer::LocalEndpoints(selector)) => {
             *peer = Peer::Endpoints(selector.clone());
         }
+        (Mutant::ExceptionIsForgotten, Peer::Cidr(range)) => range.except.clear(),
+        (Mutant::RangeReachesEverybody, Peer::Cidr(range)) => range.reach = Reach::Everybody,
+        (Mutant::RangeReachesTheWorldOnly, Peer::Cidr(range)) => range.reach = Reach::World,
+        (Mutant::NameIsAnyName, Peer::Name(pattern)) => {
+            if let Ok(wider) = NamePattern::pattern("*.example.com") {
+                *pattern = wider;
+            }
+        }
+        (Mutant::NodeLabelsAreForgotten, Peer::Nodes(selector)) => *selector = Selector::default(),
         (Mutant::WorldIsOneIdentity, Peer::Entity(Entity::World)) => {
             let world = SelectorKey::parse("reserved:world");
             let only = Requirement { key: world, operator: Operator::Exists };
@@ -209,6 +293,7 @@ fn damage(mutant: Mutant, table: &Table) -> Table {
             Mutant::PortMaskIsShort if key.port_bits == 16 => {
                 (key.port, key.port_bits) = (masked(key.port, 15), 15);
             }
+            Mutant::PassedEntriesAreWeak if entry.precedence == u32::MAX => entry.precedence = 0,
             Mutant::CausesOfDefaultDenyAreLost if entry.why == Why::DefaultDeny => {
                 entry.rules = RuleSetId::default();
             }

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::*;
-use crate::Why;
+use model::RuleId;
 
-/// Cases of one run, each of which asks two dozen packets; a long run asks for
+use super::*;
+use crate::{Peer, Peers, Subject, Tier, Transport, Why};
+
+/// Cases of one run, each of which asks eight packets; a long run asks for
 /// more by `SIGNET_POLICY_CASES`.
 fn cases() -> u64 {
     let wanted = std::env::var("SIGNET_POLICY_CASES").ok();
-    wanted.map_or(6_000, |text| text.parse().expect("a number of cases"))
+    wanted.map_or(50_000, |text| text.parse().expect("a number of cases"))
 }
 
 /// The first packet of the case on which the table and the meaning differ.
@@ -21,49 +23,111 @@ fn difference(case: &Case, table: &Table) -> Option<(Packet, Decision, Decision)
     })
 }
 
+/// What the language has and a run must have met in a rule that decided.
+fn features(rule: &Rule) -> Vec<&'static str> {
+    let mut found = vec![match rule.tier {
+        Tier::Admin => "tier admin",
+        Tier::Normal => "tier normal",
+        Tier::Baseline => "tier baseline",
+    }];
+    if let Ports::OneOf(list) = &rule.ports {
+        found.extend(list.iter().map(|entry| match (&entry.transport, &entry.port) {
+            (Transport::Number(_), Port::Range(..)) => "icmp type",
+            (Transport::Number(_), _) => "protocol number",
+            (_, Port::Any) => "any port",
+            (_, Port::Range(first, last)) if first == last => "port",
+            (_, Port::Range(..)) => "range of ports",
+            (_, Port::Named(_)) if rule.direction == Direction::Ingress => "own named port",
+            (_, Port::Named(_)) => "named port of the peer",
+        }));
+    }
+    if let Peers::OneOf(list) = &rule.peers {
+        found.extend(list.iter().map(|peer| match peer {
+            Peer::Endpoints(_) => "endpoints of any cluster",
+            Peer::LocalEndpoints(_) => "endpoints",
+            Peer::Entity(_) => "entity",
+            Peer::Nodes(_) => "nodes",
+            Peer::Cidr(range) if range.except.is_empty() => "range of addresses",
+            Peer::Cidr(_) => "range with an exception",
+            Peer::Name(_) => "name",
+            Peer::Group(_) | Peer::Service(_) => "reference",
+        }));
+    }
+    if matches!(rule.subject, Subject::Nodes(_)) {
+        found.push("node as subject");
+    }
+    found
+}
+
+const FEATURES: [&str; 19] = [
+    "any port",
+    "endpoints",
+    "endpoints of any cluster",
+    "entity",
+    "icmp type",
+    "name",
+    "named port of the peer",
+    "node as subject",
+    "nodes",
+    "own named port",
+    "port",
+    "protocol number",
+    "range of addresses",
+    "range of ports",
+    "range with an exception",
+    "tier admin",
+    "tier baseline",
+    "tier normal",
+    "decided after a pass",
+];
+
 #[test]
 fn the_table_agrees_with_the_meaning_and_every_outcome_is_common() {
     let mut outcomes: BTreeMap<Why, usize> = BTreeMap::new();
+    let mut match_types: BTreeMap<u32, usize> = BTreeMap::new();
+    let mut met: BTreeMap<&str, usize> = BTreeMap::new();
     let mut asked = 0;
     for seed in 0..cases() {
-        let case = random_case(seed);
+        let case = broad_case(seed);
         let table = case.compile().expect("random cases compile");
-        if let Some((packet, meant, found)) = difference(&case, &table) {
-            panic!("seed {seed}: {packet:?}\nmeant {meant:?}\nfound {found:?}\n{case:#?}");
-        }
+        let by_id: BTreeMap<&RuleId, &Rule> =
+            case.policies.iter().flat_map(|policy| &policy.rules).map(|r| (&r.id, r)).collect();
         for packet in &case.packets {
-            *outcomes.entry(case.evaluate(packet).unwrap().why).or_default() += 1;
+            let meant = case.evaluate(packet).expect("every peer is of the case");
+            let found = table.lookup(packet.direction, packet.peer, packet.protocol, packet.port);
+            assert_eq!(found, meant, "seed {seed}: {packet:?}\n{case:#?}");
+            *outcomes.entry(meant.why).or_default() += 1;
             asked += 1;
+            let entry =
+                table.find(packet.direction, packet.peer, packet.protocol, packet.port).unwrap();
+            *match_types.entry(entry.key.match_type().number()).or_default() += 1;
+            if entry.entry.precedence == u32::MAX {
+                *met.entry("decided after a pass").or_default() += 1;
+            }
+            for rule in &meant.rules.rules {
+                for feature in features(by_id[rule]) {
+                    *met.entry(feature).or_default() += 1;
+                }
+            }
         }
     }
-    println!("{asked} packets: {outcomes:?}");
+    println!("{asked} packets: {outcomes:?}\nmatch types {match_types:?}\nmet {met:?}");
     for why in [Why::Rule, Why::DenyRule, Why::DefaultDeny, Why::Unenforced] {
         let share = outcomes[&why] * 100 / asked;
         assert!(share >= 15, "{why:?} is only {share} % of {asked}: {outcomes:?}");
     }
     assert!(outcomes[&Why::LocalHost] * 200 >= asked, "{outcomes:?}");
-}
-
-#[test]
-fn random_cases_reach_every_match_type() {
-    let mut seen = BTreeMap::new();
-    for seed in 0..500 {
-        let case = random_case(seed);
-        let table = case.compile().unwrap();
-        for packet in &case.packets {
-            let found =
-                table.find(packet.direction, packet.peer, packet.protocol, packet.port).unwrap();
-            *seen.entry(found.key.match_type().number()).or_insert(0) += 1;
-        }
+    assert!(outcomes[&Why::Unsupported] * 100 >= asked, "{outcomes:?}");
+    assert_eq!(match_types.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+    for feature in FEATURES {
+        assert!(met.get(feature).is_some_and(|count| *count >= 50), "{feature}: {met:?}");
     }
-    let kinds: Vec<u32> = seen.keys().copied().collect();
-    assert_eq!(kinds, [1, 2, 3, 4, 5, 6], "{seen:?}");
 }
 
 #[test]
 fn the_order_of_policies_and_rules_does_not_matter() {
     for seed in 0..1_000 {
-        let case = random_case(seed);
+        let case = broad_case(seed);
         let mut shuffled = case.clone();
         shuffled.policies.reverse();
         shuffled.policies.iter_mut().for_each(|policy| policy.rules.reverse());
@@ -85,7 +149,7 @@ fn a_seed_always_gives_the_same_case() {
 fn different_tables_have_different_digests() {
     let mut tables: BTreeMap<[u8; 32], Table> = BTreeMap::new();
     for seed in 0..500 {
-        let table = random_case(seed).compile().unwrap();
+        let table = broad_case(seed).compile().unwrap();
         let present = tables.entry(table.digest()).or_insert_with(|| table.clone());
         assert_eq!(*present, table, "seed {seed}");
     }
@@ -96,7 +160,7 @@ fn different_tables_have_different_digests() {
 fn every_mutant_is_caught() {
     for mutant in Mutant::ALL {
         let caught = (0..cases()).find(|seed| {
-            let case = random_case(*seed);
+            let case = broad_case(*seed);
             let table = compile_mutant(mutant, &case).expect("mutants compile");
             difference(&case, &table).is_some()
         });

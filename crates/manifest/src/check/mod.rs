@@ -1,0 +1,349 @@
+//! Everything there is to say about manifests before they are applied: what is
+//! refused, what is probably not meant, and what it costs.
+
+mod selectors;
+mod shadow;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use model::{Direction, IdentityBook, LabelFilter, PolicyName, RuleId};
+use policy::question::{Asked, Cluster};
+use policy::{
+    Action, Compiler, Feature, Options, Peer, Peers, Policy, Requests, Rule, Subject, unsupported,
+};
+
+use crate::cluster::cluster;
+use crate::document::{Document, Node, Position, Value};
+use crate::outcome::{Note, Outcome, policies};
+
+/// What came of checking documents.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// Policies, refusals and remarks, warnings among them.
+    pub outcome: Outcome,
+    /// What each policy costs.
+    pub costs: Vec<Cost>,
+}
+
+/// How many table entries a policy costs a subject.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Cost {
+    /// The policy.
+    pub policy: PolicyName,
+    /// Entries of the subject that has most of them, beyond its defaults;
+    /// with the subjects that the documents hold, or else one that is made up.
+    pub entries: usize,
+    /// Whether more than a table holds.
+    pub too_many: bool,
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { policy, entries, too_many } = self;
+        match too_many {
+            true => write!(f, "{policy}: more entries than a table holds"),
+            false => write!(f, "{policy}: {entries} table entries for each subject"),
+        }
+    }
+}
+
+/// Checks documents together: what one of them says may depend on the others.
+pub fn check(documents: &[Document], options: &Options) -> Report {
+    let mut outcome = policies(documents);
+    let (cluster, refusals) = cluster(documents);
+    // A group's mistakes were found among the policies already.
+    for refusal in refusals {
+        if !outcome.refusals.contains(&refusal) {
+            outcome.refusals.push(refusal);
+        }
+    }
+    let context = Context::new(documents, &cluster, &outcome.policies, options);
+    let mut notes = Vec::new();
+    for policy in &outcome.policies {
+        context.policy(policy, &mut notes);
+    }
+    outcome.notes.extend(notes);
+    let costs = context.costs(&outcome.policies);
+    Report { outcome, costs }
+}
+
+/// What advice depends on besides the policy itself.
+struct Context<'a> {
+    documents: BTreeMap<PolicyName, &'a Document>,
+    cluster: &'a Cluster,
+    policies: &'a [Policy],
+    options: &'a Options,
+    filter: LabelFilter,
+}
+
+impl<'a> Context<'a> {
+    fn new(
+        documents: &'a [Document],
+        cluster: &'a Cluster,
+        policies: &'a [Policy],
+        options: &'a Options,
+    ) -> Self {
+        let mut named = BTreeMap::new();
+        for policy in policies {
+            let is_its = |document: &&Document| {
+                document.kind == policy.name.kind.as_str()
+                    && document.name() == policy.name.name
+                    && match &policy.name.namespace {
+                        None => true,
+                        Some(name) if name == "default" && document.namespace().is_empty() => true,
+                        Some(name) => name == document.namespace(),
+                    }
+            };
+            if let Some(document) = documents.iter().rfind(is_its) {
+                named.insert(policy.name.clone(), document);
+            }
+        }
+        let filter = LabelFilter::default();
+        Self { documents: named, cluster, policies, options, filter }
+    }
+
+    fn warn(&self, rule: &RuleId, field: &str, text: String, notes: &mut Vec<Note>) {
+        let Some(document) = self.documents.get(&rule.policy) else { return };
+        let path = if field.is_empty() { rule.path.clone() } else { field.to_owned() };
+        let at = locate(&document.root, &path).unwrap_or(document.root.at);
+        let prefix =
+            if document.path.is_empty() { String::new() } else { format!("{}.", document.path) };
+        let note =
+            Note { file: document.file.clone(), at, field: prefix + &path, text, warning: true };
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+
+    /// A remark on a rule that is as its writer meant it.
+    fn note(&self, rule: &RuleId, text: String, notes: &mut Vec<Note>) {
+        let before = notes.len();
+        self.warn(rule, "", text, notes);
+        notes.iter_mut().skip(before).for_each(|note| note.warning = false);
+    }
+
+    fn policy(&self, policy: &Policy, notes: &mut Vec<Note>) {
+        let mut subjects: Vec<&Subject> = Vec::new();
+        for rule in &policy.rules {
+            if !subjects.contains(&&rule.subject) {
+                subjects.push(&rule.subject);
+                self.subject(rule, notes);
+            }
+            self.rule(rule, notes);
+        }
+        self.denials_alone(policy, notes);
+        for unsupported in unsupported(std::slice::from_ref(policy), self.options) {
+            let text = format!("lets nothing through: {}", unsupported.feature);
+            // Learning names is said below, with what it takes.
+            if unsupported.feature != Feature::Names {
+                // The policy is right; it is this version that is not there yet.
+                self.note(&unsupported.rule, text, notes);
+            }
+        }
+    }
+
+    fn subject(&self, rule: &Rule, notes: &mut Vec<Note>) {
+        let spec = rule.id.path.split('.').next().unwrap_or_default();
+        let field = match (&rule.subject, rule.id.policy.kind) {
+            (_, model::PolicyKind::NetworkPolicy) => format!("{spec}.podSelector"),
+            (Subject::Nodes(_), _) => format!("{spec}.nodeSelector"),
+            (Subject::Endpoints(_), model::PolicyKind::CiliumNetworkPolicy)
+            | (Subject::Endpoints(_), model::PolicyKind::CiliumClusterwideNetworkPolicy) => {
+                format!("{spec}.endpointSelector")
+            }
+            _ => format!("{spec}.subject"),
+        };
+        for text in self.selector(rule.subject.selector(), None) {
+            self.warn(&rule.id, &field, text, notes);
+        }
+        let everywhere = rule.subject.selector().requirements().next().is_none();
+        let clusterwide = model::PolicyKind::CiliumClusterwideNetworkPolicy;
+        if everywhere && rule.id.policy.kind == clusterwide && rule.default_deny {
+            let text = match rule.subject {
+                Subject::Endpoints(_) => {
+                    "selects the endpoints of every namespace, the system's own included, and \
+                     switches default deny on for them"
+                }
+                Subject::Nodes(_) => {
+                    "selects every node and switches default deny on for it: what is not allowed, \
+                     the kubelet and the API server included, is cut off"
+                }
+            };
+            self.warn(&rule.id, &field, text.to_owned(), notes);
+        }
+    }
+
+    fn rule(&self, rule: &Rule, notes: &mut Vec<Note>) {
+        let namespace = rule.id.policy.namespace.as_deref();
+        match &rule.peers {
+            Peers::Any if rule.action == Action::Allow && namespace.is_some() => {
+                let whom = match rule.direction {
+                    Direction::Ingress => "lets everybody in, the world outside the cluster",
+                    Direction::Egress => "lets out to everybody, the world outside the cluster",
+                };
+                self.warn(&rule.id, "", format!("{whom} included"), notes);
+            }
+            Peers::Any => {}
+            Peers::OneOf(peers) => {
+                if peers.is_empty() && rule.action == Action::Allow && self.is_empty_rule(rule) {
+                    let text = "is an empty rule, which allows nothing here and only denies the \
+                                rest by default; in a NetworkPolicy the same text allows everything";
+                    self.note(&rule.id, text.to_owned(), notes);
+                }
+                for peer in peers {
+                    self.peer(rule, peer, notes);
+                }
+            }
+        }
+        if let Some(by) = self
+            .policies
+            .iter()
+            .flat_map(|policy| &policy.rules)
+            .find(|other| shadow::hides(other, rule))
+        {
+            let text = format!("never decides: `{}` matches all of it first", by.id);
+            self.warn(&rule.id, "", text, notes);
+        }
+    }
+
+    /// Whether the text of the rule is `{}`.
+    fn is_empty_rule(&self, rule: &Rule) -> bool {
+        let document = self.documents.get(&rule.id.policy);
+        let node = document.and_then(|document| find(&document.root, &rule.id.path));
+        node.is_some_and(|node| matches!(&node.value, Value::Map(entries) if entries.is_empty()))
+    }
+
+    fn peer(&self, rule: &Rule, peer: &Peer, notes: &mut Vec<Note>) {
+        match peer {
+            Peer::Endpoints(selector) | Peer::LocalEndpoints(selector) => {
+                let home = rule.id.policy.namespace.as_deref();
+                for text in self.selector(selector, home) {
+                    self.warn(&rule.id, "", text, notes);
+                }
+            }
+            Peer::Name(pattern) if !self.asked_for(rule, peer) => {
+                let text = format!(
+                    "`{pattern}` is never learnt: no rule lets these pods ask for it; add an \
+                     egress rule to the DNS server with `rules: {{dns: [...]}}`"
+                );
+                self.warn(&rule.id, "", text, notes);
+            }
+            Peer::Group(_) if !self.cluster.catalogue.knows(peer) => {
+                let text = "names a group of ranges that is not here: it means nobody until there \
+                            is one";
+                self.warn(&rule.id, "", text.to_owned(), notes);
+            }
+            Peer::Service(_) if !self.cluster.catalogue.knows(peer) => {
+                let text = "names a service that is not here: it means nobody until there is one";
+                self.warn(&rule.id, "", text.to_owned(), notes);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a dns rule about the same pods lets them ask for what a name
+    /// pattern means.
+    fn asked_for(&self, rule: &Rule, peer: &Peer) -> bool {
+        let Peer::Name(wanted) = peer else { return true };
+        self.policies.iter().flat_map(|policy| &policy.rules).any(|other| {
+            let names = match other.layer7.as_ref().map(|layer7| &layer7.requests) {
+                Some(Requests::Dns(names)) => names,
+                _ => return false,
+            };
+            let sample = wanted.as_str().replace('*', "x");
+            shadow::covers_subject(&other.subject, &rule.subject)
+                && names.iter().any(|name| name == wanted || name.matches(&sample))
+        })
+    }
+
+    /// A policy that only denies in a direction denies all the rest there too.
+    fn denials_alone(&self, policy: &Policy, notes: &mut Vec<Note>) {
+        for direction in [Direction::Ingress, Direction::Egress] {
+            let mut rules =
+                policy.rules.iter().filter(|rule| rule.direction == direction).peekable();
+            let Some(first) = rules.peek().map(|rule| (*rule).clone()) else { continue };
+            // No surprise where another policy denies the same pods by default.
+            let already = self.policies.iter().flat_map(|policy| &policy.rules).any(|rule| {
+                rule.id.policy != policy.name
+                    && rule.default_deny
+                    && (rule.direction, rule.action) == (direction, Action::Allow)
+                    && shadow::covers_subject(&rule.subject, &first.subject)
+            });
+            if first.default_deny && !already && rules.all(|rule| rule.action == Action::Deny) {
+                let text = format!(
+                    "has deny rules only, which also deny all other {direction} by default; to deny \
+                     no more than is written, add `enableDefaultDeny: {{{direction}: false}}`"
+                );
+                self.warn(&first.id, "", text, notes);
+            }
+        }
+    }
+
+    fn costs(&self, policies: &[Policy]) -> Vec<Cost> {
+        policies.iter().map(|policy| self.cost(policy)).collect()
+    }
+
+    fn cost(&self, policy: &Policy) -> Cost {
+        let own = std::slice::from_ref(policy);
+        let asked = Asked::new(self.cluster, own, self.options);
+        let mut sets = asked.identities();
+        let mut subjects: Vec<(model::Labels, BTreeMap<String, (u8, u16)>)> = self
+            .cluster
+            .pods
+            .iter()
+            .filter(|pod| !pod.host_network)
+            .map(|pod| (asked.pod_labels(pod, &self.options.cluster), pod.ports.clone()))
+            .filter(|(labels, _)| policy.rules.iter().any(|rule| rule.selects(labels)))
+            .collect();
+        subjects.sort();
+        subjects.dedup();
+        // Nobody known: one end for every selector stands for those to come.
+        for rule in asked.policies().iter().flat_map(|policy| &policy.rules) {
+            if subjects.is_empty() {
+                subjects.push((selectors::sample(rule.subject.selector()), BTreeMap::new()));
+            }
+            let Peers::OneOf(peers) = &rule.peers else { continue };
+            for peer in peers {
+                if let Peer::Endpoints(selector) | Peer::LocalEndpoints(selector) = peer {
+                    let mut end = selectors::sample(selector);
+                    let cluster = "io.cilium.k8s.policy.cluster";
+                    if end.get(cluster).is_none() {
+                        end.insert(model::Label::k8s(cluster, &self.options.cluster));
+                    }
+                    if !sets.iter().any(|known| peer.matches(known, self.options)) {
+                        sets.push(end);
+                    }
+                }
+            }
+        }
+        let book = IdentityBook::new(sets);
+        let compiler = Compiler::new(asked.policies(), &book, self.options);
+        let mut cost = Cost { policy: policy.name.clone(), entries: 0, too_many: false };
+        for (labels, ports) in subjects {
+            match compiler.table(&labels, &ports) {
+                // Its two defaults a subject has anyhow.
+                Ok(table) => cost.entries = cost.entries.max(table.len().saturating_sub(2)),
+                Err(_) => cost.too_many = true,
+            }
+        }
+        cost
+    }
+}
+
+/// Where the value of a path such as `spec.ingress[0]` starts.
+fn locate(root: &Node, path: &str) -> Option<Position> {
+    find(root, path).map(|node| node.at)
+}
+
+fn find<'n>(root: &'n Node, path: &str) -> Option<&'n Node> {
+    let mut node = root;
+    for segment in path.split('.') {
+        let (key, indexes) = segment.split_once('[').unwrap_or((segment, ""));
+        node = node.get(key)?;
+        for index in indexes.split('[').filter(|index| !index.is_empty()) {
+            node = node.items().get(index.trim_end_matches(']').parse::<usize>().ok()?)?;
+        }
+    }
+    Some(node)
+}

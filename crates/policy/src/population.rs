@@ -1,0 +1,98 @@
+//! Everybody who can be a peer, prepared for asking many selectors.
+//!
+//! Answers are kept, so that a thousand rules with a hundred different peers
+//! cost a hundred walks; and a selector that wants one value of a label walks
+//! only over those that have it.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+use model::{IdentityBook, IdentityId, Labels, Source};
+
+use crate::options::Options;
+use crate::peer::Peer;
+use crate::selector::{Operator, Selector};
+
+/// Positions of ends, sorted.
+pub(crate) type Positions = Rc<[u32]>;
+
+pub(crate) struct Population<'a> {
+    ends: Vec<(IdentityId, &'a Labels)>,
+    by_value: HashMap<(&'a str, &'a str), Vec<u32>>,
+    with_ranges: Vec<u32>,
+    answers: RefCell<BTreeMap<Peer, Positions>>,
+}
+
+impl<'a> Population<'a> {
+    pub fn new(identities: &'a IdentityBook) -> Self {
+        let ends: Vec<(IdentityId, &Labels)> = identities.iter().collect();
+        let mut by_value: HashMap<(&str, &str), Vec<u32>> = HashMap::new();
+        let mut with_ranges = Vec::new();
+        for (at, (_, labels)) in (0_u32..).zip(&ends) {
+            let mut ranged = false;
+            for label in labels.iter() {
+                by_value.entry((&label.key, &label.value)).or_default().push(at);
+                ranged |= label.source == Source::Cidr
+                    || (label.source == Source::Reserved && label.key.starts_with("world"));
+            }
+            if ranged {
+                with_ranges.push(at);
+            }
+        }
+        Self { ends, by_value, with_ranges, answers: RefCell::default() }
+    }
+
+    pub fn ends(&self) -> &[(IdentityId, &'a Labels)] {
+        &self.ends
+    }
+
+    /// Which ends a description means.
+    pub fn matching(&self, peer: &Peer, options: &Options) -> Positions {
+        if let Some(known) = self.answers.borrow().get(peer) {
+            return Rc::clone(known);
+        }
+        let is_meant = |at: &u32| {
+            let end = usize::try_from(*at).ok().and_then(|at| self.ends.get(at));
+            end.is_some_and(|(_, labels)| peer.matches(labels, options))
+        };
+        let found: Positions = match self.candidates(peer) {
+            Some(candidates) => candidates.into_iter().filter(is_meant).collect(),
+            None => {
+                (0..u32::try_from(self.ends.len()).unwrap_or(u32::MAX)).filter(is_meant).collect()
+            }
+        };
+        self.answers.borrow_mut().insert(peer.clone(), Rc::clone(&found));
+        found
+    }
+
+    /// Ends outside of which nobody can be meant; `None`: everybody has to be asked.
+    fn candidates(&self, peer: &Peer) -> Option<Vec<u32>> {
+        match peer {
+            Peer::Endpoints(selector) | Peer::LocalEndpoints(selector) => self.narrowest(selector),
+            Peer::Cidr(_) => Some(self.with_ranges.clone()),
+            Peer::Name(pattern) => {
+                Some(self.by_value.get(&(pattern.as_str(), "")).cloned().unwrap_or_default())
+            }
+            Peer::Group(_) | Peer::Service(_) => Some(Vec::new()),
+            Peer::Entity(_) | Peer::Nodes(_) => None,
+        }
+    }
+
+    /// Those with one of the wanted values of the label that fewest have.
+    fn narrowest(&self, selector: &Selector) -> Option<Vec<u32>> {
+        let wanted = selector.requirements().filter_map(|requirement| {
+            let Operator::In(values) = &requirement.operator else { return None };
+            let lists: Vec<&Vec<u32>> = values
+                .iter()
+                .filter_map(|value| self.by_value.get(&(&*requirement.key.key, &**value)))
+                .collect();
+            Some(lists)
+        });
+        let narrowest =
+            wanted.min_by_key(|lists| lists.iter().map(|list| list.len()).sum::<usize>())?;
+        let mut positions: Vec<u32> = narrowest.into_iter().flatten().copied().collect();
+        positions.sort_unstable();
+        Some(positions)
+    }
+}
