@@ -14,7 +14,8 @@ use std::thread;
 use std::time::Instant;
 
 use api::observer::NodeObserver;
-use api::server::{ServeError, listener, serve};
+use api::peer::{Peer, Peers};
+use api::server::{ServeError, Services, listener, serve_all};
 use api::store::{self, FlowStore};
 use datapath::{Datapath, MapError, OpenError, RecordReader};
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,6 +23,7 @@ use tokio::sync::mpsc;
 
 use crate::config::AgentConfig;
 use crate::control::Control;
+use crate::events;
 use crate::flow::{Containers, FlowBuilder};
 use crate::lock::{Lock, LockError};
 use crate::records::Records;
@@ -92,6 +94,7 @@ pub fn run(mut config: AgentConfig) -> Result<(), AgentError> {
         revision = datapath.revision(),
         "agent started"
     );
+    state.note(events::started(api::time::now_ns()));
     let store = Arc::new(FlowStore::new(store::Limits {
         events: config.flow_buffer,
         bytes: config.flow_buffer.saturating_mul(FLOW_BYTES),
@@ -130,7 +133,14 @@ impl Agent {
         loops.spawn("control", move |stop| control.run(stop))?;
 
         let node = api::flow::node_name(&state.facts.cluster, &state.facts.node);
-        let observer = NodeObserver::new(store, node);
+        let peers = Peers::new([Peer {
+            name: node.clone(),
+            address: format!("unix://{}", config.listen.display()),
+            tls: false,
+        }]);
+        let observer =
+            NodeObserver::new(store, node).with_agent_events(Arc::clone(state.agent_events()));
+        let services = Services { observer, signet: NodeSignet::new(state), peers };
         let mut ended = None;
         let stop = async {
             tokio::select! {
@@ -139,7 +149,7 @@ impl Agent {
                 name = loops.ended() => ended = Some(name),
             }
         };
-        let served = serve(listener, observer, NodeSignet::new(state), stop).await;
+        let served = serve_all(listener, services, stop).await;
         // A socket that nobody answers would look like an agent that hangs.
         let _ = fs::remove_file(&config.listen);
         loops.stop();

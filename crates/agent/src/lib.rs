@@ -14,6 +14,7 @@ pub mod command;
 pub mod config;
 pub mod control;
 mod enforced;
+pub mod events;
 pub mod flow;
 pub mod ledger;
 pub mod lock;

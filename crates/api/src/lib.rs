@@ -3,8 +3,9 @@
 //! The pure half turns values into messages and back: [`flow`] and [`json`],
 //! with [`filter`] and [`mask`] deciding which flows and which fields a client
 //! gets. The other half serves: [`store`] keeps the last flows, [`observer`]
-//! answers from it, [`relay`] merges several nodes, [`server`] and [`client`]
-//! speak over unix sockets.
+//! answers from it and from the agent's own [`events`], [`relay`] merges several
+//! nodes, [`peer`] tells which there are, [`server`] and [`client`] speak over
+//! unix sockets.
 //!
 //! Knows nothing of the kernel, of maps or of manifests: flows come in as
 //! [`model::Flow`], and what a node enforces is asked from whoever implements
@@ -12,11 +13,13 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod events;
 pub mod filter;
 pub mod flow;
 pub mod json;
 pub mod mask;
 pub mod observer;
+pub mod peer;
 pub mod proto;
 pub mod relay;
 pub mod server;

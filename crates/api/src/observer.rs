@@ -6,6 +6,7 @@
 //! Unlike there, `GetNodes` answers, with this node, so that Hubble's interface
 //! can be pointed at it.
 
+mod agent_events;
 mod reading;
 
 use std::pin::Pin;
@@ -13,8 +14,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::{Stream, stream};
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 
+use crate::events::AgentEvents;
 use crate::filter::Filters;
 use crate::mask::Mask;
 use crate::proto::observer::observer_server::Observer;
@@ -31,20 +34,43 @@ use reading::{Plan, Reading};
 /// A stream of answers.
 pub type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
+/// The version of Hubble whose API this is, as clients compare it with their own.
+pub const HUBBLE_VERSION: &str = "1.19.4";
+
+/// Header of an agent's answers that carries it.
+pub const AGENT_VERSION_HEADER: &str = "hubble-server-version";
+
+/// Header of a relay's answers that carries it.
+pub const RELAY_VERSION_HEADER: &str = "hubble-relay-version";
+
+/// An answer with the version in its header.
+pub(crate) fn versioned<T>(header: &'static str, answer: T) -> Response<T> {
+    let mut response = Response::new(answer);
+    response.metadata_mut().insert(header, MetadataValue::from_static(HUBBLE_VERSION));
+    response
+}
+
 /// Version as `hubble status` shows it.
 pub fn version() -> String {
     format!("signet v{}", env!("CARGO_PKG_VERSION"))
 }
 
-/// What a request asks for, checked.
-pub(crate) fn check(request: &GetFlowsRequest) -> Result<(Filters, Option<Mask>), Status> {
-    if request.first && request.follow {
+/// Nobody can start at the oldest and count only what comes.
+pub(crate) fn first_or_follow(first: bool, follow: bool) -> Result<(), Status> {
+    if first && follow {
         return Err(Status::invalid_argument("`first` and `follow` exclude each other"));
     }
+    Ok(())
+}
+
+/// What a request asks for, checked. Values that mean nothing are errors without
+/// a code of their own, as in Hubble: its command line then shows the bare text.
+pub(crate) fn check(request: &GetFlowsRequest) -> Result<(Filters, Option<Mask>), Status> {
+    first_or_follow(request.first, request.follow)?;
     let filters = Filters::new(&request.whitelist, &request.blacklist)
-        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        .map_err(|error| Status::unknown(error.to_string()))?;
     let paths = request.field_mask.as_ref().map_or(&[][..], |mask| &mask.paths);
-    let mask = Mask::new(paths).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let mask = Mask::new(paths).map_err(|error| Status::unknown(error.to_string()))?;
     Ok((filters, mask))
 }
 
@@ -53,12 +79,18 @@ pub struct NodeObserver {
     store: Arc<FlowStore>,
     node: String,
     started: Instant,
+    agent_events: Arc<AgentEvents>,
 }
 
 impl NodeObserver {
     /// Serves `store` under the name that its flows carry.
     pub fn new(store: Arc<FlowStore>, node: impl Into<String>) -> Self {
-        Self { store, node: node.into(), started: Instant::now() }
+        Self { store, node: node.into(), started: Instant::now(), agent_events: Arc::default() }
+    }
+
+    /// With the log that the node's agent writes.
+    pub fn with_agent_events(self, agent_events: Arc<AgentEvents>) -> Self {
+        Self { agent_events, ..self }
     }
 
     fn uptime_ns(&self) -> u64 {
@@ -90,21 +122,28 @@ impl Observer for NodeObserver {
         let answers = stream::unfold(reading, |mut reading| async move {
             reading.next().await.map(|answer| (Ok(answer), reading))
         });
-        Ok(Response::new(Box::pin(answers)))
+        Ok(versioned(AGENT_VERSION_HEADER, Box::pin(answers)))
     }
 
     async fn get_agent_events(
         &self,
-        _: Request<GetAgentEventsRequest>,
+        request: Request<GetAgentEventsRequest>,
     ) -> Result<Response<Self::GetAgentEventsStream>, Status> {
-        Ok(Response::new(Box::pin(stream::empty())))
+        let request = request.into_inner();
+        first_or_follow(request.first, request.follow)?;
+        let answers = agent_events::answers(Arc::clone(&self.agent_events), &request);
+        Ok(versioned(AGENT_VERSION_HEADER, answers))
     }
 
     async fn get_debug_events(
         &self,
-        _: Request<GetDebugEventsRequest>,
+        request: Request<GetDebugEventsRequest>,
     ) -> Result<Response<Self::GetDebugEventsStream>, Status> {
-        Ok(Response::new(Box::pin(stream::empty())))
+        let request = request.into_inner();
+        first_or_follow(request.first, request.follow)?;
+        // The programs in the kernel have no debug messages: there is nothing to
+        // tell, now or later.
+        Ok(versioned(AGENT_VERSION_HEADER, Box::pin(stream::empty())))
     }
 
     async fn get_nodes(
@@ -122,7 +161,7 @@ impl Observer for NodeObserver {
             seen_flows: occupancy.seen,
             ..Node::default()
         };
-        Ok(Response::new(GetNodesResponse { nodes: vec![node] }))
+        Ok(versioned(AGENT_VERSION_HEADER, GetNodesResponse { nodes: vec![node] }))
     }
 
     async fn get_namespaces(
@@ -131,7 +170,10 @@ impl Observer for NodeObserver {
     ) -> Result<Response<GetNamespacesResponse>, Status> {
         let namespaces = self.store.namespaces(now_ns()).into_iter();
         let namespaces = namespaces.map(|(cluster, namespace)| Namespace { cluster, namespace });
-        Ok(Response::new(GetNamespacesResponse { namespaces: namespaces.collect() }))
+        Ok(versioned(
+            AGENT_VERSION_HEADER,
+            GetNamespacesResponse { namespaces: namespaces.collect() },
+        ))
     }
 
     async fn server_status(
@@ -139,14 +181,17 @@ impl Observer for NodeObserver {
         _: Request<ServerStatusRequest>,
     ) -> Result<Response<ServerStatusResponse>, Status> {
         let occupancy = self.store.occupancy();
-        Ok(Response::new(ServerStatusResponse {
-            num_flows: occupancy.events,
-            max_flows: self.store.capacity(),
-            seen_flows: occupancy.seen,
-            uptime_ns: self.uptime_ns(),
-            version: version(),
-            flows_rate: self.store.rate(now_ns()),
-            ..ServerStatusResponse::default()
-        }))
+        Ok(versioned(
+            AGENT_VERSION_HEADER,
+            ServerStatusResponse {
+                num_flows: occupancy.events,
+                max_flows: self.store.capacity(),
+                seen_flows: occupancy.seen,
+                uptime_ns: self.uptime_ns(),
+                version: version(),
+                flows_rate: self.store.rate(now_ns()),
+                ..ServerStatusResponse::default()
+            },
+        ))
     }
 }

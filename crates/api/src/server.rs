@@ -14,11 +14,16 @@ use nix::sys::socket::{
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::UnixListenerStream;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::health_reporter;
+use tonic_reflection::server::Builder;
 
+use crate::peer::Peers;
+use crate::proto::DESCRIPTORS;
 use crate::proto::observer::observer_server::{Observer, ObserverServer};
+use crate::proto::peer::peer_server::PeerServer;
 use crate::proto::signet::v1::signet_server::{Signet, SignetServer};
 
 /// The name under which `hubble status` asks for health.
@@ -44,6 +49,9 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// The descriptions of the services do not fit together.
+    #[error("cannot describe the services")]
+    Reflection(#[source] tonic_reflection::server::Error),
     /// The server stopped with an error.
     #[error("the gRPC server failed")]
     Transport(#[source] tonic::transport::Error),
@@ -85,26 +93,66 @@ pub fn listener(path: &Path) -> Result<UnixListener, ServeError> {
     UnixListener::from_std(std_net::UnixListener::from(socket)).map_err(failed("register"))
 }
 
-/// Serves both services, and health, until `stop` is ready. Answers that are on
-/// their way then get a moment to end; those that follow do not end by themselves
-/// and are cut.
+/// What is served on one socket, beside health and reflection.
+pub struct Services<O, S> {
+    /// Flows.
+    pub observer: O,
+    /// What is in force.
+    pub signet: S,
+    /// Which nodes there are.
+    pub peers: Peers,
+}
+
+impl<O: Observer, S: Signet> Services<O, S> {
+    /// All of them, ready to answer.
+    pub(crate) async fn routes(self) -> Result<Routes, ServeError> {
+        let Self { observer, signet, peers } = self;
+        let (health, health_service) = health_reporter();
+        for service in [HUBBLE_HEALTH, "observer.Observer", "peer.Peer"] {
+            health.set_service_status(service, ServingStatus::Serving).await;
+        }
+        let mut routes = Routes::new(health_service)
+            .add_service(ObserverServer::new(observer))
+            .add_service(PeerServer::new(peers))
+            .add_service(SignetServer::new(signet));
+        let reflection = || {
+            Builder::configure()
+                .register_encoded_file_descriptor_set(DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        routes = routes.add_service(reflection().build_v1().map_err(ServeError::Reflection)?);
+        routes = routes.add_service(reflection().build_v1alpha().map_err(ServeError::Reflection)?);
+        Ok(routes)
+    }
+}
+
+/// Serves both services without a list of peers: see [`serve_all`].
 pub async fn serve(
     listener: UnixListener,
     observer: impl Observer,
     signet: impl Signet,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let (health, health_service) = health_reporter();
-    health.set_service_status(HUBBLE_HEALTH, ServingStatus::Serving).await;
+    serve_all(listener, Services { observer, signet, peers: Peers::default() }, stop).await
+}
+
+/// Serves all services, health and reflection, until `stop` is ready. Answers that are on
+/// their way then get a moment to end; those that follow do not end by themselves
+/// and are cut.
+pub async fn serve_all(
+    listener: UnixListener,
+    services: Services<impl Observer, impl Signet>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let routes = services.routes().await?;
     let (stopping, stopped) = oneshot::channel::<()>();
-    let serving = Server::builder()
-        .add_service(health_service)
-        .add_service(ObserverServer::new(observer))
-        .add_service(SignetServer::new(signet))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async {
+    let serving = Server::builder().add_routes(routes).serve_with_incoming_shutdown(
+        UnixListenerStream::new(listener),
+        async {
             // Sent or dropped, it means the same.
             let _ = stopped.await;
-        });
+        },
+    );
     tokio::pin!(serving);
     tokio::select! {
         ended = &mut serving => return ended.map_err(ServeError::Transport),
