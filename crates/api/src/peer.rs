@@ -145,10 +145,11 @@ mod tests {
     #[test]
     fn a_listener_is_told_the_difference() {
         use ChangeNotificationType::{PeerAdded, PeerDeleted, PeerUpdated};
-        let (a, b) = (peer("a", "10.0.0.1:4244"), peer("b", "10.0.0.2:4244"));
-        check(&[], &[b.clone(), a.clone()], &[("a", PeerAdded), ("b", PeerAdded)]);
-        check(&[a.clone()], &[a.clone()], &[]);
-        check(&[a.clone()], &[peer("a", "10.0.0.9:4244")], &[("a", PeerUpdated)]);
-        check(&[a], &[b], &[("a", PeerDeleted), ("b", PeerAdded)]);
+        let (a, b) = ([peer("a", "10.0.0.1:4244")], [peer("b", "10.0.0.2:4244")]);
+        let both = [b[0].clone(), a[0].clone()];
+        check(&[], &both, &[("a", PeerAdded), ("b", PeerAdded)]);
+        check(&a, &a, &[]);
+        check(&a, &[peer("a", "10.0.0.9:4244")], &[("a", PeerUpdated)]);
+        check(&a, &b, &[("a", PeerDeleted), ("b", PeerAdded)]);
     }
 }

@@ -2,8 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use api::observer::{AGENT_VERSION_HEADER, HUBBLE_VERSION, RELAY_VERSION_HEADER};
+use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
+use tonic::{Response, Status};
+
+use crate::observe::text::escape;
+use crate::observe::time;
 
 /// Where agents and labs put their sockets.
 const RUN: &str = "/run/signet";
@@ -13,11 +20,24 @@ const AGENT: &str = "agent.sock";
 const RELAY: &str = "relay.sock";
 
 /// Where to ask.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct ServerArgs {
     /// Unix socket to ask [default: this host's agent, else the only lab]
     #[arg(long, value_name = "[unix://]PATH")]
     pub server: Option<String>,
+
+    /// How long to wait for a connection
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub timeout: Duration,
+
+    /// How long to wait for an answer that is not a stream
+    #[arg(long, value_name = "DURATION", default_value = "12s", value_parser = duration)]
+    pub request_timeout: Duration,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let ns = time::duration_ns(text).ok_or("give a duration: 5s, 1m30s")?;
+    Ok(Duration::from_nanos(ns))
 }
 
 /// Why nobody can be asked.
@@ -34,6 +54,9 @@ pub enum ServerError {
     /// More than one lab.
     #[error("several labs run; say which with --server:{}", list(.0))]
     Several(Vec<PathBuf>),
+    /// Nobody accepts in time.
+    #[error("no connection to `{}` within {:?}: give more with --timeout", .0.display(), .1)]
+    Timeout(PathBuf, Duration),
     /// It does not answer.
     #[error(transparent)]
     Connect(#[from] api::client::ConnectError),
@@ -49,7 +72,47 @@ pub async fn connect(args: &ServerArgs) -> Result<Channel, ServerError> {
         Some(text) => path(text)?,
         None => find(Path::new(RUN))?,
     };
-    Ok(api::client::connect(&path).await?)
+    match tokio::time::timeout(args.timeout, api::client::connect(&path)).await {
+        Ok(connected) => Ok(connected?),
+        Err(_) => Err(ServerError::Timeout(path, args.timeout)),
+    }
+}
+
+impl ServerArgs {
+    /// The answer to a call, in time.
+    pub async fn answer<T>(
+        &self,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Status> {
+        match tokio::time::timeout(self.request_timeout, call).await {
+            Ok(answer) => answer.map(Response::into_inner),
+            Err(_) => Err(Status::deadline_exceeded(format!(
+                "no answer within {:?}: give more with --request-timeout",
+                self.request_timeout
+            ))),
+        }
+    }
+}
+
+/// Says on stderr when the server speaks a newer version than this client.
+pub fn warn_of_newer(metadata: &MetadataMap) {
+    let headers = [AGENT_VERSION_HEADER, RELAY_VERSION_HEADER];
+    let version = headers.iter().find_map(|header| metadata.get(*header)?.to_str().ok());
+    if let Some(version) = version
+        && is_newer(version)
+    {
+        let version = escape(version);
+        eprintln!("signet: the server speaks Hubble {version}, this client {HUBBLE_VERSION}");
+    }
+}
+
+/// Whether its minor version is above ours; what is no version is not.
+fn is_newer(version: &str) -> bool {
+    let minor = |text: &str| -> Option<(u64, u64)> {
+        let mut numbers = text.trim_start_matches('v').split(['.', '-', '+']);
+        Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    };
+    minor(version).is_some_and(|version| Some(version) > minor(HUBBLE_VERSION))
 }
 
 fn path(text: &str) -> Result<PathBuf, ServerError> {
@@ -120,6 +183,12 @@ mod tests {
             b.display()
         );
         assert_eq!(error, want);
+    }
+
+    #[test]
+    fn only_a_newer_minor_version_is_worth_a_word() {
+        assert!(is_newer("1.20.0") && is_newer("v2.0.0-dev"));
+        assert!(!is_newer("1.19.9") && !is_newer("0.1.0") && !is_newer("next"));
     }
 
     #[test]

@@ -13,7 +13,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
+use api::events::AgentEvents;
 use api::observer::NodeObserver;
+use api::peer::{Peer, Peers};
+use api::proto::flow::agent_event::Notification;
+use api::proto::flow::{AgentEvent, AgentEventType, PolicyUpdateNotification};
 use api::proto::observer::GetFlowsResponse;
 use api::proto::observer::get_flows_response::ResponseTypes;
 use api::proto::signet::v1::signet_server::Signet;
@@ -22,7 +26,7 @@ use api::proto::signet::v1::{
     ListIdentitiesResponse, ListPoliciesRequest, ListPoliciesResponse, Policy, StatusRequest,
     StatusResponse, UnavailableNode,
 };
-use api::server::{listener, serve};
+use api::server::{Services, listener, serve_all};
 use api::store::{FlowStore, Limits};
 use tonic::{Request, Response, Status};
 
@@ -77,8 +81,18 @@ impl Server {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let entered = runtime.enter();
         let listener = listener(&directory.path().join("agent.sock")).unwrap();
-        let observer = NodeObserver::new(store.clone(), "c1/node-a");
-        runtime.spawn(serve(listener, observer, Enforced, std::future::pending()));
+        let log = Arc::new(AgentEvents::default());
+        let update =
+            PolicyUpdateNotification { labels: vec!["k8s:a=b".into()], revision: 3, rule_count: 1 };
+        let event = AgentEvent {
+            r#type: AgentEventType::PolicyUpdated.into(),
+            notification: Some(Notification::PolicyUpdate(update)),
+        };
+        log.push("c1/node-a", 1_767_323_045_000_000_000, event);
+        let observer = NodeObserver::new(store.clone(), "c1/node-a").with_agent_events(log);
+        let peer = Peer { name: "c1/node-a".into(), address: "10.0.0.1:4244".into(), tls: true };
+        let services = Services { observer, signet: Enforced, peers: Peers::new([peer]) };
+        runtime.spawn(serve_all(listener, services, std::future::pending()));
         drop(entered);
         for answer in answers() {
             assert!(store.push(&answer));
@@ -235,5 +249,93 @@ fn an_answer_that_lacks_a_node_is_a_failure_that_names_it() {
         1,
         "{\"unavailable\":[{\"node\":\"node-c\",\"reason\":\"gone\\u001b\"}]}\n",
         "signet: no answer from node-c (gone^[)",
+    );
+}
+
+#[test]
+fn agent_events_print_as_hubble_prints_them() {
+    let server = Server::start();
+    check(
+        server.command("observe agent-events"),
+        0,
+        "Jan  2 03:04:05.000: POLICY_UPDATED (labels: [k8s:a=b], revision: 3, count: 1)\n",
+        "",
+    );
+    check(server.command("observe debug-events"), 0, "", "");
+}
+
+#[test]
+fn nodes_and_namespaces_are_listed_and_peers_watched() {
+    let server = Server::start();
+    let out = server.command("list nodes").output().unwrap().stdout;
+    let out = String::from_utf8(out).unwrap();
+    assert!(out.contains("c1/node-a   Connected") && out.contains("6/4095 (  0.15%)"), "{out}");
+    check(server.command("list namespaces -o json"), 0, "[]\n", "");
+    let mut child = server.command("watch peers").stdout(Stdio::piped()).spawn().unwrap();
+    let line = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let name = "node-a.c1.hubble-grpc.cilium.io";
+    assert_eq!(line, format!("PEER_ADDED   10.0.0.1:4244 c1/node-a (TLS.ServerName: {name})"));
+}
+
+/// The program reads this from stdin.
+fn fed(line: &str, input: &str) -> Output {
+    let mut child = command(line, None)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // Who has read enough does not read the rest.
+    let _ = std::io::Write::write_all(&mut stdin, input.as_bytes());
+    drop(stdin);
+    child.wait_with_output().unwrap()
+}
+
+#[track_caller]
+fn check_fed(line: &str, input: &str, status: i32, out: &str, err: &str) {
+    let output = fed(line, input);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), out, "{line}: {stderr}");
+    assert_eq!(output.status.code(), Some(status), "{line}: {stderr}");
+    assert!(stderr.contains(err) && stderr.is_empty() == err.is_empty(), "{line}: {stderr}");
+}
+
+#[test]
+fn saved_flows_are_chosen_from_as_a_server_would() {
+    let drop = "Jan  2 03:04:05 DROP xwing → deathstar-abc:80 TCP policy-denied\n";
+    let lost = "Jan  2 03:04:05 LOST 7 events (HUBBLE_RING_BUFFER)\n";
+    let both = format!("{drop}{lost}");
+    let quiet = "observe -s -o brief --type drop";
+    check_fed(&format!("{quiet} -"), ANSWERS, 0, &both, "");
+    check_fed(&format!("{quiet} --input-file -"), ANSWERS, 0, &both, "");
+    check_fed(&format!("{quiet} --first 1 -"), ANSWERS, 0, drop, "");
+    check_fed(&format!("{quiet} --last 1 -"), ANSWERS, 0, &format!("{lost}{drop}"), "");
+    check_fed(&format!("{quiet} --until 2020-01-01 -"), ANSWERS, 0, lost, "");
+    check_fed("observe -", "", 0, "", "");
+    check_fed("observe -", "\n{\n", 1, "", "signet: -:2: not a `observer.GetFlowsResponse`");
+    check_fed("observe --protocol x -", "", 2, "", "`x` is no protocol");
+    check(command("observe --input-file /nonexistent", None), 1, "", "cannot read `/nonexistent`");
+    check(command("observe -f -", None), 2, "", "cannot be used with");
+}
+
+#[test]
+fn an_unknown_flow_cannot_be_explained() {
+    let server = Server::start();
+    check(server.command("observe --why nonsense"), 1, "", "signet: no flow `nonsense`");
+    let out = server.command("observe --why u").output().unwrap().stdout;
+    let out = String::from_utf8(out).unwrap();
+    assert!(out.contains("allow it   ") && out.contains("history    "), "{out}");
+}
+
+#[test]
+fn filters_print_as_an_exporters_settings() {
+    check(
+        command("observe --print-raw-filters --not -n kube-system --verdict DROPPED", None),
+        0,
+        "allowlist:\n- '{\"verdict\":[\"DROPPED\"]}'\ndenylist:\n- '{\"source_pod\":[\"kube-system/\"]}'\n- '{\"destination_pod\":[\"kube-system/\"]}'\n",
+        "",
     );
 }

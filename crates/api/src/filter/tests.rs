@@ -186,12 +186,9 @@ fn values_that_mean_nothing_are_refused_by_name() {
 
 #[test]
 fn what_this_server_cannot_match_is_refused_by_name() {
-    for (field, filter) in
-        [("experimental.cel_expression", r#"{"experimental":{"cel_expression":["true"]}}"#)]
-    {
-        let error = Filters::new(&[read(filter)], &[]).err();
-        assert_eq!(error, Some(FilterError::Unsupported(field)));
-    }
+    let filter = r#"{"experimental":{"cel_expression":["true"]}}"#;
+    let error = Filters::new(&[read(filter)], &[]).err();
+    assert_eq!(error, Some(FilterError::Unsupported("experimental.cel_expression")));
 }
 
 /// A flow that differs from [`flow`] in every respect a filter can ask about: a

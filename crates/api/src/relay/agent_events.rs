@@ -17,7 +17,7 @@ pub(super) async fn merged(
 ) -> Result<Answers<GetAgentEventsResponse>, Status> {
     let mut streams = Vec::new();
     for member in members {
-        streams.push(open(member, request.clone()).await?);
+        streams.push(open(member, request).await?);
     }
     if request.follow {
         return Ok(Box::pin(stream::select_all(streams)));
