@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use api::metrics::{self, FlowMetrics};
 use api::observer::NodeObserver;
 use api::peer::{Peer, Peers};
 use api::server::{ServeError, Services, listener, serve_all};
@@ -26,6 +27,7 @@ use crate::control::Control;
 use crate::events;
 use crate::flow::{Containers, FlowBuilder};
 use crate::lock::{Lock, LockError};
+use crate::metrics::NodeMetrics;
 use crate::records::Records;
 use crate::service::NodeSignet;
 use crate::state::{Facts, NodeState};
@@ -101,11 +103,18 @@ pub fn run(mut config: AgentConfig) -> Result<(), AgentError> {
     }));
     let builder = FlowBuilder::new(&config.node, Containers::of(config.datapath.cgroup.clone()));
     let losses = config.state_dir.join("losses.json");
-    let records = Records::new(Arc::clone(&state), Arc::clone(&store), builder, &counters, losses);
+    let metrics = Arc::new(FlowMetrics::new(config.metrics.clone()));
+    let records = Records::counted(
+        Arc::clone(&state),
+        Arc::clone(&store),
+        builder,
+        &counters,
+        (losses, Arc::clone(&metrics)),
+    );
     let mut control = Control::new(datapath, &config, Arc::clone(&state));
     // Before the API answers: who waits for the socket waits for enforcement.
     control.start();
-    let agent = Agent { config, state, store, records, control };
+    let agent = Agent { config, state, store, metrics, records, control };
     let result = runtime.block_on(agent.serve());
     tracing::info!("agent stopped, the kernel goes on enforcing");
     result
@@ -116,6 +125,7 @@ struct Agent {
     config: AgentConfig,
     state: Arc<NodeState>,
     store: Arc<FlowStore>,
+    metrics: Arc<FlowMetrics>,
     records: Records,
     control: Control<Datapath>,
 }
@@ -123,10 +133,19 @@ struct Agent {
 impl Agent {
     /// Serves until a signal, or until a loop ends.
     async fn serve(self) -> Result<(), AgentError> {
-        let Self { config, state, store, mut records, mut control } = self;
+        let Self { config, state, store, metrics, mut records, mut control } = self;
         let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Start)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Start)?;
         let listener = listener(&config.listen)?;
+        if let Some(place) = &config.metrics_listen {
+            let node = NodeMetrics {
+                state: Arc::clone(&state),
+                store: Arc::clone(&store),
+                flows: metrics,
+            };
+            let listening = metrics::serve::listen(place).await?;
+            tokio::spawn(metrics::serve::serve(listening, move || node.render()));
+        }
         let mut loops = Loops::default();
         let pins = config.datapath.pins.clone();
         loops.spawn("records", move |stop| records.run(|| RecordReader::open(&pins), stop))?;

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use api::metrics::serve::Place;
 use datapath::Limits;
 use policy::{AllowLocalhost, Enforcement};
 
@@ -35,6 +36,12 @@ pub struct AgentSettings {
     pub allow_localhost: AllowLocalhost,
     /// Whether a peer selector that names no cluster means this one only.
     pub default_local_cluster: bool,
+    /// What is counted for Prometheus, as Hubble writes it: `drop flow tcp`.
+    pub metrics: String,
+    /// Where metrics are served: a loopback address or `unix://PATH`; `None`: nowhere.
+    pub metrics_listen: Option<String>,
+    /// Most series of one metric.
+    pub metrics_series: usize,
 }
 
 /// The flows kept by default: four times the reference system's, about 16 MiB.
@@ -42,6 +49,9 @@ pub const FLOW_BUFFER: usize = 16_383;
 
 /// A gibibyte: a flow is about 1 KiB.
 const FLOW_BUFFER_MAX: usize = 1 << 20;
+
+/// A series takes a few hundred bytes: 20 MiB for each metric.
+const SERIES_MAX: usize = 1 << 16;
 
 /// The longest a Kubernetes node name is.
 const NAME_MAX: usize = 253;
@@ -71,6 +81,9 @@ impl AgentSettings {
             enforcement: policy.enforcement,
             allow_localhost: policy.allow_localhost,
             default_local_cluster: policy.default_local_cluster,
+            metrics: String::new(),
+            metrics_listen: None,
+            metrics_series: api::metrics::Settings::default().series,
         }
     }
 }
@@ -92,6 +105,10 @@ pub struct AgentConfig {
     pub flow_buffer: usize,
     /// The meaning of what policies leave open, the cluster's name included.
     pub policy: policy::Options,
+    /// What is counted for Prometheus.
+    pub metrics: api::metrics::Settings,
+    /// Where that is served, if anywhere.
+    pub metrics_listen: Option<Place>,
 }
 
 impl AgentConfig {
@@ -144,6 +161,14 @@ impl Check {
         }
     }
 
+    fn parsed<T, E: fmt::Display>(
+        &mut self,
+        setting: &'static str,
+        result: Result<T, E>,
+    ) -> Option<T> {
+        result.map_err(|error| self.that(false, setting, error.to_string())).ok()
+    }
+
     fn name(&mut self, setting: &'static str, text: &str) {
         let sound = !text.is_empty()
             && text.len() <= NAME_MAX
@@ -183,6 +208,9 @@ impl TryFrom<AgentSettings> for AgentConfig {
             enforcement,
             allow_localhost,
             default_local_cluster,
+            metrics,
+            metrics_listen,
+            metrics_series,
         } = settings;
         let listen = listen.unwrap_or_else(|| state_dir.join("agent.sock"));
         let mut check = Check::default();
@@ -202,6 +230,10 @@ impl TryFrom<AgentSettings> for AgentConfig {
         );
         check.count("flow-buffer", flow_buffer, 1, FLOW_BUFFER_MAX);
         check_limits(&mut check, limits);
+        let plugins = check.parsed("metrics", api::metrics::plugins(&metrics));
+        let metrics_listen =
+            metrics_listen.and_then(|place| check.parsed("metrics-listen", place.parse::<Place>()));
+        check.count("metrics-series", metrics_series, 1, SERIES_MAX);
         if !check.0.is_empty() {
             return Err(ConfigError(check.0));
         }
@@ -213,6 +245,11 @@ impl TryFrom<AgentSettings> for AgentConfig {
             cluster_dir,
             listen,
             flow_buffer,
+            metrics: api::metrics::Settings {
+                plugins: plugins.unwrap_or_default(),
+                series: metrics_series,
+            },
+            metrics_listen,
             policy: policy::Options {
                 enforcement,
                 allow_localhost,

@@ -19,6 +19,7 @@ pub mod flow;
 pub mod ledger;
 pub mod lock;
 mod losses;
+pub mod metrics;
 mod numbers;
 pub mod planner;
 pub mod records;

@@ -5,7 +5,7 @@
 //! gets. The other half serves: [`store`] keeps the last flows, [`observer`]
 //! answers from it and from the agent's own [`events`], [`relay`] merges several
 //! nodes, [`peer`] tells which there are, [`server`] and [`client`] speak over
-//! unix sockets.
+//! unix sockets. [`metrics`] counts flows for Prometheus.
 //!
 //! Knows nothing of the kernel, of maps or of manifests: flows come in as
 //! [`model::Flow`], and what a node enforces is asked from whoever implements
@@ -18,6 +18,7 @@ pub mod filter;
 pub mod flow;
 pub mod json;
 pub mod mask;
+pub mod metrics;
 pub mod observer;
 pub mod peer;
 pub mod proto;

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net as std_net;
@@ -45,6 +46,15 @@ pub enum ServeError {
         step: &'static str,
         /// Which socket.
         path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Address {
+        /// Which one.
+        address: SocketAddr,
         /// What the kernel said.
         #[source]
         source: io::Error,

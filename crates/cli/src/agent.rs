@@ -58,6 +58,19 @@ pub struct AgentArgs {
     /// Whether a selector that names no cluster means this one only
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     default_local_cluster: bool,
+
+    /// Count flows for Prometheus: dns, drop, flow, flows-to-world, http, icmp, policy,
+    /// port-distribution, tcp, each with options as for Hubble
+    #[arg(long, value_name = "NAME[:OPTION=VALUE;...] ...", default_value = "")]
+    metrics: String,
+
+    /// Serve metrics there: a loopback address with a port, or unix://PATH
+    #[arg(long, value_name = "PLACE")]
+    metrics_listen: Option<String>,
+
+    /// Most series of one metric; beyond, flows are counted as `other`
+    #[arg(long, value_name = "N")]
+    metrics_series: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -99,6 +112,9 @@ fn settings(args: AgentArgs) -> AgentSettings {
         enforcement,
         allow_localhost,
         default_local_cluster,
+        metrics,
+        metrics_listen,
+        metrics_series,
     } = args;
     let standard = AgentSettings::new(node, pins, state_dir, cluster_dir);
     AgentSettings {
@@ -116,6 +132,9 @@ fn settings(args: AgentArgs) -> AgentSettings {
             AllowLocalhostArg::Policy => AllowLocalhost::Policy,
         },
         default_local_cluster,
+        metrics,
+        metrics_listen,
+        metrics_series: metrics_series.unwrap_or(standard.metrics_series),
         ..standard
     }
 }
