@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use api::export;
 use api::metrics::{self, FlowMetrics};
 use api::observer::NodeObserver;
 use api::peer::{Peer, Peers};
@@ -137,14 +138,14 @@ impl Agent {
         let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Start)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Start)?;
         let listener = listener(&config.listen)?;
+        let numbers =
+            NodeMetrics { state: Arc::clone(&state), store: Arc::clone(&store), flows: metrics };
+        if config.export != export::Settings::default() {
+            tokio::spawn(exports(config.export.clone(), numbers.clone()));
+        }
         if let Some(place) = &config.metrics_listen {
-            let node = NodeMetrics {
-                state: Arc::clone(&state),
-                store: Arc::clone(&store),
-                flows: metrics,
-            };
             let listening = metrics::serve::listen(place).await?;
-            tokio::spawn(metrics::serve::serve(listening, move || node.render()));
+            tokio::spawn(metrics::serve::serve(listening, move || numbers.render()));
         }
         let mut loops = Loops::default();
         let pins = config.datapath.pins.clone();
@@ -174,6 +175,21 @@ impl Agent {
         loops.stop();
         served?;
         ended.map_or(Ok(()), |name| Err(AgentError::Ended(name)))
+    }
+}
+
+/// Hands flows on; the selection was checked with the other settings.
+async fn exports(settings: export::Settings, numbers: NodeMetrics) {
+    let facts = &numbers.state.facts;
+    let origin = export::Origin {
+        node: facts.node.clone(),
+        cluster: facts.cluster.clone(),
+        started_ns: api::time::now_ns(),
+    };
+    let node = api::flow::node_name(&facts.cluster, &facts.node);
+    let observer = NodeObserver::new(Arc::clone(&numbers.store), node);
+    if let Err(status) = export::run(observer, settings, origin, move || numbers.text()).await {
+        tracing::error!(reason = status.message(), "flows are not exported");
     }
 }
 

@@ -42,6 +42,8 @@ pub struct AgentSettings {
     pub metrics_listen: Option<String>,
     /// Most series of one metric.
     pub metrics_series: usize,
+    /// Where flows are kept beyond this node's memory.
+    pub export: api::export::Settings,
 }
 
 /// The flows kept by default: four times the reference system's, about 16 MiB.
@@ -84,6 +86,7 @@ impl AgentSettings {
             metrics: String::new(),
             metrics_listen: None,
             metrics_series: api::metrics::Settings::default().series,
+            export: api::export::Settings::default(),
         }
     }
 }
@@ -109,6 +112,8 @@ pub struct AgentConfig {
     pub metrics: api::metrics::Settings,
     /// Where that is served, if anywhere.
     pub metrics_listen: Option<Place>,
+    /// Where flows are kept beyond this node's memory.
+    pub export: api::export::Settings,
 }
 
 impl AgentConfig {
@@ -211,6 +216,7 @@ impl TryFrom<AgentSettings> for AgentConfig {
             metrics,
             metrics_listen,
             metrics_series,
+            export,
         } = settings;
         let listen = listen.unwrap_or_else(|| state_dir.join("agent.sock"));
         let mut check = Check::default();
@@ -233,6 +239,10 @@ impl TryFrom<AgentSettings> for AgentConfig {
         let plugins = check.parsed("metrics", api::metrics::plugins(&metrics));
         let metrics_listen =
             metrics_listen.and_then(|place| check.parsed("metrics-listen", place.parse::<Place>()));
+        check.parsed("export", export.selection.check());
+        if let Some((file, _)) = &export.file {
+            check.absolute("export-file", file);
+        }
         check.count("metrics-series", metrics_series, 1, SERIES_MAX);
         if !check.0.is_empty() {
             return Err(ConfigError(check.0));
@@ -250,6 +260,7 @@ impl TryFrom<AgentSettings> for AgentConfig {
                 series: metrics_series,
             },
             metrics_listen,
+            export,
             policy: policy::Options {
                 enforcement,
                 allow_localhost,

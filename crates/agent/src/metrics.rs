@@ -24,14 +24,19 @@ pub struct NodeMetrics {
 }
 
 impl NodeMetrics {
-    /// All of it, as Prometheus reads it.
-    pub fn render(&self) -> String {
+    /// All of it, ready to be shown.
+    pub fn text(&self) -> Text {
         let mut text = Text::default();
         self.flows.render(&mut text);
         self.kernel(&mut text);
         self.memory(&mut text);
         self.policy(&mut text);
-        text.into_string()
+        text
+    }
+
+    /// All of it, as Prometheus reads it.
+    pub fn render(&self) -> String {
+        self.text().into_string()
     }
 
     /// What the kernel counted, whether or not anybody heard of it.
@@ -43,18 +48,18 @@ impl NodeMetrics {
             let Totals { attempted: _, delivered, lost } = totals;
             for (outcome, value) in [("delivered", delivered), ("lost", lost)] {
                 let labels = [("ring", ring.to_owned()), ("outcome", outcome.to_owned())];
-                text.sample(name, &labels, value as f64);
+                text.sample(&labels, value as f64);
             }
         }
         let name = "signet_dropped_packets_total";
         text.counter(name, "Packets the kernel dropped, by reason.");
         for (code, packets) in self.state.drops() {
             let labels = [("reason", DropReason(code).text())];
-            text.sample(name, &labels, packets as f64);
+            text.sample(&labels, packets as f64);
         }
         let name = "signet_undecodable_records_total";
         text.counter(name, "Records that this agent could not read.");
-        text.sample(name, &[], records.undecodable as f64);
+        text.sample(&[], records.undecodable as f64);
     }
 
     /// The flows that can be asked for.
@@ -71,11 +76,11 @@ impl NodeMetrics {
         ];
         for (name, help, value) in numbers {
             text.gauge(name, help);
-            text.sample(name, &[], value);
+            text.sample(&[], value);
         }
         let name = "signet_flows_total";
         text.counter(name, "Flows made from records since the agent started.");
-        text.sample(name, &[], occupancy.seen as f64);
+        text.sample(&[], occupancy.seen as f64);
     }
 
     /// What is in force.
@@ -83,21 +88,21 @@ impl NodeMetrics {
         let control = self.state.control();
         let name = "signet_policy_revision";
         text.gauge(name, "Revision packets are judged by.");
-        text.sample(name, &[], control.enforced.revision().into());
+        text.sample(&[], control.enforced.revision().into());
         let name = "signet_policy_pending";
         text.gauge(name, "1 while the newest policy is not in force.");
-        text.sample(name, &[], f64::from(u8::from(control.pending.is_some())));
+        text.sample(&[], f64::from(u8::from(control.pending.is_some())));
         let name = "signet_endpoints";
         text.gauge(name, "Endpoints of this node; those that are not ready drop everything.");
         let endpoints = control.newest.as_ref().map_or(&[][..], |plan| &plan.endpoints);
         let is_ready = |id: u32| control.enforced.has_endpoint(id);
         let ready = endpoints.iter().filter(|endpoint| is_ready(endpoint.id)).count();
         for (state, number) in [("ready", ready), ("not-ready", endpoints.len() - ready)] {
-            text.sample(name, &[("state", state.to_owned())], number as f64);
+            text.sample(&[("state", state.to_owned())], number as f64);
         }
         let name = "signet_uptime_seconds";
         text.gauge(name, "Seconds since the agent started.");
-        text.sample(name, &[], self.state.facts.started.elapsed().as_secs_f64());
+        text.sample(&[], self.state.facts.started.elapsed().as_secs_f64());
     }
 }
 

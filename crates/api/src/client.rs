@@ -42,7 +42,7 @@ pub async fn connect(path: &Path) -> Result<Channel, ConnectError> {
 }
 
 /// The transport's own errors say only "transport error"; the cause is what helps.
-fn innermost(error: &dyn std::error::Error) -> String {
+pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

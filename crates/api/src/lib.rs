@@ -5,7 +5,8 @@
 //! gets. The other half serves: [`store`] keeps the last flows, [`observer`]
 //! answers from it and from the agent's own [`events`], [`relay`] merges several
 //! nodes, [`peer`] tells which there are, [`server`] and [`client`] speak over
-//! unix sockets. [`metrics`] counts flows for Prometheus.
+//! unix sockets. [`metrics`] counts flows for Prometheus,
+//! [`export`] hands them to files and OpenTelemetry collectors.
 //!
 //! Knows nothing of the kernel, of maps or of manifests: flows come in as
 //! [`model::Flow`], and what a node enforces is asked from whoever implements
@@ -14,6 +15,7 @@
 
 pub mod client;
 pub mod events;
+pub mod export;
 pub mod filter;
 pub mod flow;
 pub mod json;

@@ -20,8 +20,9 @@ mod tests;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::proto::flow::{Flow, LostEvent};
-pub use family::Text;
+pub(crate) use family::BOUNDS;
 use family::{Families, Family};
+pub use family::{Metric, Sample, Shape, Text};
 pub use plugin::{Plugin, PluginError, plugins};
 
 /// What is counted.
@@ -74,7 +75,7 @@ impl FlowMetrics {
         self.families().add(Family::LostEvents, vec![("source", source)], lost.num_events_lost);
     }
 
-    /// All of them in Prometheus' text form.
+    /// All of them, ready to be shown.
     pub fn render(&self, text: &mut Text) {
         self.families().render(text);
     }

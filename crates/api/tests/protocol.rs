@@ -7,8 +7,8 @@
     reason = "the lints' exception for tests does not reach the functions tests share"
 )]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use api::events::AgentEvents;
@@ -19,27 +19,13 @@ use api::relay::{Member, Relay};
 use api::server::{Services, listener, serve_all};
 use api::store::{FlowStore, Limits};
 
-const FLOWS: &str = include_str!("protocol/flows.jsonl");
+mod python;
 
-/// The client's Python and the code generated for it; `None` where its packages
-/// cannot be had, which only a developer's machine may say.
-fn client() -> Option<(PathBuf, PathBuf)> {
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/protocol");
-    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hubble-client");
-    let setup =
-        Command::new(scripts.join("setup")).arg(&home).stderr(Stdio::inherit()).output().unwrap();
-    if setup.status.success() {
-        let python = String::from_utf8(setup.stdout).unwrap();
-        return Some((python.trim().into(), home.join("generated")));
-    }
-    assert!(std::env::var_os("CI").is_none(), "the client's packages cannot be had");
-    eprintln!("not run: the client's packages cannot be had");
-    None
-}
+const FLOWS: &str = include_str!("protocol/flows.jsonl");
 
 #[test]
 fn an_independent_client_gets_what_it_asks_for() {
-    let Some((python, generated)) = client() else { return };
+    let Some((python, generated)) = python::client() else { return };
     let directory = tempfile::tempdir().unwrap();
     let [node, relay] = ["agent.sock", "relay.sock"].map(|name| directory.path().join(name));
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use policy::{AllowLocalhost, Enforcement};
 
 use crate::error::Error;
+use crate::export::ExportArgs;
 
 /// Enforce policy on this node and tell what happens
 #[derive(Debug, clap::Args)]
@@ -71,6 +72,9 @@ pub struct AgentArgs {
     /// Most series of one metric; beyond, flows are counted as `other`
     #[arg(long, value_name = "N")]
     metrics_series: Option<usize>,
+
+    #[command(flatten)]
+    export: ExportArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -115,6 +119,7 @@ fn settings(args: AgentArgs) -> AgentSettings {
         metrics,
         metrics_listen,
         metrics_series,
+        export,
     } = args;
     let standard = AgentSettings::new(node, pins, state_dir, cluster_dir);
     AgentSettings {
@@ -135,6 +140,7 @@ fn settings(args: AgentArgs) -> AgentSettings {
         metrics,
         metrics_listen,
         metrics_series: metrics_series.unwrap_or(standard.metrics_series),
+        export: export.settings(),
         ..standard
     }
 }

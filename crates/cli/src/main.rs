@@ -3,6 +3,7 @@
 mod agent;
 mod endpoint;
 mod error;
+mod export;
 mod identity;
 mod lab;
 mod list;

@@ -1,10 +1,10 @@
-//! Metrics with their series, and the text that Prometheus reads.
+//! Metrics with their series, and the forms they are shown in.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Label names with values.
-pub(super) type Labels = Vec<(&'static str, String)>;
+pub type Labels = Vec<(&'static str, String)>;
 
 /// The metrics there are.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -63,7 +63,8 @@ impl Family {
 }
 
 /// Upper bounds of the duration histogram, in seconds: Prometheus' own.
-const BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+pub(crate) const BOUNDS: [f64; 11] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 #[derive(Clone, Debug, Default)]
 struct Histogram {
@@ -132,66 +133,132 @@ impl Families {
         for (family, series) in &self.counters {
             text.counter(family.name(), family.help());
             for (labels, value) in series {
-                text.sample(family.name(), labels, *value as f64);
+                text.sample(labels, *value as f64);
             }
         }
         for (family, series) in &self.histograms {
-            text.head(family.name(), family.help(), "histogram");
+            text.head(family.name(), family.help(), Shape::Histogram);
             for (labels, histogram) in series {
-                text.histogram(family.name(), labels, histogram);
+                text.add(Sample {
+                    labels: labels.clone(),
+                    value: histogram.sum,
+                    buckets: histogram.buckets.to_vec(),
+                });
             }
         }
-        let name = "signet_metrics_overflow_total";
-        text.counter(name, "Flows counted under `other` because a metric has too many series.");
+        text.counter(
+            "signet_metrics_overflow_total",
+            "Flows counted under `other` because a metric has too many series.",
+        );
         for (family, flows) in &self.overflown {
-            let labels = [("metric", family.name().to_owned())];
-            text.sample(name, &labels, *flows as f64);
+            text.sample(&[("metric", family.name().to_owned())], *flows as f64);
         }
     }
 }
 
-/// Text in Prometheus' exposition form (version 0.0.4).
-#[derive(Clone, Debug, Default)]
-pub struct Text(String);
+/// What a metric is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Shape {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Numbers of observations below bounds.
+    Histogram,
+}
+
+/// One series of a metric.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Names and values of its labels.
+    pub labels: Labels,
+    /// What it stands at; of a histogram the sum.
+    pub value: f64,
+    /// Of a histogram: observations in each bucket, the last beyond every bound.
+    pub buckets: Vec<u64>,
+}
+
+/// A metric with its series.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metric {
+    /// As it is asked for.
+    pub name: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+    /// What it is.
+    pub shape: Shape,
+    /// Its series.
+    pub samples: Vec<Sample>,
+}
+
+/// Metrics, ready to be shown in one form or another.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Text(Vec<Metric>);
 
 impl Text {
-    /// The text.
-    pub fn into_string(self) -> String {
-        self.0
-    }
-
     /// Begins a counter.
-    pub fn counter(&mut self, name: &str, help: &str) {
-        self.head(name, help, "counter");
+    pub fn counter(&mut self, name: &'static str, help: &'static str) {
+        self.head(name, help, Shape::Counter);
     }
 
     /// Begins a gauge.
-    pub fn gauge(&mut self, name: &str, help: &str) {
-        self.head(name, help, "gauge");
+    pub fn gauge(&mut self, name: &'static str, help: &'static str) {
+        self.head(name, help, Shape::Gauge);
     }
 
-    fn head(&mut self, name: &str, help: &str, kind: &str) {
-        // Writing to a string cannot fail.
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    fn head(&mut self, name: &'static str, help: &'static str, shape: Shape) {
+        self.0.push(Metric { name, help, shape, samples: vec![] });
     }
 
     /// One series of what was begun last.
-    pub fn sample(&mut self, name: &str, labels: &[(&'static str, String)], value: f64) {
-        let _ = writeln!(self.0, "{name}{} {value}", braces(labels, None));
+    pub fn sample(&mut self, labels: &[(&'static str, String)], value: f64) {
+        self.add(Sample { labels: labels.to_vec(), value, buckets: vec![] });
     }
 
-    fn histogram(&mut self, name: &str, labels: &[(&'static str, String)], histogram: &Histogram) {
-        let mut total = 0;
-        for (at, number) in histogram.buckets.iter().enumerate() {
-            total += number;
-            let bound = BOUNDS.get(at).map_or_else(|| "+Inf".to_owned(), ToString::to_string);
-            let labels = braces(labels, Some(("le", bound)));
-            let _ = writeln!(self.0, "{name}_bucket{labels} {total}");
+    fn add(&mut self, sample: Sample) {
+        if let Some(metric) = self.0.last_mut() {
+            metric.samples.push(sample);
         }
-        let labels = braces(labels, None);
-        let _ =
-            writeln!(self.0, "{name}_sum{labels} {}\n{name}_count{labels} {total}", histogram.sum);
     }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &[Metric] {
+        &self.0
+    }
+
+    /// In Prometheus' exposition form (version 0.0.4).
+    pub fn into_string(self) -> String {
+        let mut text = String::new();
+        for Metric { name, help, shape, samples } in &self.0 {
+            let kind = match shape {
+                Shape::Counter => "counter",
+                Shape::Gauge => "gauge",
+                Shape::Histogram => "histogram",
+            };
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+            for sample in samples {
+                write_sample(&mut text, name, *shape, sample);
+            }
+        }
+        text
+    }
+}
+
+fn write_sample(text: &mut String, name: &str, shape: Shape, sample: &Sample) {
+    let Sample { labels, value, buckets } = sample;
+    let own = braces(labels, None);
+    if shape != Shape::Histogram {
+        let _ = writeln!(text, "{name}{own} {value}");
+        return;
+    }
+    let mut total = 0;
+    for (at, number) in buckets.iter().enumerate() {
+        total += number;
+        let bound = BOUNDS.get(at).map_or_else(|| "+Inf".to_owned(), ToString::to_string);
+        let _ = writeln!(text, "{name}_bucket{} {total}", braces(labels, Some(("le", bound))));
+    }
+    let _ = writeln!(text, "{name}_sum{own} {value}\n{name}_count{own} {total}");
 }
 
 fn braces(labels: &[(&'static str, String)], more: Option<(&str, String)>) -> String {
