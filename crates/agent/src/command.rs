@@ -13,17 +13,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use api::access::{Access, AccessError};
 use api::export;
 use api::metrics::{self, FlowMetrics};
 use api::observer::NodeObserver;
 use api::peer::{Peer, Peers};
-use api::server::{ServeError, Services, listener, serve_all};
+use api::server::{ServeError, Services, Tls, listener, serve_all, serve_tls};
 use api::store::{self, FlowStore};
 use datapath::{Datapath, MapError, OpenError, RecordReader};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::config::AgentConfig;
+use crate::chain::chain;
+use crate::config::{AgentConfig, TcpSettings};
 use crate::control::Control;
 use crate::events;
 use crate::flow::{Containers, FlowBuilder};
@@ -63,6 +66,24 @@ pub enum AgentError {
     /// The API could not be served.
     #[error("cannot serve the API")]
     Serve(#[from] ServeError),
+    /// A file of the TCP listener cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The list of readers is refused.
+    #[error("nobody can be let in by `{}`", path.display())]
+    Access {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: AccessError,
+    },
     /// A loop ended by itself: there is a fault in this program.
     #[error("the {0} loop ended by itself; the kernel goes on enforcing the last policy")]
     Ended(&'static str),
@@ -153,14 +174,22 @@ impl Agent {
         loops.spawn("control", move |stop| control.run(stop))?;
 
         let node = api::flow::node_name(&state.facts.cluster, &state.facts.node);
-        let peers = Peers::new([Peer {
-            name: node.clone(),
-            address: format!("unix://{}", config.listen.display()),
-            tls: false,
-        }]);
-        let observer =
-            NodeObserver::new(store, node).with_agent_events(Arc::clone(state.agent_events()));
-        let services = Services { observer, signet: NodeSignet::new(state), peers };
+        let services = Shared { node, store, state, peers: Peers::new([peer(&config)]) };
+        if let Some(settings) = config.tcp.clone() {
+            let (tls, access) = admission(&settings)?;
+            let address = settings.listen;
+            let listener = TcpListener::bind(address)
+                .await
+                .map_err(|source| ServeError::Address { address, source })?;
+            let services = services.services();
+            tokio::spawn(async move {
+                let never = std::future::pending();
+                if let Err(error) = serve_tls(listener, tls, access, services, never).await {
+                    tracing::error!(error = chain(&error), "TCP is not served any more");
+                }
+            });
+        }
+        let services = services.services();
         let mut ended = None;
         let stop = async {
             tokio::select! {
@@ -176,6 +205,48 @@ impl Agent {
         served?;
         ended.map_or(Ok(()), |name| Err(AgentError::Ended(name)))
     }
+}
+
+/// What every listener serves.
+struct Shared {
+    node: String,
+    store: Arc<FlowStore>,
+    state: Arc<NodeState>,
+    peers: Peers,
+}
+
+impl Shared {
+    fn services(&self) -> Services<NodeObserver, NodeSignet> {
+        let observer = NodeObserver::new(Arc::clone(&self.store), self.node.clone())
+            .with_agent_events(Arc::clone(self.state.agent_events()));
+        let signet = NodeSignet::new(Arc::clone(&self.state));
+        Services { observer, signet, peers: self.peers.clone() }
+    }
+}
+
+/// How others reach this node.
+fn peer(config: &AgentConfig) -> Peer {
+    let name = api::flow::node_name(&config.policy.cluster, &config.node);
+    match &config.tcp {
+        Some(settings) => Peer { name, address: settings.listen.to_string(), tls: true },
+        None => {
+            let address = format!("unix://{}", config.listen.display());
+            Peer { name, address, tls: false }
+        }
+    }
+}
+
+/// Reads what says who is let in; anything amiss lets in nobody.
+fn admission(settings: &TcpSettings) -> Result<(Tls, Access), AgentError> {
+    let TcpSettings { listen: _, certificate, key, clients, access } = settings;
+    let read = |path: &PathBuf| {
+        fs::read(path).map_err(|source| AgentError::File { path: path.clone(), source })
+    };
+    let tls = Tls { certificate: read(certificate)?, key: read(key)?, clients: read(clients)? };
+    let list = String::from_utf8_lossy(&read(access)?).into_owned();
+    let list = Access::read(&list)
+        .map_err(|source| AgentError::Access { path: access.clone(), source })?;
+    Ok((tls, list))
 }
 
 /// Hands flows on; the selection was checked with the other settings.

@@ -3,6 +3,7 @@
 //! [`AgentSettings`] is what an operator wrote, [`AgentConfig`] what is run.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use api::metrics::serve::Place;
@@ -44,6 +45,23 @@ pub struct AgentSettings {
     pub metrics_series: usize,
     /// Where flows are kept beyond this node's memory.
     pub export: api::export::Settings,
+    /// Serving on TCP, to those on a list; `None`: on the unix socket only.
+    pub tcp: Option<TcpSettings>,
+}
+
+/// Serving on TCP: where, and the files that say to whom.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TcpSettings {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// The server's certificate chain, in PEM.
+    pub certificate: PathBuf,
+    /// Its key, in PEM.
+    pub key: PathBuf,
+    /// Roots of the clients' certificates, in PEM.
+    pub clients: PathBuf,
+    /// The list of readers.
+    pub access: PathBuf,
 }
 
 /// The flows kept by default: four times the reference system's, about 16 MiB.
@@ -87,6 +105,7 @@ impl AgentSettings {
             metrics_listen: None,
             metrics_series: api::metrics::Settings::default().series,
             export: api::export::Settings::default(),
+            tcp: None,
         }
     }
 }
@@ -114,6 +133,8 @@ pub struct AgentConfig {
     pub metrics_listen: Option<Place>,
     /// Where flows are kept beyond this node's memory.
     pub export: api::export::Settings,
+    /// Serving on TCP, if at all.
+    pub tcp: Option<TcpSettings>,
 }
 
 impl AgentConfig {
@@ -217,6 +238,7 @@ impl TryFrom<AgentSettings> for AgentConfig {
             metrics_listen,
             metrics_series,
             export,
+            tcp,
         } = settings;
         let listen = listen.unwrap_or_else(|| state_dir.join("agent.sock"));
         let mut check = Check::default();
@@ -261,6 +283,7 @@ impl TryFrom<AgentSettings> for AgentConfig {
             },
             metrics_listen,
             export,
+            tcp,
             policy: policy::Options {
                 enforcement,
                 allow_localhost,

@@ -29,4 +29,4 @@ pub mod state;
 mod testing;
 
 pub use command::{AgentError, run};
-pub use config::{AgentConfig, AgentSettings, ConfigError};
+pub use config::{AgentConfig, AgentSettings, ConfigError, TcpSettings};

@@ -5,7 +5,7 @@
 //! gets. The other half serves: [`store`] keeps the last flows, [`observer`]
 //! answers from it and from the agent's own [`events`], [`relay`] merges several
 //! nodes, [`peer`] tells which there are, [`server`] and [`client`] speak over
-//! unix sockets. [`metrics`] counts flows for Prometheus,
+//! unix sockets, or TCP with mutual TLS, where [`access`] says who may see what. [`metrics`] counts flows for Prometheus,
 //! [`export`] hands them to files and OpenTelemetry collectors.
 //!
 //! Knows nothing of the kernel, of maps or of manifests: flows come in as
@@ -13,6 +13,7 @@
 //! [`proto::signet::v1::signet_server::Signet`].
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod client;
 pub mod events;
 pub mod export;

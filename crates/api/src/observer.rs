@@ -11,12 +11,13 @@ mod reading;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
 
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt, stream};
+use tokio::time::Instant;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 
+use crate::access::{self, Scope};
 use crate::events::AgentEvents;
 use crate::filter::Filters;
 use crate::mask::Mask;
@@ -27,9 +28,9 @@ use crate::proto::observer::{
     GetNodesRequest, GetNodesResponse, Namespace, Node, ServerStatusRequest, ServerStatusResponse,
 };
 use crate::proto::relay::NodeState;
-use crate::store::FlowStore;
+use crate::store::{FlowStore, Read};
 use crate::time::{nanoseconds, now_ns};
-use reading::{Plan, Reading};
+use reading::{Choice, Plan, Reading};
 
 /// A stream of answers.
 pub type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -74,6 +75,16 @@ pub(crate) fn check(request: &GetFlowsRequest) -> Result<(Filters, Option<Mask>)
     Ok((filters, mask))
 }
 
+/// How much there is.
+struct Counts {
+    held: u64,
+    seen: u64,
+    /// Flows a second, over the last minute.
+    rate: f64,
+}
+
+const MINUTE_NS: u64 = 60_000_000_000;
+
 /// One node's Observer.
 pub struct NodeObserver {
     store: Arc<FlowStore>,
@@ -93,6 +104,30 @@ impl NodeObserver {
         Self { agent_events, ..self }
     }
 
+    /// Of what this scope may see; a limited one is counted from what is held.
+    async fn counts(&self, scope: &Scope) -> Counts {
+        let now = now_ns();
+        if scope.is_everything() {
+            let occupancy = self.store.occupancy();
+            let rate = self.store.rate(now);
+            return Counts { held: occupancy.events, seen: occupancy.seen, rate };
+        }
+        let started = Instant::now();
+        let (mut held, mut recent) = (0, 0_u32);
+        for number in self.store.oldest()..self.store.next() {
+            let Read::Event(event) = self.store.read(number) else { continue };
+            if event.is_flow && scope.shown(event.decode()).is_some() {
+                held += 1;
+                recent += u32::from(now.saturating_sub(event.time_ns) <= MINUTE_NS);
+            }
+            if number.is_multiple_of(256) {
+                tokio::task::yield_now().await;
+            }
+        }
+        access::pad(started).await;
+        Counts { held, seen: held, rate: f64::from(recent) / 60.0 }
+    }
+
     fn uptime_ns(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
@@ -108,6 +143,7 @@ impl Observer for NodeObserver {
         &self,
         request: Request<GetFlowsRequest>,
     ) -> Result<Response<Self::GetFlowsStream>, Status> {
+        let (started, scope) = (Instant::now(), Scope::of(&request));
         let request = request.into_inner();
         let (filters, mask) = check(&request)?;
         let plan = Plan {
@@ -117,11 +153,18 @@ impl Observer for NodeObserver {
             since_ns: request.since.as_ref().map(nanoseconds),
             until_ns: request.until.as_ref().map(nanoseconds),
         };
-        let reading =
-            Reading::start(self.store.clone(), self.node.clone(), plan, filters, mask).await;
+        let limited = !scope.is_everything();
+        let choice = Choice { filters, mask, scope };
+        let reading = Reading::start(self.store.clone(), self.node.clone(), plan, choice).await;
         let answers = stream::unfold(reading, |mut reading| async move {
             reading.next().await.map(|answer| (Ok(answer), reading))
         });
+        if limited && !plan.follow {
+            // All at once, so that nobody can measure how far apart they lie.
+            let answers: Vec<_> = answers.collect().await;
+            access::pad(started).await;
+            return Ok(versioned(AGENT_VERSION_HEADER, stream::iter(answers).boxed()));
+        }
         Ok(versioned(AGENT_VERSION_HEADER, Box::pin(answers)))
     }
 
@@ -129,6 +172,7 @@ impl Observer for NodeObserver {
         &self,
         request: Request<GetAgentEventsRequest>,
     ) -> Result<Response<Self::GetAgentEventsStream>, Status> {
+        Scope::whole_node(&request)?;
         let request = request.into_inner();
         first_or_follow(request.first, request.follow)?;
         let answers = agent_events::answers(Arc::clone(&self.agent_events), &request);
@@ -139,6 +183,7 @@ impl Observer for NodeObserver {
         &self,
         request: Request<GetDebugEventsRequest>,
     ) -> Result<Response<Self::GetDebugEventsStream>, Status> {
+        Scope::whole_node(&request)?;
         let request = request.into_inner();
         first_or_follow(request.first, request.follow)?;
         // The programs in the kernel have no debug messages: there is nothing to
@@ -148,17 +193,17 @@ impl Observer for NodeObserver {
 
     async fn get_nodes(
         &self,
-        _: Request<GetNodesRequest>,
+        request: Request<GetNodesRequest>,
     ) -> Result<Response<GetNodesResponse>, Status> {
-        let occupancy = self.store.occupancy();
+        let counts = self.counts(&Scope::of(&request)).await;
         let node = Node {
             name: self.node.clone(),
             version: version(),
             state: NodeState::NodeConnected.into(),
             uptime_ns: self.uptime_ns(),
-            num_flows: occupancy.events,
+            num_flows: counts.held,
             max_flows: self.store.capacity(),
-            seen_flows: occupancy.seen,
+            seen_flows: counts.seen,
             ..Node::default()
         };
         Ok(versioned(AGENT_VERSION_HEADER, GetNodesResponse { nodes: vec![node] }))
@@ -166,9 +211,11 @@ impl Observer for NodeObserver {
 
     async fn get_namespaces(
         &self,
-        _: Request<GetNamespacesRequest>,
+        request: Request<GetNamespacesRequest>,
     ) -> Result<Response<GetNamespacesResponse>, Status> {
+        let scope = Scope::of(&request);
         let namespaces = self.store.namespaces(now_ns()).into_iter();
+        let namespaces = namespaces.filter(|(_, namespace)| scope.has(namespace));
         let namespaces = namespaces.map(|(cluster, namespace)| Namespace { cluster, namespace });
         Ok(versioned(
             AGENT_VERSION_HEADER,
@@ -178,18 +225,18 @@ impl Observer for NodeObserver {
 
     async fn server_status(
         &self,
-        _: Request<ServerStatusRequest>,
+        request: Request<ServerStatusRequest>,
     ) -> Result<Response<ServerStatusResponse>, Status> {
-        let occupancy = self.store.occupancy();
+        let counts = self.counts(&Scope::of(&request)).await;
         Ok(versioned(
             AGENT_VERSION_HEADER,
             ServerStatusResponse {
-                num_flows: occupancy.events,
+                num_flows: counts.held,
                 max_flows: self.store.capacity(),
-                seen_flows: occupancy.seen,
+                seen_flows: counts.seen,
                 uptime_ns: self.uptime_ns(),
                 version: version(),
-                flows_rate: self.store.rate(now_ns()),
+                flows_rate: counts.rate,
                 ..ServerStatusResponse::default()
             },
         ))

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
+use api::access::Access;
 use api::events::AgentEvents;
 use api::observer::NodeObserver;
 use api::peer::{Peer, Peers};
@@ -26,7 +27,7 @@ use api::proto::signet::v1::{
     ListIdentitiesResponse, ListPoliciesRequest, ListPoliciesResponse, Policy, StatusRequest,
     StatusResponse, UnavailableNode,
 };
-use api::server::{Services, listener, serve_all};
+use api::server::{Services, Tls, listener, serve_all, serve_tls};
 use api::store::{FlowStore, Limits};
 use tonic::{Request, Response, Status};
 
@@ -337,5 +338,93 @@ fn filters_print_as_an_exporters_settings() {
         0,
         "allowlist:\n- '{\"verdict\":[\"DROPPED\"]}'\ndenylist:\n- '{\"source_pod\":[\"kube-system/\"]}'\n- '{\"destination_pod\":[\"kube-system/\"]}'\n",
         "",
+    );
+}
+
+/// A server on TCP for one reader of the namespace `default`, and the files that
+/// the reader and a stranger have.
+fn tls_server(directory: &Path, runtime: &tokio::runtime::Runtime) -> String {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use sha2::Digest;
+    let mut params = CertificateParams::new(vec![]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let signed = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.signed_by(&key, &authority).unwrap(), key)
+    };
+    let (own, own_key) = signed("localhost");
+    let (reader, reader_key) = signed("reader");
+    for (file, text) in [
+        ("ca.pem", authority.pem()),
+        ("reader.pem", reader.pem()),
+        ("reader.key", reader_key.serialize_pem()),
+        ("token", "wrong\n".to_owned()),
+    ] {
+        std::fs::write(directory.join(file), text).unwrap();
+    }
+    let digest = sha2::Sha256::digest(reader.der());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let access = Access::read(&format!(
+        r#"{{"readers":[{{"name":"r","certificateSha256":"{digest}","namespaces":["default"]}}]}}"#
+    ))
+    .unwrap();
+    let tls = Tls {
+        certificate: own.pem().into(),
+        key: own_key.serialize_pem().into(),
+        clients: authority.pem().into(),
+    };
+    let store = Arc::new(FlowStore::new(Limits::default()));
+    answers().iter().for_each(|answer| assert!(store.push(answer)));
+    let observer = NodeObserver::new(store, "c1/node-a");
+    let services = Services { observer, signet: Enforced, peers: Peers::default() };
+    let bound = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let port = bound.local_addr().unwrap().port();
+    runtime.spawn(serve_tls(bound, tls, access, services, std::future::pending()));
+    format!("localhost:{port}")
+}
+
+#[test]
+fn a_server_on_the_network_is_asked_with_certificates() {
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let address = tls_server(directory.path(), &runtime);
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    let (ca, certificate, key) = (file("ca.pem"), file("reader.pem"), file("reader.key"));
+    let trust = format!("--server tls://{address} --tls-ca-cert-files {ca}");
+    let reader =
+        format!("{trust} --tls-client-cert-file {certificate} --tls-client-key-file {key}");
+    let drop = "Jan  2 03:04:05 DROP xwing → deathstar-abc:80 TCP policy-denied\n";
+    let lost = "Jan  2 03:04:05 LOST 0 events (HUBBLE_RING_BUFFER)\n";
+    check(
+        command(&format!("observe -o brief --type drop {reader}"), None),
+        0,
+        &format!("{drop}{lost}"),
+        "",
+    );
+    check(
+        command(&format!("status {reader}"), None),
+        1,
+        "",
+        "signet: this is about the whole node, not a namespace",
+    );
+    let token = file("token");
+    check(
+        command(&format!("observe {reader} --token-file {token}"), None),
+        1,
+        "",
+        "signet: unknown token",
+    );
+    let anonymous = command(&format!("observe {trust}"), None).output().unwrap();
+    assert_eq!((anonymous.status.code(), anonymous.stdout.len()), (Some(1), 0));
+    check(
+        command(
+            &format!("observe --server {address} --tls --tls-ca-cert-files /nonexistent"),
+            None,
+        ),
+        1,
+        "",
+        "signet: cannot read `/nonexistent`: No such file",
     );
 }

@@ -10,14 +10,13 @@ use api::flow::detail::{Actor, Detail};
 use api::proto::flow::{Flow, FlowFilter, Verdict};
 use api::proto::observer::observer_client::ObserverClient;
 use api::proto::observer::{GetFlowsRequest, get_flows_response::ResponseTypes};
-use tonic::transport::Channel;
 
 use super::Style;
 use super::brief;
 use super::flow::{Side, direction};
 use super::text::escape;
 use crate::error::Error;
-use crate::server::{self, ServerArgs};
+use crate::server::{self, Connection, ServerArgs};
 
 /// Flows of the pair that are shown.
 const HISTORY: u64 = 20;
@@ -40,7 +39,7 @@ pub async fn run(args: &ServerArgs, uuid: &str, style: &Style) -> Result<(), Err
 }
 
 async fn get(
-    client: &mut ObserverClient<Channel>,
+    client: &mut ObserverClient<Connection>,
     whitelist: Vec<FlowFilter>,
     number: u64,
 ) -> Result<Vec<Flow>, Error> {
