@@ -13,17 +13,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use api::access::{Access, AccessError};
+use api::export;
+use api::metrics::{self, FlowMetrics};
 use api::observer::NodeObserver;
-use api::server::{ServeError, listener, serve};
+use api::peer::{Peer, Peers};
+use api::server::{ServeError, Services, Tls, listener, serve_all, serve_tls};
 use api::store::{self, FlowStore};
 use datapath::{Datapath, MapError, OpenError, RecordReader};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::config::AgentConfig;
+use crate::chain::chain;
+use crate::config::{AgentConfig, TcpSettings};
 use crate::control::Control;
+use crate::events;
 use crate::flow::{Containers, FlowBuilder};
 use crate::lock::{Lock, LockError};
+use crate::metrics::NodeMetrics;
 use crate::records::Records;
 use crate::service::NodeSignet;
 use crate::state::{Facts, NodeState};
@@ -58,6 +66,24 @@ pub enum AgentError {
     /// The API could not be served.
     #[error("cannot serve the API")]
     Serve(#[from] ServeError),
+    /// A file of the TCP listener cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The list of readers is refused.
+    #[error("nobody can be let in by `{}`", path.display())]
+    Access {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: AccessError,
+    },
     /// A loop ended by itself: there is a fault in this program.
     #[error("the {0} loop ended by itself; the kernel goes on enforcing the last policy")]
     Ended(&'static str),
@@ -92,17 +118,25 @@ pub fn run(mut config: AgentConfig) -> Result<(), AgentError> {
         revision = datapath.revision(),
         "agent started"
     );
+    state.note(events::started(api::time::now_ns()));
     let store = Arc::new(FlowStore::new(store::Limits {
         events: config.flow_buffer,
         bytes: config.flow_buffer.saturating_mul(FLOW_BYTES),
     }));
     let builder = FlowBuilder::new(&config.node, Containers::of(config.datapath.cgroup.clone()));
     let losses = config.state_dir.join("losses.json");
-    let records = Records::new(Arc::clone(&state), Arc::clone(&store), builder, &counters, losses);
+    let metrics = Arc::new(FlowMetrics::new(config.metrics.clone()));
+    let records = Records::counted(
+        Arc::clone(&state),
+        Arc::clone(&store),
+        builder,
+        &counters,
+        (losses, Arc::clone(&metrics)),
+    );
     let mut control = Control::new(datapath, &config, Arc::clone(&state));
     // Before the API answers: who waits for the socket waits for enforcement.
     control.start();
-    let agent = Agent { config, state, store, records, control };
+    let agent = Agent { config, state, store, metrics, records, control };
     let result = runtime.block_on(agent.serve());
     tracing::info!("agent stopped, the kernel goes on enforcing");
     result
@@ -113,6 +147,7 @@ struct Agent {
     config: AgentConfig,
     state: Arc<NodeState>,
     store: Arc<FlowStore>,
+    metrics: Arc<FlowMetrics>,
     records: Records,
     control: Control<Datapath>,
 }
@@ -120,17 +155,41 @@ struct Agent {
 impl Agent {
     /// Serves until a signal, or until a loop ends.
     async fn serve(self) -> Result<(), AgentError> {
-        let Self { config, state, store, mut records, mut control } = self;
+        let Self { config, state, store, metrics, mut records, mut control } = self;
         let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Start)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Start)?;
         let listener = listener(&config.listen)?;
+        let numbers =
+            NodeMetrics { state: Arc::clone(&state), store: Arc::clone(&store), flows: metrics };
+        if config.export != export::Settings::default() {
+            tokio::spawn(exports(config.export.clone(), numbers.clone()));
+        }
+        if let Some(place) = &config.metrics_listen {
+            let listening = metrics::serve::listen(place).await?;
+            tokio::spawn(metrics::serve::serve(listening, move || numbers.render()));
+        }
         let mut loops = Loops::default();
         let pins = config.datapath.pins.clone();
         loops.spawn("records", move |stop| records.run(|| RecordReader::open(&pins), stop))?;
         loops.spawn("control", move |stop| control.run(stop))?;
 
         let node = api::flow::node_name(&state.facts.cluster, &state.facts.node);
-        let observer = NodeObserver::new(store, node);
+        let services = Shared { node, store, state, peers: Peers::new([peer(&config)]) };
+        if let Some(settings) = config.tcp.clone() {
+            let (tls, access) = admission(&settings)?;
+            let address = settings.listen;
+            let listener = TcpListener::bind(address)
+                .await
+                .map_err(|source| ServeError::Address { address, source })?;
+            let services = services.services();
+            tokio::spawn(async move {
+                let never = std::future::pending();
+                if let Err(error) = serve_tls(listener, tls, access, services, never).await {
+                    tracing::error!(error = chain(&error), "TCP is not served any more");
+                }
+            });
+        }
+        let services = services.services();
         let mut ended = None;
         let stop = async {
             tokio::select! {
@@ -139,12 +198,69 @@ impl Agent {
                 name = loops.ended() => ended = Some(name),
             }
         };
-        let served = serve(listener, observer, NodeSignet::new(state), stop).await;
+        let served = serve_all(listener, services, stop).await;
         // A socket that nobody answers would look like an agent that hangs.
         let _ = fs::remove_file(&config.listen);
         loops.stop();
         served?;
         ended.map_or(Ok(()), |name| Err(AgentError::Ended(name)))
+    }
+}
+
+/// What every listener serves.
+struct Shared {
+    node: String,
+    store: Arc<FlowStore>,
+    state: Arc<NodeState>,
+    peers: Peers,
+}
+
+impl Shared {
+    fn services(&self) -> Services<NodeObserver, NodeSignet> {
+        let observer = NodeObserver::new(Arc::clone(&self.store), self.node.clone())
+            .with_agent_events(Arc::clone(self.state.agent_events()));
+        let signet = NodeSignet::new(Arc::clone(&self.state));
+        Services { observer, signet, peers: self.peers.clone() }
+    }
+}
+
+/// How others reach this node.
+fn peer(config: &AgentConfig) -> Peer {
+    let name = api::flow::node_name(&config.policy.cluster, &config.node);
+    match &config.tcp {
+        Some(settings) => Peer { name, address: settings.listen.to_string(), tls: true },
+        None => {
+            let address = format!("unix://{}", config.listen.display());
+            Peer { name, address, tls: false }
+        }
+    }
+}
+
+/// Reads what says who is let in; anything amiss lets in nobody.
+fn admission(settings: &TcpSettings) -> Result<(Tls, Access), AgentError> {
+    let TcpSettings { listen: _, certificate, key, clients, access } = settings;
+    let read = |path: &PathBuf| {
+        fs::read(path).map_err(|source| AgentError::File { path: path.clone(), source })
+    };
+    let tls = Tls { certificate: read(certificate)?, key: read(key)?, clients: read(clients)? };
+    let list = String::from_utf8_lossy(&read(access)?).into_owned();
+    let list = Access::read(&list)
+        .map_err(|source| AgentError::Access { path: access.clone(), source })?;
+    Ok((tls, list))
+}
+
+/// Hands flows on; the selection was checked with the other settings.
+async fn exports(settings: export::Settings, numbers: NodeMetrics) {
+    let facts = &numbers.state.facts;
+    let origin = export::Origin {
+        node: facts.node.clone(),
+        cluster: facts.cluster.clone(),
+        started_ns: api::time::now_ns(),
+    };
+    let node = api::flow::node_name(&facts.cluster, &facts.node);
+    let observer = NodeObserver::new(Arc::clone(&numbers.store), node);
+    if let Err(status) = export::run(observer, settings, origin, move || numbers.text()).await {
+        tracing::error!(reason = status.message(), "flows are not exported");
     }
 }
 

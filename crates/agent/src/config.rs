@@ -3,8 +3,10 @@
 //! [`AgentSettings`] is what an operator wrote, [`AgentConfig`] what is run.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use api::metrics::serve::Place;
 use datapath::Limits;
 use policy::{AllowLocalhost, Enforcement};
 
@@ -35,6 +37,31 @@ pub struct AgentSettings {
     pub allow_localhost: AllowLocalhost,
     /// Whether a peer selector that names no cluster means this one only.
     pub default_local_cluster: bool,
+    /// What is counted for Prometheus, as Hubble writes it: `drop flow tcp`.
+    pub metrics: String,
+    /// Where metrics are served: a loopback address or `unix://PATH`; `None`: nowhere.
+    pub metrics_listen: Option<String>,
+    /// Most series of one metric.
+    pub metrics_series: usize,
+    /// Where flows are kept beyond this node's memory.
+    pub export: api::export::Settings,
+    /// Serving on TCP, to those on a list; `None`: on the unix socket only.
+    pub tcp: Option<TcpSettings>,
+}
+
+/// Serving on TCP: where, and the files that say to whom.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TcpSettings {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// The server's certificate chain, in PEM.
+    pub certificate: PathBuf,
+    /// Its key, in PEM.
+    pub key: PathBuf,
+    /// Roots of the clients' certificates, in PEM.
+    pub clients: PathBuf,
+    /// The list of readers.
+    pub access: PathBuf,
 }
 
 /// The flows kept by default: four times the reference system's, about 16 MiB.
@@ -42,6 +69,9 @@ pub const FLOW_BUFFER: usize = 16_383;
 
 /// A gibibyte: a flow is about 1 KiB.
 const FLOW_BUFFER_MAX: usize = 1 << 20;
+
+/// A series takes a few hundred bytes: 20 MiB for each metric.
+const SERIES_MAX: usize = 1 << 16;
 
 /// The longest a Kubernetes node name is.
 const NAME_MAX: usize = 253;
@@ -71,6 +101,11 @@ impl AgentSettings {
             enforcement: policy.enforcement,
             allow_localhost: policy.allow_localhost,
             default_local_cluster: policy.default_local_cluster,
+            metrics: String::new(),
+            metrics_listen: None,
+            metrics_series: api::metrics::Settings::default().series,
+            export: api::export::Settings::default(),
+            tcp: None,
         }
     }
 }
@@ -92,6 +127,14 @@ pub struct AgentConfig {
     pub flow_buffer: usize,
     /// The meaning of what policies leave open, the cluster's name included.
     pub policy: policy::Options,
+    /// What is counted for Prometheus.
+    pub metrics: api::metrics::Settings,
+    /// Where that is served, if anywhere.
+    pub metrics_listen: Option<Place>,
+    /// Where flows are kept beyond this node's memory.
+    pub export: api::export::Settings,
+    /// Serving on TCP, if at all.
+    pub tcp: Option<TcpSettings>,
 }
 
 impl AgentConfig {
@@ -144,6 +187,14 @@ impl Check {
         }
     }
 
+    fn parsed<T, E: fmt::Display>(
+        &mut self,
+        setting: &'static str,
+        result: Result<T, E>,
+    ) -> Option<T> {
+        result.map_err(|error| self.that(false, setting, error.to_string())).ok()
+    }
+
     fn name(&mut self, setting: &'static str, text: &str) {
         let sound = !text.is_empty()
             && text.len() <= NAME_MAX
@@ -183,6 +234,11 @@ impl TryFrom<AgentSettings> for AgentConfig {
             enforcement,
             allow_localhost,
             default_local_cluster,
+            metrics,
+            metrics_listen,
+            metrics_series,
+            export,
+            tcp,
         } = settings;
         let listen = listen.unwrap_or_else(|| state_dir.join("agent.sock"));
         let mut check = Check::default();
@@ -202,6 +258,14 @@ impl TryFrom<AgentSettings> for AgentConfig {
         );
         check.count("flow-buffer", flow_buffer, 1, FLOW_BUFFER_MAX);
         check_limits(&mut check, limits);
+        let plugins = check.parsed("metrics", api::metrics::plugins(&metrics));
+        let metrics_listen =
+            metrics_listen.and_then(|place| check.parsed("metrics-listen", place.parse::<Place>()));
+        check.parsed("export", export.selection.check());
+        if let Some((file, _)) = &export.file {
+            check.absolute("export-file", file);
+        }
+        check.count("metrics-series", metrics_series, 1, SERIES_MAX);
         if !check.0.is_empty() {
             return Err(ConfigError(check.0));
         }
@@ -213,6 +277,13 @@ impl TryFrom<AgentSettings> for AgentConfig {
             cluster_dir,
             listen,
             flow_buffer,
+            metrics: api::metrics::Settings {
+                plugins: plugins.unwrap_or_default(),
+                series: metrics_series,
+            },
+            metrics_listen,
+            export,
+            tcp,
             policy: policy::Options {
                 enforcement,
                 allow_localhost,

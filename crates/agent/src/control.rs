@@ -19,6 +19,7 @@ use source::{Changes, Directory, Snapshot};
 use crate::catalogue::{self, Catalogue};
 use crate::chain::chain;
 use crate::config::AgentConfig;
+use crate::events;
 use crate::flow::Names;
 use crate::planner::{Inputs, Plan, PlanOptions, plan};
 use crate::state::{ControlView, NodeState};
@@ -244,6 +245,8 @@ impl<K: Kernel> Control<K> {
                     tables = plan.desired.tables.len(),
                     "policy in force"
                 );
+                let events = events::between(self.view.enforced.plan().map(Arc::as_ref), &plan);
+                events.into_iter().for_each(|event| self.state.note(event.at(revision)));
                 self.view.enforced.advance(Arc::clone(&plan), revision, api::time::now_ns());
                 self.view.pending = None;
                 self.retry = None;
@@ -253,6 +256,12 @@ impl<K: Kernel> Control<K> {
                 let pause = pause.min(RETRY_MOST);
                 self.retry = Some((now + pause, pause));
                 let reason = chain(&error);
+                // A plan that is tried again and fails in the same way is no news.
+                if self.view.pending.as_ref() != Some(&reason) {
+                    let changed =
+                        events::refused(self.view.enforced.plan().map(Arc::as_ref), &plan, &reason);
+                    changed.into_iter().for_each(|event| self.state.note(event));
+                }
                 self.view.pending = Some(reason.clone());
                 self.fail(reason);
             }

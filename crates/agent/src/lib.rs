@@ -14,10 +14,12 @@ pub mod command;
 pub mod config;
 pub mod control;
 mod enforced;
+pub mod events;
 pub mod flow;
 pub mod ledger;
 pub mod lock;
 mod losses;
+pub mod metrics;
 mod numbers;
 pub mod planner;
 pub mod records;
@@ -27,4 +29,4 @@ pub mod state;
 mod testing;
 
 pub use command::{AgentError, run};
-pub use config::{AgentConfig, AgentSettings, ConfigError};
+pub use config::{AgentConfig, AgentSettings, ConfigError, TcpSettings};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use api::metrics::{FlowMetrics, Settings};
 use api::proto::flow::{LostEvent, LostEventSource};
 use api::proto::observer::GetFlowsResponse;
 use api::proto::observer::get_flows_response::ResponseTypes;
@@ -43,6 +44,7 @@ pub struct Records {
     settled: Option<Instant>,
     /// Name of the node as flows carry it.
     node_name: String,
+    metrics: Arc<FlowMetrics>,
 }
 
 impl Records {
@@ -54,6 +56,18 @@ impl Records {
         builder: FlowBuilder,
         counters: &Counters,
         losses_path: PathBuf,
+    ) -> Self {
+        let metrics = Arc::new(FlowMetrics::new(Settings::default()));
+        Self::counted(state, store, builder, counters, (losses_path, metrics))
+    }
+
+    /// As [`Self::new`], with the counters that flows go to.
+    pub fn counted(
+        state: Arc<NodeState>,
+        store: Arc<FlowStore>,
+        builder: FlowBuilder,
+        counters: &Counters,
+        (losses_path, metrics): (PathBuf, Arc<FlowMetrics>),
     ) -> Self {
         let before = losses::load(&losses_path).unwrap_or_else(|error| {
             tracing::warn!(error = chain(&error), "losses of before are reported again");
@@ -71,6 +85,7 @@ impl Records {
             view: RecordsView::default(),
             settled: None,
             node_name,
+            metrics,
         };
         records.report(&away, counters);
         records.publish();
@@ -130,6 +145,7 @@ impl Records {
         }
         let flow = self.builder.build(&record, names, self.clock.offset_ns());
         let flow = api::flow::to_proto(&flow, &self.state.facts.cluster);
+        self.metrics.flow(&flow);
         self.store.push(&api::flow::to_response(flow));
         self.view.flows += 1;
     }
@@ -166,6 +182,7 @@ impl Records {
             first: Some(now),
             last: Some(now),
         };
+        self.metrics.lost(&event);
         self.store.push(&GetFlowsResponse {
             node_name: self.node_name.clone(),
             time: Some(now),

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
+use api::events::AgentEvents;
+use api::proto::flow::AgentEvent;
 use datapath::Counters;
 
 use crate::enforced::Enforced;
@@ -63,6 +65,7 @@ pub struct NodeState {
     names: RwLock<Arc<Names>>,
     records: Mutex<RecordsView>,
     counters: Mutex<Option<(Instant, Arc<Counters>)>>,
+    agent_events: Arc<AgentEvents>,
 }
 
 /// A poisoned lock means that a thread died between two assignments of whole
@@ -80,7 +83,19 @@ impl NodeState {
             names: RwLock::default(),
             records: Mutex::default(),
             counters: Mutex::default(),
+            agent_events: Arc::default(),
         }
+    }
+
+    /// What this agent did, for who asks.
+    pub fn agent_events(&self) -> &Arc<AgentEvents> {
+        &self.agent_events
+    }
+
+    /// Notes something that the agent does now.
+    pub fn note(&self, event: AgentEvent) {
+        let node = api::flow::node_name(&self.facts.cluster, &self.facts.node);
+        self.agent_events.push(&node, api::time::now_ns(), event);
     }
 
     /// Where enforcement stands.

@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 
 use agent::{AgentConfig, AgentError, AgentSettings};
 use api::flow::detail::Detail;
+use api::proto::flow::AgentEventType;
 use api::proto::flow::layer4::Protocol;
 use api::proto::flow::{Flow, Verdict};
-use api::proto::observer::GetFlowsRequest;
 use api::proto::observer::get_flows_response::ResponseTypes;
 use api::proto::observer::observer_client::ObserverClient;
+use api::proto::observer::{GetAgentEventsRequest, GetFlowsRequest};
 use api::proto::signet::v1::signet_client::SignetClient;
 use api::proto::signet::v1::{
     ListEndpointsRequest, ListPoliciesRequest, NodeStatus, Policy, StatusRequest,
@@ -228,6 +229,21 @@ impl World {
         })
     }
 
+    /// The kinds of what the agent has done since it started, in order.
+    fn agent_events(&self) -> Vec<AgentEventType> {
+        self.runtime.block_on(async {
+            let channel = api::client::connect(&self.path("state/agent.sock")).await.unwrap();
+            let request = GetAgentEventsRequest::default();
+            let mut answers =
+                ObserverClient::new(channel).get_agent_events(request).await.unwrap().into_inner();
+            let mut kinds = Vec::new();
+            while let Some(answer) = answers.message().await.unwrap() {
+                kinds.push(answer.agent_event.unwrap().r#type());
+            }
+            kinds
+        })
+    }
+
     /// All flows since the agent started.
     fn flows(&self) -> Vec<Flow> {
         self.runtime.block_on(async {
@@ -298,6 +314,17 @@ fn an_agent_enforces_tells_and_leaves_enforcement_behind() {
     assert_eq!(policies[0].subjects, ["payment/api"]);
     assert!(policies[0].accepted && policies[0].revision > before);
 
+    let events = world.agent_events();
+    for kind in [
+        AgentEventType::AgentStarted,
+        AgentEventType::EndpointCreated,
+        AgentEventType::IpcacheUpserted,
+        AgentEventType::PolicyUpdated,
+        AgentEventType::EndpointRegenerateSuccess,
+    ] {
+        assert!(events.contains(&kind), "{kind:?}: {events:?}");
+    }
+
     world.put("silence.yaml", "{");
     eventually("the refusal is shown", || !world.policies()[0].reason.is_empty());
     assert!(!world.arrives(), "a policy that turned bad stays in force");
@@ -321,5 +348,6 @@ fn an_agent_enforces_tells_and_leaves_enforcement_behind() {
     fs::remove_file(world.path("cluster/silence.yaml")).unwrap();
     eventually("the policy is gone", || world.policies().is_empty());
     assert!(world.arrives());
+    assert!(world.agent_events().contains(&AgentEventType::PolicyDeleted));
     world.stop();
 }

@@ -6,6 +6,7 @@
 //! refused by name, never ignored: a filter that silently matched everything
 //! would show flows as if they had been asked for.
 
+mod application;
 mod lower;
 mod pattern;
 mod selector;
@@ -18,7 +19,7 @@ use crate::proto::flow::{Flow, FlowFilter};
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum FilterError {
     /// The field needs what this server does not have.
-    #[error("filter field `{0}` is not supported by this server: leave it out")]
+    #[error("filter field `{0}` is not supported by this server: use the other fields instead")]
     Unsupported(&'static str),
     /// The value means nothing.
     #[error("filter field `{field}`: `{value}` {reason}")]
@@ -29,6 +30,12 @@ pub enum FilterError {
         value: String,
         /// What it should have been.
         reason: &'static str,
+    },
+    /// Two fields that no flow can fulfil together.
+    #[error("filter field `{field}` needs `event_type` to be absent or to include 129 (L7)")]
+    OtherEventType {
+        /// Field of `FlowFilter`.
+        field: &'static str,
     },
 }
 

@@ -50,6 +50,19 @@ impl Mask {
         Ok(Some(Self(tree)))
     }
 
+    /// As [`Self::new`], and nothing that was not asked for.
+    pub fn exact(paths: &[String]) -> Result<Option<Self>, MaskError> {
+        if paths.is_empty() {
+            return Ok(None);
+        }
+        let descriptor = json::descriptor::<Flow>().map_err(|_| MaskError(Flow::full_name()))?;
+        let mut tree = Tree::default();
+        for path in paths {
+            tree.insert(&descriptor, path).ok_or_else(|| MaskError(path.clone()))?;
+        }
+        Ok(Some(Self(tree)))
+    }
+
     /// The flow with what was not asked for left out.
     pub fn apply(&self, flow: Flow) -> Flow {
         let Ok(descriptor) = json::descriptor::<Flow>() else {

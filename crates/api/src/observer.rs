@@ -6,15 +6,19 @@
 //! Unlike there, `GetNodes` answers, with this node, so that Hubble's interface
 //! can be pointed at it.
 
+mod agent_events;
 mod reading;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
 
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt, stream};
+use tokio::time::Instant;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 
+use crate::access::{self, Scope};
+use crate::events::AgentEvents;
 use crate::filter::Filters;
 use crate::mask::Mask;
 use crate::proto::observer::observer_server::Observer;
@@ -24,41 +28,104 @@ use crate::proto::observer::{
     GetNodesRequest, GetNodesResponse, Namespace, Node, ServerStatusRequest, ServerStatusResponse,
 };
 use crate::proto::relay::NodeState;
-use crate::store::FlowStore;
+use crate::store::{FlowStore, Read};
 use crate::time::{nanoseconds, now_ns};
-use reading::{Plan, Reading};
+use reading::{Choice, Plan, Reading};
 
 /// A stream of answers.
 pub type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The version of Hubble whose API this is, as clients compare it with their own.
+pub const HUBBLE_VERSION: &str = "1.19.4";
+
+/// Header of an agent's answers that carries it.
+pub const AGENT_VERSION_HEADER: &str = "hubble-server-version";
+
+/// Header of a relay's answers that carries it.
+pub const RELAY_VERSION_HEADER: &str = "hubble-relay-version";
+
+/// An answer with the version in its header.
+pub(crate) fn versioned<T>(header: &'static str, answer: T) -> Response<T> {
+    let mut response = Response::new(answer);
+    response.metadata_mut().insert(header, MetadataValue::from_static(HUBBLE_VERSION));
+    response
+}
 
 /// Version as `hubble status` shows it.
 pub fn version() -> String {
     format!("signet v{}", env!("CARGO_PKG_VERSION"))
 }
 
-/// What a request asks for, checked.
-pub(crate) fn check(request: &GetFlowsRequest) -> Result<(Filters, Option<Mask>), Status> {
-    if request.first && request.follow {
+/// Nobody can start at the oldest and count only what comes.
+pub(crate) fn first_or_follow(first: bool, follow: bool) -> Result<(), Status> {
+    if first && follow {
         return Err(Status::invalid_argument("`first` and `follow` exclude each other"));
     }
+    Ok(())
+}
+
+/// What a request asks for, checked. Values that mean nothing are errors without
+/// a code of their own, as in Hubble: its command line then shows the bare text.
+pub(crate) fn check(request: &GetFlowsRequest) -> Result<(Filters, Option<Mask>), Status> {
+    first_or_follow(request.first, request.follow)?;
     let filters = Filters::new(&request.whitelist, &request.blacklist)
-        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        .map_err(|error| Status::unknown(error.to_string()))?;
     let paths = request.field_mask.as_ref().map_or(&[][..], |mask| &mask.paths);
-    let mask = Mask::new(paths).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let mask = Mask::new(paths).map_err(|error| Status::unknown(error.to_string()))?;
     Ok((filters, mask))
 }
+
+/// How much there is.
+struct Counts {
+    held: u64,
+    seen: u64,
+    /// Flows a second, over the last minute.
+    rate: f64,
+}
+
+const MINUTE_NS: u64 = 60_000_000_000;
 
 /// One node's Observer.
 pub struct NodeObserver {
     store: Arc<FlowStore>,
     node: String,
     started: Instant,
+    agent_events: Arc<AgentEvents>,
 }
 
 impl NodeObserver {
     /// Serves `store` under the name that its flows carry.
     pub fn new(store: Arc<FlowStore>, node: impl Into<String>) -> Self {
-        Self { store, node: node.into(), started: Instant::now() }
+        Self { store, node: node.into(), started: Instant::now(), agent_events: Arc::default() }
+    }
+
+    /// With the log that the node's agent writes.
+    pub fn with_agent_events(self, agent_events: Arc<AgentEvents>) -> Self {
+        Self { agent_events, ..self }
+    }
+
+    /// Of what this scope may see; a limited one is counted from what is held.
+    async fn counts(&self, scope: &Scope) -> Counts {
+        let now = now_ns();
+        if scope.is_everything() {
+            let occupancy = self.store.occupancy();
+            let rate = self.store.rate(now);
+            return Counts { held: occupancy.events, seen: occupancy.seen, rate };
+        }
+        let started = Instant::now();
+        let (mut held, mut recent) = (0, 0_u32);
+        for number in self.store.oldest()..self.store.next() {
+            let Read::Event(event) = self.store.read(number) else { continue };
+            if event.is_flow && scope.shown(event.decode()).is_some() {
+                held += 1;
+                recent += u32::from(now.saturating_sub(event.time_ns) <= MINUTE_NS);
+            }
+            if number.is_multiple_of(256) {
+                tokio::task::yield_now().await;
+            }
+        }
+        access::pad(started).await;
+        Counts { held, seen: held, rate: f64::from(recent) / 60.0 }
     }
 
     fn uptime_ns(&self) -> u64 {
@@ -76,6 +143,7 @@ impl Observer for NodeObserver {
         &self,
         request: Request<GetFlowsRequest>,
     ) -> Result<Response<Self::GetFlowsStream>, Status> {
+        let (started, scope) = (Instant::now(), Scope::of(&request));
         let request = request.into_inner();
         let (filters, mask) = check(&request)?;
         let plan = Plan {
@@ -85,68 +153,92 @@ impl Observer for NodeObserver {
             since_ns: request.since.as_ref().map(nanoseconds),
             until_ns: request.until.as_ref().map(nanoseconds),
         };
-        let reading =
-            Reading::start(self.store.clone(), self.node.clone(), plan, filters, mask).await;
+        let limited = !scope.is_everything();
+        let choice = Choice { filters, mask, scope };
+        let reading = Reading::start(self.store.clone(), self.node.clone(), plan, choice).await;
         let answers = stream::unfold(reading, |mut reading| async move {
             reading.next().await.map(|answer| (Ok(answer), reading))
         });
-        Ok(Response::new(Box::pin(answers)))
+        if limited && !plan.follow {
+            // All at once, so that nobody can measure how far apart they lie.
+            let answers: Vec<_> = answers.collect().await;
+            access::pad(started).await;
+            return Ok(versioned(AGENT_VERSION_HEADER, stream::iter(answers).boxed()));
+        }
+        Ok(versioned(AGENT_VERSION_HEADER, Box::pin(answers)))
     }
 
     async fn get_agent_events(
         &self,
-        _: Request<GetAgentEventsRequest>,
+        request: Request<GetAgentEventsRequest>,
     ) -> Result<Response<Self::GetAgentEventsStream>, Status> {
-        Ok(Response::new(Box::pin(stream::empty())))
+        Scope::whole_node(&request)?;
+        let request = request.into_inner();
+        first_or_follow(request.first, request.follow)?;
+        let answers = agent_events::answers(Arc::clone(&self.agent_events), &request);
+        Ok(versioned(AGENT_VERSION_HEADER, answers))
     }
 
     async fn get_debug_events(
         &self,
-        _: Request<GetDebugEventsRequest>,
+        request: Request<GetDebugEventsRequest>,
     ) -> Result<Response<Self::GetDebugEventsStream>, Status> {
-        Ok(Response::new(Box::pin(stream::empty())))
+        Scope::whole_node(&request)?;
+        let request = request.into_inner();
+        first_or_follow(request.first, request.follow)?;
+        // The programs in the kernel have no debug messages: there is nothing to
+        // tell, now or later.
+        Ok(versioned(AGENT_VERSION_HEADER, Box::pin(stream::empty())))
     }
 
     async fn get_nodes(
         &self,
-        _: Request<GetNodesRequest>,
+        request: Request<GetNodesRequest>,
     ) -> Result<Response<GetNodesResponse>, Status> {
-        let occupancy = self.store.occupancy();
+        let counts = self.counts(&Scope::of(&request)).await;
         let node = Node {
             name: self.node.clone(),
             version: version(),
             state: NodeState::NodeConnected.into(),
             uptime_ns: self.uptime_ns(),
-            num_flows: occupancy.events,
+            num_flows: counts.held,
             max_flows: self.store.capacity(),
-            seen_flows: occupancy.seen,
+            seen_flows: counts.seen,
             ..Node::default()
         };
-        Ok(Response::new(GetNodesResponse { nodes: vec![node] }))
+        Ok(versioned(AGENT_VERSION_HEADER, GetNodesResponse { nodes: vec![node] }))
     }
 
     async fn get_namespaces(
         &self,
-        _: Request<GetNamespacesRequest>,
+        request: Request<GetNamespacesRequest>,
     ) -> Result<Response<GetNamespacesResponse>, Status> {
+        let scope = Scope::of(&request);
         let namespaces = self.store.namespaces(now_ns()).into_iter();
+        let namespaces = namespaces.filter(|(_, namespace)| scope.has(namespace));
         let namespaces = namespaces.map(|(cluster, namespace)| Namespace { cluster, namespace });
-        Ok(Response::new(GetNamespacesResponse { namespaces: namespaces.collect() }))
+        Ok(versioned(
+            AGENT_VERSION_HEADER,
+            GetNamespacesResponse { namespaces: namespaces.collect() },
+        ))
     }
 
     async fn server_status(
         &self,
-        _: Request<ServerStatusRequest>,
+        request: Request<ServerStatusRequest>,
     ) -> Result<Response<ServerStatusResponse>, Status> {
-        let occupancy = self.store.occupancy();
-        Ok(Response::new(ServerStatusResponse {
-            num_flows: occupancy.events,
-            max_flows: self.store.capacity(),
-            seen_flows: occupancy.seen,
-            uptime_ns: self.uptime_ns(),
-            version: version(),
-            flows_rate: self.store.rate(now_ns()),
-            ..ServerStatusResponse::default()
-        }))
+        let counts = self.counts(&Scope::of(&request)).await;
+        Ok(versioned(
+            AGENT_VERSION_HEADER,
+            ServerStatusResponse {
+                num_flows: counts.held,
+                max_flows: self.store.capacity(),
+                seen_flows: counts.seen,
+                uptime_ns: self.uptime_ns(),
+                version: version(),
+                flows_rate: counts.rate,
+                ..ServerStatusResponse::default()
+            },
+        ))
     }
 }

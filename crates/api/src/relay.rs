@@ -4,6 +4,7 @@
 //! away is named in the answer, never silently missing; one that returns is
 //! picked up again by those that follow.
 
+mod agent_events;
 mod follow;
 mod past;
 mod signet;
@@ -22,7 +23,8 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::client;
-use crate::observer::{Answers, check};
+use crate::observer::{Answers, RELAY_VERSION_HEADER, check, first_or_follow, versioned};
+use crate::peer::{Peer, Peers};
 use crate::proto::observer::get_flows_response::ResponseTypes;
 use crate::proto::observer::observer_client::ObserverClient;
 use crate::proto::observer::observer_server::Observer;
@@ -94,6 +96,15 @@ impl Relay {
         join_all(asked).await
     }
 
+    /// The members, for who asks which nodes there are.
+    pub fn peers(&self) -> Peers {
+        Peers::new(self.members.iter().map(|member| Peer {
+            name: member.name.clone(),
+            address: format!("unix://{}", member.socket.display()),
+            tls: false,
+        }))
+    }
+
     async fn statuses(&self) -> Vec<(&str, Result<ServerStatusResponse, String>)> {
         self.ask(|channel| async move {
             ObserverClient::new(channel).server_status(ServerStatusRequest {}).await
@@ -144,21 +155,25 @@ impl Observer for Relay {
                 past.next().await.map(|answer| (Ok(answer), past))
             }))
         };
-        Ok(Response::new(answers))
+        Ok(versioned(RELAY_VERSION_HEADER, answers))
     }
 
     async fn get_agent_events(
         &self,
-        _: Request<GetAgentEventsRequest>,
+        request: Request<GetAgentEventsRequest>,
     ) -> Result<Response<Self::GetAgentEventsStream>, Status> {
-        Ok(Response::new(Box::pin(stream::empty())))
+        let request = request.into_inner();
+        first_or_follow(request.first, request.follow)?;
+        Ok(versioned(RELAY_VERSION_HEADER, agent_events::merged(&self.members, request).await?))
     }
 
     async fn get_debug_events(
         &self,
-        _: Request<GetDebugEventsRequest>,
+        request: Request<GetDebugEventsRequest>,
     ) -> Result<Response<Self::GetDebugEventsStream>, Status> {
-        Ok(Response::new(Box::pin(stream::empty())))
+        let request = request.into_inner();
+        first_or_follow(request.first, request.follow)?;
+        Ok(versioned(RELAY_VERSION_HEADER, Box::pin(stream::empty())))
     }
 
     async fn get_nodes(
@@ -182,7 +197,7 @@ impl Observer for Relay {
                 ..Node::default()
             },
         });
-        Ok(Response::new(GetNodesResponse { nodes: nodes.collect() }))
+        Ok(versioned(RELAY_VERSION_HEADER, GetNodesResponse { nodes: nodes.collect() }))
     }
 
     async fn get_namespaces(
@@ -204,7 +219,7 @@ impl Observer for Relay {
             .into_iter()
             .map(|(cluster, namespace)| Namespace { cluster, namespace })
             .collect();
-        Ok(Response::new(GetNamespacesResponse { namespaces }))
+        Ok(versioned(RELAY_VERSION_HEADER, GetNamespacesResponse { namespaces }))
     }
 
     async fn server_status(
@@ -233,6 +248,6 @@ impl Observer for Relay {
         }
         sum.num_connected_nodes = Some(connected);
         sum.num_unavailable_nodes = Some(unavailable);
-        Ok(Response::new(sum))
+        Ok(versioned(RELAY_VERSION_HEADER, sum))
     }
 }

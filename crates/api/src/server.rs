@@ -1,7 +1,9 @@
-//! Serving on a unix socket that only root may open.
+//! Serving on a unix socket that only root may open, or on TCP with mutual TLS to
+//! those who are on a list.
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net as std_net;
@@ -11,18 +13,29 @@ use std::time::Duration;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::transport::Server;
+use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic_health::ServingStatus;
 use tonic_health::server::health_reporter;
+use tonic_reflection::server::Builder;
 
+use crate::access::{Access, Scope};
+use crate::observer::NodeObserver;
+use crate::peer::Peers;
+use crate::proto::DESCRIPTORS;
 use crate::proto::observer::observer_server::{Observer, ObserverServer};
+use crate::proto::peer::peer_server::PeerServer;
 use crate::proto::signet::v1::signet_server::{Signet, SignetServer};
 
 /// The name under which `hubble status` asks for health.
 const HUBBLE_HEALTH: &str = "hubble.server.Observer";
+
+/// How long a client may take to show its certificate.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// How long answers may take to end after the stop.
 const GRACE: Duration = Duration::from_millis(500);
@@ -44,6 +57,18 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Address {
+        /// Which one.
+        address: SocketAddr,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The descriptions of the services do not fit together.
+    #[error("cannot describe the services")]
+    Reflection(#[source] tonic_reflection::server::Error),
     /// The server stopped with an error.
     #[error("the gRPC server failed")]
     Transport(#[source] tonic::transport::Error),
@@ -85,26 +110,130 @@ pub fn listener(path: &Path) -> Result<UnixListener, ServeError> {
     UnixListener::from_std(std_net::UnixListener::from(socket)).map_err(failed("register"))
 }
 
-/// Serves both services, and health, until `stop` is ready. Answers that are on
-/// their way then get a moment to end; those that follow do not end by themselves
-/// and are cut.
+/// What is served on one socket, beside health and reflection.
+pub struct Services<O, S> {
+    /// Flows.
+    pub observer: O,
+    /// What is in force.
+    pub signet: S,
+    /// Which nodes there are.
+    pub peers: Peers,
+}
+
+impl<O: Observer, S: Signet> Services<O, S> {
+    /// All of them, ready to answer.
+    pub(crate) async fn routes(self) -> Result<Routes, ServeError> {
+        let Self { observer, signet, peers } = self;
+        let routes = standard()
+            .await?
+            .add_service(ObserverServer::new(observer))
+            .add_service(PeerServer::new(peers))
+            .add_service(SignetServer::new(signet));
+        Ok(routes)
+    }
+}
+
+/// Health and reflection, which tell nothing of flows.
+async fn standard() -> Result<Routes, ServeError> {
+    let (health, health_service) = health_reporter();
+    for service in [HUBBLE_HEALTH, "observer.Observer", "peer.Peer"] {
+        health.set_service_status(service, ServingStatus::Serving).await;
+    }
+    let reflection = || {
+        Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    Ok(Routes::new(health_service)
+        .add_service(reflection().build_v1().map_err(ServeError::Reflection)?)
+        .add_service(reflection().build_v1alpha().map_err(ServeError::Reflection)?))
+}
+
+/// What a server shows, and whose certificates it takes; all in PEM.
+pub struct Tls {
+    /// Its certificate, and those up to its root.
+    pub certificate: Vec<u8>,
+    /// The certificate's key.
+    pub key: Vec<u8>,
+    /// Roots of the clients' certificates.
+    pub clients: Vec<u8>,
+}
+
+/// Serves one node on TCP to those who are on the list, until `stop` is ready.
+/// Takes a node's own observer: nothing else limits what it answers by who asks.
+pub async fn serve_tls(
+    listener: TcpListener,
+    tls: Tls,
+    access: Access,
+    services: Services<NodeObserver, impl Signet>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let Tls { certificate, key, clients } = tls;
+    let config = ServerTlsConfig::new()
+        .identity(Identity::from_pem(certificate, key))
+        .client_ca_root(Certificate::from_pem(clients))
+        .timeout(HANDSHAKE);
+    let Services { observer, signet, peers } = services;
+    let admit = {
+        let access = access.clone();
+        move |request| access.admit(request)
+    };
+    // What these two tell is about the whole node.
+    let admit_whole = move |request| {
+        let request = access.admit(request)?;
+        Scope::whole_node(&request)?;
+        Ok(request)
+    };
+    let routes = standard()
+        .await?
+        .add_service(ObserverServer::with_interceptor(observer, admit))
+        .add_service(PeerServer::with_interceptor(peers, admit_whole.clone()))
+        .add_service(SignetServer::with_interceptor(signet, admit_whole));
+    let mut server = Server::builder().tls_config(config).map_err(ServeError::Transport)?;
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let (stopping, stopped) = oneshot::channel::<()>();
+    let serving = server.add_routes(routes).serve_with_incoming_shutdown(incoming, async {
+        let _ = stopped.await;
+    });
+    until(serving, stop, stopping).await
+}
+
+/// Serves both services without a list of peers: see [`serve_all`].
 pub async fn serve(
     listener: UnixListener,
     observer: impl Observer,
     signet: impl Signet,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let (health, health_service) = health_reporter();
-    health.set_service_status(HUBBLE_HEALTH, ServingStatus::Serving).await;
+    serve_all(listener, Services { observer, signet, peers: Peers::default() }, stop).await
+}
+
+/// Serves all services, health and reflection, until `stop` is ready. Answers that are on
+/// their way then get a moment to end; those that follow do not end by themselves
+/// and are cut.
+pub async fn serve_all(
+    listener: UnixListener,
+    services: Services<impl Observer, impl Signet>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let routes = services.routes().await?;
     let (stopping, stopped) = oneshot::channel::<()>();
-    let serving = Server::builder()
-        .add_service(health_service)
-        .add_service(ObserverServer::new(observer))
-        .add_service(SignetServer::new(signet))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async {
+    let serving = Server::builder().add_routes(routes).serve_with_incoming_shutdown(
+        UnixListenerStream::new(listener),
+        async {
             // Sent or dropped, it means the same.
             let _ = stopped.await;
-        });
+        },
+    );
+    until(serving, stop, stopping).await
+}
+
+/// Serves until told to stop; what is on its way then gets a moment.
+async fn until(
+    serving: impl Future<Output = Result<(), tonic::transport::Error>>,
+    stop: impl Future<Output = ()>,
+    stopping: oneshot::Sender<()>,
+) -> Result<(), ServeError> {
     tokio::pin!(serving);
     tokio::select! {
         ended = &mut serving => return ended.map_err(ServeError::Transport),

@@ -12,12 +12,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::events::AgentEvents;
 use api::observer::NodeObserver;
-use api::proto::flow::{Flow, FlowFilter, Verdict};
+use api::peer::{Peer, Peers};
+use api::proto::flow::agent_event::Notification;
+use api::proto::flow::flow_filter::Experimental;
+use api::proto::flow::{AgentEvent, AgentEventType, Flow, FlowFilter, TimeNotification, Verdict};
 use api::proto::observer::get_flows_response::ResponseTypes;
 use api::proto::observer::observer_client::ObserverClient;
+use api::proto::observer::observer_server::Observer;
 use api::proto::observer::{
-    GetFlowsRequest, GetFlowsResponse, GetNodesRequest, ServerStatusRequest,
+    GetAgentEventsRequest, GetFlowsRequest, GetFlowsResponse, GetNodesRequest, ServerStatusRequest,
 };
 use api::proto::relay::NodeState;
 use api::proto::signet::v1::signet_client::SignetClient;
@@ -31,6 +36,7 @@ use api::relay::{Member, Relay};
 use api::server::{ServeError, listener, serve};
 use api::store::{FlowStore, Limits};
 use api::time::timestamp;
+use futures::StreamExt;
 use prost_types::FieldMask;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_health::pb::HealthCheckRequest;
@@ -264,16 +270,15 @@ async fn a_follower_that_is_too_slow_learns_how_many_it_missed() {
 }
 
 #[track_caller]
-fn check_refused(request: GetFlowsRequest, want: &str) {
+fn check_refused(request: GetFlowsRequest, code: Code, want: &str) {
     let directory = tempfile::tempdir().unwrap();
     let node = Node::start(directory.path(), "a", Limits::default());
     let relay = Relay::new("relay", vec![]);
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let status = node.client().await.get_flows(request.clone()).await.unwrap_err();
-        assert_eq!((status.code(), status.message()), (Code::InvalidArgument, want));
-        use api::proto::observer::observer_server::Observer;
+        assert_eq!((status.code(), status.message()), (code, want));
         let status = relay.get_flows(Request::new(request)).await.err().unwrap();
-        assert_eq!((status.code(), status.message()), (Code::InvalidArgument, want));
+        assert_eq!((status.code(), status.message()), (code, want));
     });
 }
 
@@ -281,16 +286,26 @@ fn check_refused(request: GetFlowsRequest, want: &str) {
 fn requests_that_mean_nothing_are_refused() {
     check_refused(
         GetFlowsRequest { first: true, follow: true, ..request() },
+        Code::InvalidArgument,
         "`first` and `follow` exclude each other",
     );
-    let filter = FlowFilter { http_path: vec!["/".into()], ..FlowFilter::default() };
+    let filter = FlowFilter { http_path: vec!["(".into()], ..FlowFilter::default() };
     check_refused(
         GetFlowsRequest { whitelist: vec![filter], ..request() },
-        "filter field `http_path` is not supported by this server: leave it out",
+        Code::Unknown,
+        "filter field `http_path`: `(` is no regular expression, or too large a one",
+    );
+    let experimental = Experimental { cel_expression: vec!["true".into()] };
+    let filter = FlowFilter { experimental: Some(experimental), ..FlowFilter::default() };
+    check_refused(
+        GetFlowsRequest { blacklist: vec![filter], ..request() },
+        Code::Unknown,
+        "filter field `experimental.cel_expression` is not supported by this server: use the other fields instead",
     );
     let field_mask = Some(FieldMask { paths: vec!["sauce".into()] });
     check_refused(
         GetFlowsRequest { field_mask, ..request() },
+        Code::Unknown,
         "invalid fieldmask: `sauce` is no path in a flow",
     );
 }
@@ -457,4 +472,79 @@ async fn a_server_that_is_stopped_ends_even_while_someone_follows() {
     let _answers = client.get_flows(follow).await.unwrap();
     stop.send(()).unwrap();
     tokio::time::timeout(Duration::from_secs(5), serving).await.unwrap().unwrap().unwrap();
+}
+
+fn started(second: u64) -> (u64, AgentEvent) {
+    let time = Some(timestamp(second));
+    let event = AgentEvent {
+        r#type: AgentEventType::AgentStarted.into(),
+        notification: Some(Notification::AgentStart(TimeNotification { time })),
+    };
+    (second * 1_000_000_000, event)
+}
+
+/// The seconds of the agent events that a request gets, of those of 1 to 5.
+#[track_caller]
+fn check_agent_events(request: GetAgentEventsRequest, want: &[i64]) {
+    let log = Arc::new(AgentEvents::default());
+    (1..=5).map(started).for_each(|(time_ns, event)| log.push("a", time_ns, event));
+    let observer =
+        NodeObserver::new(Arc::new(FlowStore::new(Limits::default())), "a").with_agent_events(log);
+    let got = tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let answers = observer.get_agent_events(Request::new(request)).await.unwrap();
+        let answers: Vec<_> = answers.into_inner().collect().await;
+        answers.into_iter().map(|answer| answer.unwrap().time.unwrap().seconds).collect::<Vec<_>>()
+    });
+    assert_eq!(got, want);
+}
+
+#[test]
+fn agent_events_start_and_end_as_flows_do() {
+    let request = GetAgentEventsRequest::default();
+    let second = |second: u64| Some(timestamp(second * 1_000_000_000));
+    check_agent_events(request, &[1, 2, 3, 4, 5]);
+    check_agent_events(GetAgentEventsRequest { number: 2, ..request }, &[4, 5]);
+    check_agent_events(GetAgentEventsRequest { number: 2, first: true, ..request }, &[1, 2]);
+    let (since, until) = (second(2), second(4));
+    check_agent_events(GetAgentEventsRequest { since, until, ..request }, &[2, 3, 4]);
+    check_agent_events(GetAgentEventsRequest { since, number: 1, ..request }, &[2]);
+}
+
+#[tokio::test]
+async fn a_follower_of_agent_events_that_falls_behind_is_told() {
+    let log = Arc::new(AgentEvents::default());
+    let observer = NodeObserver::new(Arc::new(FlowStore::new(Limits::default())), "a")
+        .with_agent_events(log.clone());
+    let request = GetAgentEventsRequest { follow: true, ..Default::default() };
+    let mut answers = observer.get_agent_events(Request::new(request)).await.unwrap().into_inner();
+    let (time_ns, event) = started(1);
+    log.push("a", time_ns, event.clone());
+    assert!(answers.next().await.unwrap().is_ok());
+    (0..=api::events::KEPT).for_each(|_| log.push("a", time_ns, event.clone()));
+    let status = answers.next().await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::DataLoss);
+    assert_eq!(status.message(), "1 agent events were overwritten before they were read");
+    assert!(answers.next().await.is_none());
+}
+
+#[tokio::test]
+async fn answers_carry_the_version_that_clients_compare() {
+    let cluster = cluster();
+    let node = cluster.a.client().await.server_status(ServerStatusRequest {}).await.unwrap();
+    assert_eq!(node.metadata().get("hubble-server-version").unwrap(), "1.19.4");
+    let mut relay = ObserverClient::new(cluster.channel().await);
+    let relay = relay.get_flows(request()).await.unwrap();
+    assert_eq!(relay.metadata().get("hubble-relay-version").unwrap(), "1.19.4");
+}
+
+#[tokio::test]
+async fn a_listener_hears_of_nodes_as_they_come_and_go() {
+    use api::proto::peer::peer_server::Peer as _;
+    let peer = |name: &str| Peer { name: name.into(), address: format!("{name}:4244"), tls: false };
+    let peers = Peers::new([peer("a")]);
+    let told = peers.notify(Request::new(Default::default())).await.unwrap().into_inner();
+    let mut told = told.map(|told| told.unwrap().address);
+    assert_eq!(told.next().await.unwrap(), "a:4244");
+    peers.set([peer("b")]);
+    assert_eq!([told.next().await.unwrap(), told.next().await.unwrap()], ["a:4244", "b:4244"]);
 }

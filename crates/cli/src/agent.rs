@@ -1,12 +1,14 @@
 //! `signet agent`: flags to settings; the agent itself is the `agent` crate.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use agent::{AgentConfig, AgentSettings};
+use agent::{AgentConfig, AgentSettings, TcpSettings};
 use clap::ValueEnum;
 use policy::{AllowLocalhost, Enforcement};
 
 use crate::error::Error;
+use crate::export::ExportArgs;
 
 /// Enforce policy on this node and tell what happens
 #[derive(Debug, clap::Args)]
@@ -58,6 +60,66 @@ pub struct AgentArgs {
     /// Whether a selector that names no cluster means this one only
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     default_local_cluster: bool,
+
+    /// Count flows for Prometheus: dns, drop, flow, flows-to-world, http, icmp, policy,
+    /// port-distribution, tcp, each with options as for Hubble
+    #[arg(long, value_name = "NAME[:OPTION=VALUE;...] ...", default_value = "")]
+    metrics: String,
+
+    /// Serve metrics there: a loopback address with a port, or unix://PATH
+    #[arg(long, value_name = "PLACE")]
+    metrics_listen: Option<String>,
+
+    /// Most series of one metric; beyond, flows are counted as `other`
+    #[arg(long, value_name = "N")]
+    metrics_series: Option<usize>,
+
+    #[command(flatten)]
+    export: ExportArgs,
+
+    #[command(flatten)]
+    tcp: Option<TcpArgs>,
+}
+
+/// Serving on TCP: mutual TLS, and only to those on a list.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "TCP")]
+#[group(requires_all = ["tcp_listen", "tls_cert_file", "tls_key_file", "tls_client_ca_files", "access_file"])]
+struct TcpArgs {
+    /// Serve there too [default: on the unix socket only]
+    #[arg(long, value_name = "ADDRESS:PORT", required = false)]
+    tcp_listen: SocketAddr,
+
+    /// The server's certificate chain, in PEM
+    #[arg(long, value_name = "FILE", required = false)]
+    tls_cert_file: PathBuf,
+
+    /// Its key, in PEM
+    #[arg(long, value_name = "FILE", required = false)]
+    tls_key_file: PathBuf,
+
+    /// Roots of the clients' certificates, in PEM
+    #[arg(long, value_name = "FILE", required = false)]
+    tls_client_ca_files: PathBuf,
+
+    /// Who may see which namespaces: {"readers": [{"name": "soc", "certificateSha256":
+    /// "...", "namespaces": ["*"]}]}, or tokenSha256
+    #[arg(long, value_name = "FILE", required = false)]
+    access_file: PathBuf,
+}
+
+impl TcpArgs {
+    fn settings(self) -> TcpSettings {
+        let Self { tcp_listen, tls_cert_file, tls_key_file, tls_client_ca_files, access_file } =
+            self;
+        TcpSettings {
+            listen: tcp_listen,
+            certificate: tls_cert_file,
+            key: tls_key_file,
+            clients: tls_client_ca_files,
+            access: access_file,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -99,6 +161,11 @@ fn settings(args: AgentArgs) -> AgentSettings {
         enforcement,
         allow_localhost,
         default_local_cluster,
+        metrics,
+        metrics_listen,
+        metrics_series,
+        export,
+        tcp,
     } = args;
     let standard = AgentSettings::new(node, pins, state_dir, cluster_dir);
     AgentSettings {
@@ -116,6 +183,45 @@ fn settings(args: AgentArgs) -> AgentSettings {
             AllowLocalhostArg::Policy => AllowLocalhost::Policy,
         },
         default_local_cluster,
+        metrics,
+        metrics_listen,
+        metrics_series: metrics_series.unwrap_or(standard.metrics_series),
+        export: export.settings(),
+        tcp: tcp.map(TcpArgs::settings),
         ..standard
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: AgentArgs,
+    }
+
+    fn parse(more: &str) -> Result<AgentSettings, String> {
+        let words = "agent --node n --pins /p --state-dir /s --cluster-dir /c";
+        let words = words.split_whitespace().chain(more.split_whitespace());
+        <Line as clap::Parser>::try_parse_from(words)
+            .map(|line| settings(line.args))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn nothing_listens_on_a_network_unless_asked_for() {
+        let settings = parse("").unwrap();
+        assert_eq!((settings.tcp, settings.metrics_listen), (None, None));
+    }
+
+    #[test]
+    fn tcp_needs_certificates_and_a_list() {
+        let files = "--tls-cert-file a --tls-key-file b --tls-client-ca-files c --access-file d";
+        let settings = parse(&format!("--tcp-listen 10.0.0.1:4244 {files}")).unwrap();
+        assert_eq!(settings.tcp.unwrap().access, PathBuf::from("d"));
+        assert!(parse("--tcp-listen 10.0.0.1:4244").is_err());
+        assert!(parse(files).is_err());
     }
 }

@@ -19,6 +19,9 @@ pub enum Error {
     /// The answer cannot be shown.
     #[error(transparent)]
     Json(#[from] api::json::JsonError),
+    /// A file of saved flows cannot be read.
+    #[error("{0}")]
+    Input(String),
     /// What was asked for is not there.
     #[error("{0}")]
     NotFound(String),

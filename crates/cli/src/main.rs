@@ -3,8 +3,10 @@
 mod agent;
 mod endpoint;
 mod error;
+mod export;
 mod identity;
 mod lab;
+mod list;
 mod observe;
 mod policy;
 mod relay;
@@ -12,6 +14,7 @@ mod rows;
 mod server;
 mod status;
 mod table;
+mod watch;
 
 use std::io;
 use std::process::ExitCode;
@@ -36,6 +39,12 @@ enum Command {
     Lab(lab::LabCommand),
     Observe(Box<observe::args::ObserveArgs>),
     Status(status::StatusArgs),
+    /// What serves flows, and what flows are about
+    #[command(subcommand)]
+    List(list::ListCommand),
+    /// What changes
+    #[command(subcommand)]
+    Watch(watch::WatchCommand),
     /// Workload interfaces and what is in force on them
     #[command(subcommand)]
     Endpoint(endpoint::EndpointCommand),
@@ -71,6 +80,8 @@ fn main() -> ExitCode {
         Command::Agent(args) => agent::run(*args),
         Command::Relay(args) => block_on(relay::run(args)),
         Command::Observe(args) => block_on(observe::run(*args)),
+        Command::List(command) => block_on(list::run(command)),
+        Command::Watch(command) => block_on(watch::run(command)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Endpoint(command) => block_on(endpoint::run(command)),
         Command::Identity(command) => block_on(identity::run(command)),

@@ -1,27 +1,32 @@
 //! `signet observe`: asks an observer and prints what it answers.
 //!
 //! `args` and `filter` turn flags into a request, `print` turns answers into text
-//! with one module a form; only this file talks to anybody.
+//! with one module a form, `saved` reads files, `why` explains one flow and
+//! `events` shows what agents did.
 
 pub mod args;
 mod brief;
 mod compact;
 mod dict;
+mod events;
 mod filter;
 mod flow;
 mod print;
+mod saved;
 #[cfg(test)]
 mod tests;
 pub mod text;
 pub mod time;
+mod why;
 
-use std::io::{self, BufWriter, IsTerminal};
+use std::io::{self, BufWriter, IsTerminal, Write};
 
+use api::proto::observer::GetFlowsRequest;
 use api::proto::observer::observer_client::ObserverClient;
 
 use crate::error::Error;
 use crate::server;
-use args::{Format, ObserveArgs};
+use args::{Color, FlowArgs, ObserveArgs, Other};
 pub use flow::drop_text;
 use print::Printer;
 use time::TimeFormat;
@@ -33,27 +38,63 @@ struct Style {
     node: bool,
     numeric: bool,
     policy_names: bool,
+    color: bool,
+    /// Without what concerns nodes.
+    silent: bool,
 }
 
 /// Runs the command.
 pub async fn run(args: ObserveArgs) -> Result<(), Error> {
-    let standard = if io::stdout().is_terminal() { Format::Brief } else { Format::Compact };
-    let format = args.output.unwrap_or(standard);
-    if format == Format::Table && args.follow {
-        return Err(Error::Usage("a table cannot follow: use another --output".to_owned()));
+    match args.other {
+        Some(Other::AgentEvents(args)) => events::agent_events(&args).await,
+        Some(Other::DebugEvents(args)) => events::debug_events(&args).await,
+        Some(Other::Flows(args)) => flows(&args).await,
+        None => flows(&args.flows).await,
     }
-    let request = args.request(api::time::now_ns()).map_err(Error::Usage)?;
+}
+
+async fn flows(args: &FlowArgs) -> Result<(), Error> {
+    let terminal = io::stdout().is_terminal();
+    let format = args.format(terminal);
+    let request = args.request(api::time::now_ns(), format).map_err(Error::Usage)?;
+    if args.print_raw_filters {
+        print!("{}", filter::print_raw(&args.filters)?);
+        return Ok(());
+    }
     let style = Style {
         time: args.time_format,
         node: args.print_node_name,
-        numeric: args.numeric,
+        numeric: args.numeric || !args.ip_translation,
         policy_names: args.print_policy_names,
+        color: args.color == Color::Always || args.color == Color::Auto && terminal,
+        silent: args.silent_errors,
     };
-    let follow = request.follow;
-    let mut client = ObserverClient::new(server::connect(&args.server).await?);
-    let mut answers = client.get_flows(request).await?.into_inner();
+    if let Some(uuid) = &args.why {
+        return why::run(&args.server, uuid, &style).await;
+    }
     let out = BufWriter::new(io::stdout().lock());
     let mut printer = Printer::new(format, style, out, io::stderr().lock());
+    let inputs = args.inputs();
+    if inputs.is_empty() {
+        return served(args, request, &mut printer).await;
+    }
+    let read = saved::read(&inputs, &request, |answer| printer.print(answer));
+    // What came before a line that cannot be read is shown all the same.
+    printer.finish()?;
+    read
+}
+
+/// Prints what a server answers.
+async fn served<Out: Write, Err: Write>(
+    args: &FlowArgs,
+    request: GetFlowsRequest,
+    printer: &mut Printer<Out, Err>,
+) -> Result<(), Error> {
+    let follow = request.follow;
+    let mut client = ObserverClient::new(server::connect(&args.server).await?);
+    let response = client.get_flows(request).await?;
+    server::warn_of_newer(response.metadata());
+    let mut answers = response.into_inner();
     loop {
         match answers.message().await {
             Ok(Some(answer)) => {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use api::relay::{Member, Relay};
-use api::server::{listener, serve};
+use api::server::{Services, listener, serve_all};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::Error;
@@ -39,6 +39,7 @@ pub async fn run(args: RelayArgs) -> Result<(), Error> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let socket = listener(&args.listen)?;
     let relay = Relay::new("relay", args.nodes);
+    let services = Services { peers: relay.peers(), observer: relay.clone(), signet: relay };
     tracing::info!(listen = %args.listen.display(), "relay started");
     let stop = async {
         tokio::select! {
@@ -46,7 +47,7 @@ pub async fn run(args: RelayArgs) -> Result<(), Error> {
             _ = interrupt.recv() => {}
         }
     };
-    let served = serve(socket, relay.clone(), relay, stop).await;
+    let served = serve_all(socket, services, stop).await;
     // A socket that nobody answers would look like a relay that hangs.
     let _ = std::fs::remove_file(&args.listen);
     Ok(served?)

@@ -6,11 +6,10 @@ use std::io::{self, Write};
 use api::proto::signet::v1::UnavailableNode;
 use api::proto::signet::v1::signet_client::SignetClient;
 use prost::{Message, Name};
-use tonic::transport::Channel;
 
 use crate::error::Error;
 use crate::observe::text::escape;
-use crate::server::{self, ServerArgs};
+use crate::server::{self, Connection, ServerArgs};
 
 /// How rows are printed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
@@ -35,7 +34,7 @@ pub struct RowsArgs {
 
 impl RowsArgs {
     /// A client of the server of the flags.
-    pub async fn client(&self) -> Result<SignetClient<Channel>, Error> {
+    pub async fn client(&self) -> Result<SignetClient<Connection>, Error> {
         Ok(SignetClient::new(server::connect(&self.server).await?))
     }
 

@@ -1,9 +1,21 @@
 //! Which server to ask.
 
+use std::fmt;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use api::client::ClientTls;
+use api::observer::{AGENT_VERSION_HEADER, HUBBLE_VERSION, RELAY_VERSION_HEADER};
+use tonic::metadata::{AsciiMetadataValue, MetadataMap};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+use crate::observe::text::escape;
+use crate::observe::time;
 
 /// Where agents and labs put their sockets.
 const RUN: &str = "/run/signet";
@@ -13,18 +25,109 @@ const AGENT: &str = "agent.sock";
 const RELAY: &str = "relay.sock";
 
 /// Where to ask.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct ServerArgs {
-    /// Unix socket to ask [default: this host's agent, else the only lab]
-    #[arg(long, value_name = "[unix://]PATH")]
+    /// Whom to ask [default: this host's agent, else the only lab]
+    #[arg(long, value_name = "[unix://]PATH|tls://HOST:PORT")]
     pub server: Option<String>,
+
+    #[command(flatten)]
+    pub tls: TlsArgs,
+
+    /// How long to wait for a connection
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub timeout: Duration,
+
+    /// How long to wait for an answer that is not a stream
+    #[arg(long, value_name = "DURATION", default_value = "12s", value_parser = duration)]
+    pub request_timeout: Duration,
+}
+
+/// How to meet a server on TCP.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "TLS")]
+pub struct TlsArgs {
+    /// The server is HOST:PORT and speaks TLS, as with tls://
+    #[arg(long)]
+    pub tls: bool,
+
+    /// Roots of the server's certificate, in PEM
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    pub tls_ca_cert_files: Vec<PathBuf>,
+
+    /// Our certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_client_key_file")]
+    pub tls_client_cert_file: Option<PathBuf>,
+
+    /// Its key, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_client_cert_file")]
+    pub tls_client_key_file: Option<PathBuf>,
+
+    /// Name in the server's certificate [default: the host's]
+    #[arg(long, value_name = "NAME")]
+    pub tls_server_name: Option<String>,
+
+    /// A file with a token that says who we are
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    fn read(&self) -> Result<ClientTls, ServerError> {
+        let read = |path: &PathBuf| {
+            fs::read(path).map_err(|source| ServerError::File { path: path.clone(), source })
+        };
+        let roots: Result<Vec<Vec<u8>>, ServerError> =
+            self.tls_ca_cert_files.iter().map(read).collect();
+        let identity = match (&self.tls_client_cert_file, &self.tls_client_key_file) {
+            (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
+            _ => None,
+        };
+        Ok(ClientTls {
+            roots: roots?.concat(),
+            identity,
+            server_name: self.tls_server_name.clone(),
+        })
+    }
+
+    /// The `authorization` of every call.
+    fn token(&self) -> Result<Option<AsciiMetadataValue>, ServerError> {
+        let Some(path) = &self.token_file else {
+            return Ok(None);
+        };
+        let failed = |source| ServerError::File { path: path.clone(), source };
+        let text = fs::read_to_string(path).map_err(failed)?;
+        let value = format!("Bearer {}", text.trim());
+        value.parse().map(Some).map_err(|_| failed(io::Error::other("it holds no token")))
+    }
+}
+
+/// Says with every call who we are.
+#[derive(Clone, Debug)]
+pub struct Token(Option<AsciiMetadataValue>);
+
+impl Interceptor for Token {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// A connection that is ready to be asked.
+pub type Connection = InterceptedService<Channel, Token>;
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let ns = time::duration_ns(text).ok_or("give a duration: 5s, 1m30s")?;
+    Ok(Duration::from_nanos(ns))
 }
 
 /// Why nobody can be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// Not a socket's path.
-    #[error("--server `{0}` is no unix socket: give unix:///PATH or a path")]
+    #[error("--server `{0}` is no unix socket: give unix:///PATH, a path, or tls://HOST:PORT")]
     NotUnix(String),
     /// Nothing to be found.
     #[error(
@@ -34,6 +137,18 @@ pub enum ServerError {
     /// More than one lab.
     #[error("several labs run; say which with --server:{}", list(.0))]
     Several(Vec<PathBuf>),
+    /// Nobody accepts in time.
+    #[error("no connection to `{0}` within {1:?}: give more with --timeout")]
+    Timeout(String, Duration),
+    /// A file of the TLS flags.
+    #[error("cannot read `{}`", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// It does not answer.
     #[error(transparent)]
     Connect(#[from] api::client::ConnectError),
@@ -44,17 +159,93 @@ fn list(paths: &[PathBuf]) -> String {
 }
 
 /// Connects to the server of the flags, or to the one there is.
-pub async fn connect(args: &ServerArgs) -> Result<Channel, ServerError> {
-    let path = match &args.server {
-        Some(text) => path(text)?,
-        None => find(Path::new(RUN))?,
+pub async fn connect(args: &ServerArgs) -> Result<Connection, ServerError> {
+    let place = match &args.server {
+        Some(text) => place(text, args.tls.tls)?,
+        None => Place::Socket(find(Path::new(RUN))?),
     };
-    Ok(api::client::connect(&path).await?)
+    let connecting = async {
+        match &place {
+            Place::Socket(path) => api::client::connect(path).await,
+            Place::Tls(address) => api::client::connect_tls(address, args.tls.read()?).await,
+        }
+        .map_err(ServerError::Connect)
+    };
+    let channel = match tokio::time::timeout(args.timeout, connecting).await {
+        Ok(connected) => connected?,
+        Err(_) => return Err(ServerError::Timeout(place.to_string(), args.timeout)),
+    };
+    Ok(InterceptedService::new(channel, Token(args.tls.token()?)))
+}
+
+/// Where a server is.
+#[derive(Debug, Eq, PartialEq)]
+enum Place {
+    Socket(PathBuf),
+    /// Host and port.
+    Tls(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(path) => path.display().fmt(f),
+            Self::Tls(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Reads `--server`: what is on the network is met with TLS, or not at all.
+fn place(text: &str, tls: bool) -> Result<Place, ServerError> {
+    match text.strip_prefix("tls://").or_else(|| tls.then_some(text)) {
+        Some(address) if address.contains(':') && !address.contains('/') => {
+            Ok(Place::Tls(address.to_owned()))
+        }
+        Some(_) => Err(ServerError::NotUnix(text.to_owned())),
+        None => path(text).map(Place::Socket),
+    }
+}
+
+impl ServerArgs {
+    /// The answer to a call, in time.
+    pub async fn answer<T>(
+        &self,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Status> {
+        match tokio::time::timeout(self.request_timeout, call).await {
+            Ok(answer) => answer.map(Response::into_inner),
+            Err(_) => Err(Status::deadline_exceeded(format!(
+                "no answer within {:?}: give more with --request-timeout",
+                self.request_timeout
+            ))),
+        }
+    }
+}
+
+/// Says on stderr when the server speaks a newer version than this client.
+pub fn warn_of_newer(metadata: &MetadataMap) {
+    let headers = [AGENT_VERSION_HEADER, RELAY_VERSION_HEADER];
+    let version = headers.iter().find_map(|header| metadata.get(*header)?.to_str().ok());
+    if let Some(version) = version
+        && is_newer(version)
+    {
+        let version = escape(version);
+        eprintln!("signet: the server speaks Hubble {version}, this client {HUBBLE_VERSION}");
+    }
+}
+
+/// Whether its minor version is above ours; what is no version is not.
+fn is_newer(version: &str) -> bool {
+    let minor = |text: &str| -> Option<(u64, u64)> {
+        let mut numbers = text.trim_start_matches('v').split(['.', '-', '+']);
+        Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    };
+    minor(version).is_some_and(|version| Some(version) > minor(HUBBLE_VERSION))
 }
 
 fn path(text: &str) -> Result<PathBuf, ServerError> {
     let path = text.strip_prefix("unix://").or_else(|| text.strip_prefix("unix:")).unwrap_or(text);
-    // `localhost:4245` and `tls://...` are what Hubble takes and this slice does not.
+    // `localhost:4245` is what Hubble takes in the clear, and nobody here.
     let looks_like_a_path = path.contains('/') || !path.contains(':');
     if path.is_empty() || path.contains("://") || !looks_like_a_path {
         return Err(ServerError::NotUnix(text.to_owned()));
@@ -123,6 +314,12 @@ mod tests {
     }
 
     #[test]
+    fn only_a_newer_minor_version_is_worth_a_word() {
+        assert!(is_newer("1.20.0") && is_newer("v2.0.0-dev"));
+        assert!(!is_newer("1.19.9") && !is_newer("0.1.0") && !is_newer("next"));
+    }
+
+    #[test]
     fn nothing_to_ask_is_said() {
         assert!(matches!(find(run(&[]).path()), Err(ServerError::None)));
         assert!(matches!(find(Path::new("/nonexistent")), Err(ServerError::None)));
@@ -142,5 +339,15 @@ mod tests {
         check_path("localhost:4245", None);
         check_path("tls://relay/x", None);
         check_path("unix://", None);
+    }
+
+    #[test]
+    fn a_server_on_the_network_is_met_with_tls_or_not_at_all() {
+        let tls = Place::Tls("relay:4245".into());
+        assert_eq!(place("tls://relay:4245", false).unwrap(), tls);
+        assert_eq!(place("relay:4245", true).unwrap(), tls);
+        for (text, flag) in [("relay:4245", false), ("tls://relay", false), ("/x", true)] {
+            assert!(place(text, flag).is_err(), "{text}");
+        }
     }
 }

@@ -13,7 +13,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
+use api::access::Access;
+use api::events::AgentEvents;
 use api::observer::NodeObserver;
+use api::peer::{Peer, Peers};
+use api::proto::flow::agent_event::Notification;
+use api::proto::flow::{AgentEvent, AgentEventType, PolicyUpdateNotification};
 use api::proto::observer::GetFlowsResponse;
 use api::proto::observer::get_flows_response::ResponseTypes;
 use api::proto::signet::v1::signet_server::Signet;
@@ -22,7 +27,7 @@ use api::proto::signet::v1::{
     ListIdentitiesResponse, ListPoliciesRequest, ListPoliciesResponse, Policy, StatusRequest,
     StatusResponse, UnavailableNode,
 };
-use api::server::{listener, serve};
+use api::server::{Services, Tls, listener, serve_all, serve_tls};
 use api::store::{FlowStore, Limits};
 use tonic::{Request, Response, Status};
 
@@ -77,8 +82,18 @@ impl Server {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let entered = runtime.enter();
         let listener = listener(&directory.path().join("agent.sock")).unwrap();
-        let observer = NodeObserver::new(store.clone(), "c1/node-a");
-        runtime.spawn(serve(listener, observer, Enforced, std::future::pending()));
+        let log = Arc::new(AgentEvents::default());
+        let update =
+            PolicyUpdateNotification { labels: vec!["k8s:a=b".into()], revision: 3, rule_count: 1 };
+        let event = AgentEvent {
+            r#type: AgentEventType::PolicyUpdated.into(),
+            notification: Some(Notification::PolicyUpdate(update)),
+        };
+        log.push("c1/node-a", 1_767_323_045_000_000_000, event);
+        let observer = NodeObserver::new(store.clone(), "c1/node-a").with_agent_events(log);
+        let peer = Peer { name: "c1/node-a".into(), address: "10.0.0.1:4244".into(), tls: true };
+        let services = Services { observer, signet: Enforced, peers: Peers::new([peer]) };
+        runtime.spawn(serve_all(listener, services, std::future::pending()));
         drop(entered);
         for answer in answers() {
             assert!(store.push(&answer));
@@ -235,5 +250,181 @@ fn an_answer_that_lacks_a_node_is_a_failure_that_names_it() {
         1,
         "{\"unavailable\":[{\"node\":\"node-c\",\"reason\":\"gone\\u001b\"}]}\n",
         "signet: no answer from node-c (gone^[)",
+    );
+}
+
+#[test]
+fn agent_events_print_as_hubble_prints_them() {
+    let server = Server::start();
+    check(
+        server.command("observe agent-events"),
+        0,
+        "Jan  2 03:04:05.000: POLICY_UPDATED (labels: [k8s:a=b], revision: 3, count: 1)\n",
+        "",
+    );
+    check(server.command("observe debug-events"), 0, "", "");
+}
+
+#[test]
+fn nodes_and_namespaces_are_listed_and_peers_watched() {
+    let server = Server::start();
+    let out = server.command("list nodes").output().unwrap().stdout;
+    let out = String::from_utf8(out).unwrap();
+    assert!(out.contains("c1/node-a   Connected") && out.contains("6/4095 (  0.15%)"), "{out}");
+    check(server.command("list namespaces -o json"), 0, "[]\n", "");
+    let mut child = server.command("watch peers").stdout(Stdio::piped()).spawn().unwrap();
+    let line = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let name = "node-a.c1.hubble-grpc.cilium.io";
+    assert_eq!(line, format!("PEER_ADDED   10.0.0.1:4244 c1/node-a (TLS.ServerName: {name})"));
+}
+
+/// The program reads this from stdin.
+fn fed(line: &str, input: &str) -> Output {
+    let mut child = command(line, None)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // Who has read enough does not read the rest.
+    let _ = std::io::Write::write_all(&mut stdin, input.as_bytes());
+    drop(stdin);
+    child.wait_with_output().unwrap()
+}
+
+#[track_caller]
+fn check_fed(line: &str, input: &str, status: i32, out: &str, err: &str) {
+    let output = fed(line, input);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), out, "{line}: {stderr}");
+    assert_eq!(output.status.code(), Some(status), "{line}: {stderr}");
+    assert!(stderr.contains(err) && stderr.is_empty() == err.is_empty(), "{line}: {stderr}");
+}
+
+#[test]
+fn saved_flows_are_chosen_from_as_a_server_would() {
+    let drop = "Jan  2 03:04:05 DROP xwing → deathstar-abc:80 TCP policy-denied\n";
+    let lost = "Jan  2 03:04:05 LOST 7 events (HUBBLE_RING_BUFFER)\n";
+    let both = format!("{drop}{lost}");
+    let quiet = "observe -s -o brief --type drop";
+    check_fed(&format!("{quiet} -"), ANSWERS, 0, &both, "");
+    check_fed(&format!("{quiet} --input-file -"), ANSWERS, 0, &both, "");
+    check_fed(&format!("{quiet} --first 1 -"), ANSWERS, 0, drop, "");
+    check_fed(&format!("{quiet} --last 1 -"), ANSWERS, 0, &format!("{lost}{drop}"), "");
+    check_fed(&format!("{quiet} --until 2020-01-01 -"), ANSWERS, 0, lost, "");
+    check_fed("observe -", "", 0, "", "");
+    check_fed("observe -", "\n{\n", 1, "", "signet: -:2: not a `observer.GetFlowsResponse`");
+    check_fed("observe --protocol x -", "", 2, "", "`x` is no protocol");
+    check(command("observe --input-file /nonexistent", None), 1, "", "cannot read `/nonexistent`");
+    check(command("observe -f -", None), 2, "", "cannot be used with");
+}
+
+#[test]
+fn an_unknown_flow_cannot_be_explained() {
+    let server = Server::start();
+    check(server.command("observe --why nonsense"), 1, "", "signet: no flow `nonsense`");
+    let out = server.command("observe --why u").output().unwrap().stdout;
+    let out = String::from_utf8(out).unwrap();
+    assert!(out.contains("allow it   ") && out.contains("history    "), "{out}");
+}
+
+#[test]
+fn filters_print_as_an_exporters_settings() {
+    check(
+        command("observe --print-raw-filters --not -n kube-system --verdict DROPPED", None),
+        0,
+        "allowlist:\n- '{\"verdict\":[\"DROPPED\"]}'\ndenylist:\n- '{\"source_pod\":[\"kube-system/\"]}'\n- '{\"destination_pod\":[\"kube-system/\"]}'\n",
+        "",
+    );
+}
+
+/// A server on TCP for one reader of the namespace `default`, and the files that
+/// the reader and a stranger have.
+fn tls_server(directory: &Path, runtime: &tokio::runtime::Runtime) -> String {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use sha2::Digest;
+    let mut params = CertificateParams::new(vec![]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let signed = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.signed_by(&key, &authority).unwrap(), key)
+    };
+    let (own, own_key) = signed("localhost");
+    let (reader, reader_key) = signed("reader");
+    for (file, text) in [
+        ("ca.pem", authority.pem()),
+        ("reader.pem", reader.pem()),
+        ("reader.key", reader_key.serialize_pem()),
+        ("token", "wrong\n".to_owned()),
+    ] {
+        std::fs::write(directory.join(file), text).unwrap();
+    }
+    let digest = sha2::Sha256::digest(reader.der());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let access = Access::read(&format!(
+        r#"{{"readers":[{{"name":"r","certificateSha256":"{digest}","namespaces":["default"]}}]}}"#
+    ))
+    .unwrap();
+    let tls = Tls {
+        certificate: own.pem().into(),
+        key: own_key.serialize_pem().into(),
+        clients: authority.pem().into(),
+    };
+    let store = Arc::new(FlowStore::new(Limits::default()));
+    answers().iter().for_each(|answer| assert!(store.push(answer)));
+    let observer = NodeObserver::new(store, "c1/node-a");
+    let services = Services { observer, signet: Enforced, peers: Peers::default() };
+    let bound = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let port = bound.local_addr().unwrap().port();
+    runtime.spawn(serve_tls(bound, tls, access, services, std::future::pending()));
+    format!("localhost:{port}")
+}
+
+#[test]
+fn a_server_on_the_network_is_asked_with_certificates() {
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let address = tls_server(directory.path(), &runtime);
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    let (ca, certificate, key) = (file("ca.pem"), file("reader.pem"), file("reader.key"));
+    let trust = format!("--server tls://{address} --tls-ca-cert-files {ca}");
+    let reader =
+        format!("{trust} --tls-client-cert-file {certificate} --tls-client-key-file {key}");
+    let drop = "Jan  2 03:04:05 DROP xwing → deathstar-abc:80 TCP policy-denied\n";
+    let lost = "Jan  2 03:04:05 LOST 0 events (HUBBLE_RING_BUFFER)\n";
+    check(
+        command(&format!("observe -o brief --type drop {reader}"), None),
+        0,
+        &format!("{drop}{lost}"),
+        "",
+    );
+    check(
+        command(&format!("status {reader}"), None),
+        1,
+        "",
+        "signet: this is about the whole node, not a namespace",
+    );
+    let token = file("token");
+    check(
+        command(&format!("observe {reader} --token-file {token}"), None),
+        1,
+        "",
+        "signet: unknown token",
+    );
+    let anonymous = command(&format!("observe {trust}"), None).output().unwrap();
+    assert_eq!((anonymous.status.code(), anonymous.stdout.len()), (Some(1), 0));
+    check(
+        command(
+            &format!("observe --server {address} --tls --tls-ca-cert-files /nonexistent"),
+            None,
+        ),
+        1,
+        "",
+        "signet: cannot read `/nonexistent`: No such file",
     );
 }

@@ -23,27 +23,17 @@ pub(super) fn filter(filter: &FlowFilter) -> Result<Filter, FilterError> {
     tests.outcome(filter);
     tests.packet(filter)?;
     tests.place(filter)?;
+    tests.application(filter)?;
     Ok(Filter(tests.0))
 }
 
-/// Fields of application records, which no flow of ours has yet, and of the
-/// expression language, which this server does not speak.
+/// The expression language, which this server does not speak.
 fn unsupported(filter: &FlowFilter) -> Result<(), FilterError> {
-    let fields = [
-        ("dns_query", filter.dns_query.is_empty()),
-        ("http_status_code", filter.http_status_code.is_empty()),
-        ("http_method", filter.http_method.is_empty()),
-        ("http_path", filter.http_path.is_empty()),
-        ("http_url", filter.http_url.is_empty()),
-        ("http_header", filter.http_header.is_empty()),
-        (
-            "experimental.cel_expression",
-            filter.experimental.as_ref().is_none_or(|e| e.cel_expression.is_empty()),
-        ),
-    ];
-    match fields.into_iter().find(|(_, empty)| !empty) {
-        Some((field, _)) => Err(FilterError::Unsupported(field)),
-        None => Ok(()),
+    match &filter.experimental {
+        Some(experimental) if !experimental.cel_expression.is_empty() => {
+            Err(FilterError::Unsupported("experimental.cel_expression"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -132,7 +122,7 @@ fn protocol(flow: &Flow) -> Option<&Protocol> {
 }
 
 /// Reads each value of a field, or says which one means nothing.
-fn parsed<'a, T, U>(
+pub(super) fn parsed<'a, T, U>(
     field: &'static str,
     values: &'a [T],
     reason: &'static str,
@@ -167,11 +157,11 @@ impl Addresses {
 }
 
 #[derive(Default)]
-struct Tests(Vec<Test>);
+pub(super) struct Tests(Vec<Test>);
 
 impl Tests {
     /// One field: a flow passes if any of its values matches.
-    fn any<T: Send + Sync + 'static>(
+    pub(super) fn any<T: Send + Sync + 'static>(
         &mut self,
         values: Vec<T>,
         matches: impl Fn(&T, &Flow) -> bool + Send + Sync + 'static,

@@ -186,18 +186,9 @@ fn values_that_mean_nothing_are_refused_by_name() {
 
 #[test]
 fn what_this_server_cannot_match_is_refused_by_name() {
-    for (field, filter) in [
-        ("dns_query", r#"{"dns_query":["x"]}"#),
-        ("http_status_code", r#"{"http_status_code":["5+"]}"#),
-        ("http_method", r#"{"http_method":["GET"]}"#),
-        ("http_path", r#"{"http_path":["/"]}"#),
-        ("http_url", r#"{"http_url":["/"]}"#),
-        ("http_header", r#"{"http_header":[{"key":"a"}]}"#),
-        ("experimental.cel_expression", r#"{"experimental":{"cel_expression":["true"]}}"#),
-    ] {
-        let error = Filters::new(&[read(filter)], &[]).err();
-        assert_eq!(error, Some(FilterError::Unsupported(field)));
-    }
+    let filter = r#"{"experimental":{"cel_expression":["true"]}}"#;
+    let error = Filters::new(&[read(filter)], &[]).err();
+    assert_eq!(error, Some(FilterError::Unsupported("experimental.cel_expression")));
 }
 
 /// A flow that differs from [`flow`] in every respect a filter can ask about: a
@@ -240,16 +231,14 @@ fn no_field_of_a_filter_is_ignored() {
         ("trace_id", r#"["t"]"#),
         ("ip_trace_id", "[1]"),
         ("encrypted", "[true]"),
+        ("dns_query", r#"["x"]"#),
+        ("http_status_code", r#"["5+"]"#),
+        ("http_method", r#"["GET"]"#),
+        ("http_path", r#"["/"]"#),
+        ("http_url", r#"["/"]"#),
+        ("http_header", r#"[{"key":"a"}]"#),
     ];
-    let refused = [
-        "dns_query",
-        "http_status_code",
-        "http_method",
-        "http_path",
-        "http_url",
-        "http_header",
-        "experimental",
-    ];
+    let refused = ["experimental"];
     let other = Flow::default();
     for field in descriptor.fields() {
         let value = values.iter().find(|(name, _)| *name == field.name());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::access::Scope;
 use crate::filter::Filters;
 use crate::mask::Mask;
 use crate::proto::flow::{LostEvent, LostEventSource};
@@ -30,12 +31,18 @@ pub(super) struct Plan {
     pub(super) until_ns: Option<u64>,
 }
 
+/// What of it the client gets.
+pub(super) struct Choice {
+    pub(super) filters: Filters,
+    pub(super) mask: Option<Mask>,
+    pub(super) scope: Scope,
+}
+
 /// The state of one stream.
 pub(super) struct Reading {
     store: Arc<FlowStore>,
     node: String,
-    filters: Filters,
-    mask: Option<Mask>,
+    choice: Choice,
     /// Number of the event to look at next.
     position: u64,
     /// Where a reading that does not follow ends.
@@ -53,8 +60,7 @@ impl Reading {
         store: Arc<FlowStore>,
         node: String,
         plan: Plan,
-        filters: Filters,
-        mask: Option<Mask>,
+        choice: Choice,
     ) -> Self {
         let end = store.next();
         let mut reading = Self {
@@ -67,8 +73,7 @@ impl Reading {
             finished: false,
             store,
             node,
-            filters,
-            mask,
+            choice,
         };
         reading.position = match plan {
             Plan { since_ns: Some(since), .. } => reading.since(since).await,
@@ -118,14 +123,15 @@ impl Reading {
     }
 
     fn passes(&self, event: &Stored) -> bool {
-        self.filters.is_empty() || self.matching(event).is_some()
+        let Choice { filters, scope, .. } = &self.choice;
+        filters.is_empty() && scope.is_everything() || self.matching(event).is_some()
     }
 
     /// The event, if the client wants it.
     fn matching(&self, event: &Stored) -> Option<GetFlowsResponse> {
-        let event = event.decode();
+        let event = self.choice.scope.shown(event.decode())?;
         match &event.response_types {
-            Some(ResponseTypes::Flow(flow)) => self.filters.matches(flow).then_some(event),
+            Some(ResponseTypes::Flow(flow)) => self.choice.filters.matches(flow).then_some(event),
             _ => Some(event),
         }
     }
@@ -197,7 +203,7 @@ impl Reading {
     }
 
     fn masked(&self, answer: GetFlowsResponse) -> GetFlowsResponse {
-        match (&self.mask, answer) {
+        match (&self.choice.mask, answer) {
             (
                 Some(mask),
                 GetFlowsResponse {
@@ -214,7 +220,8 @@ impl Reading {
         }
     }
 
-    fn lost(&self, lost: LostEvent) -> GetFlowsResponse {
+    fn lost(&self, mut lost: LostEvent) -> GetFlowsResponse {
+        self.choice.scope.redact_loss(&mut lost);
         GetFlowsResponse {
             node_name: self.node.clone(),
             time: lost.last,

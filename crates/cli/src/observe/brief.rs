@@ -11,7 +11,7 @@ use model::{DropReason, IdentityId, Process, Reserved};
 use prost_types::Timestamp;
 
 use super::Style;
-use super::flow::{Side, direction, drop_text, policies, with_port};
+use super::flow::{Side, colored, direction, drop_text, policies, with_port};
 use super::text::escape;
 use super::time::stamp;
 
@@ -26,7 +26,7 @@ pub fn flow(flow: &Flow, style: &Style) -> String {
     let line = format!(
         "{} {node}{} {} {arrow} {} {} {}",
         stamp(flow.time.as_ref()),
-        word(flow),
+        colored(flow, word(flow).to_owned(), style.color),
         host(left, flow, style.numeric),
         with_port(&host(right, flow, style.numeric), right.port(flow)),
         protocol(flow),
@@ -169,7 +169,7 @@ fn actors(detail: &Detail, left: Side) -> Option<String> {
     }
 }
 
-fn actor(process: &Process) -> String {
+pub fn actor(process: &Process) -> String {
     let binary = process.binary.rsplit('/').next().unwrap_or_default();
     let name = if binary.is_empty() { &process.comm } else { binary };
     format!("{}[{}]", escape(name), process.pid)

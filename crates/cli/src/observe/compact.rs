@@ -25,7 +25,7 @@ pub fn flow(flow: &Flow, style: &Style) -> String {
         end(left),
         end(right),
         flow::event(flow),
-        flow::verdict(flow, style.policy_names),
+        flow::colored(flow, flow::verdict(flow, style.policy_names), style.color),
         flow::summary(flow),
     )
 }

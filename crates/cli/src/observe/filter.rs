@@ -4,15 +4,17 @@
 //! go into both. `--not` sends the next flag's value to the blacklist. Where
 //! both `--namespace` and `--pod` are given they name one pod together.
 
+mod apply;
 mod flag;
 
 use std::collections::BTreeSet;
 
+use api::json::JsonError;
 use api::proto::flow::FlowFilter;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use flag::{Effect, Ends, FLAGS, Flag, Part};
+use flag::{Effect, Ends, FLAGS, Flag, Part, Strings};
 
 /// The two filters of an either-side flag.
 #[derive(Default)]
@@ -49,7 +51,7 @@ impl clap::Args for FilterArgs {
                 .default_missing_value("")
                 .help("Reverses the next filter: --not --namespace kube-system"),
         );
-        FLAGS.iter().fold(command, |command, flag| {
+        let command = FLAGS.iter().fold(command, |command, flag| {
             let mut arg = Arg::new(flag.name)
                 .long(flag.name)
                 .value_name(flag.value)
@@ -59,8 +61,15 @@ impl clap::Args for FilterArgs {
             if let Some(short) = flag.short {
                 arg = arg.short(short);
             }
+            if flag.is_switch() {
+                arg = arg.num_args(0).default_missing_value("");
+            }
             command.arg(arg)
-        })
+        });
+        command.args([
+            raw("allowlist", "A flow must match one of these filters, as JSON"),
+            raw("denylist", "A flow must match none of these filters, as JSON"),
+        ])
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -72,13 +81,53 @@ impl clap::FromArgMatches for FilterArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let refused =
             |message: String| clap::Error::raw(ErrorKind::ValueValidation, message + "\n");
-        given(matches).and_then(lower).map_err(refused)
+        let mut lists = given(matches).and_then(lower).map_err(refused)?;
+        lists.whitelist.extend(raw_filters(matches, "allowlist").map_err(refused)?);
+        lists.blacklist.extend(raw_filters(matches, "denylist").map_err(refused)?);
+        Ok(lists)
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         *self = Self::from_arg_matches(matches)?;
         Ok(())
     }
+}
+
+/// A flag whose values are whole filters.
+fn raw(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .value_name("JSON")
+        .help(help)
+        .action(ArgAction::Append)
+        .help_heading("Filters (repeated: any of them)")
+}
+
+/// Its values; several objects may follow each other in one.
+fn raw_filters(matches: &ArgMatches, name: &str) -> Result<Vec<FlowFilter>, String> {
+    let values = matches.get_many::<String>(name).into_iter().flatten();
+    values
+        .map(|value| {
+            api::json::from_json(value).map_err(|error| format!("--{name} `{value}`: {error}"))
+        })
+        .collect()
+}
+
+/// Both lists as an exporter's settings have them.
+pub fn print_raw(lists: &FilterArgs) -> Result<String, JsonError> {
+    let mut text = String::new();
+    for (name, filters) in [("allowlist", &lists.whitelist), ("denylist", &lists.blacklist)] {
+        if filters.is_empty() {
+            continue;
+        }
+        text.push_str(&format!("{name}:\n"));
+        for filter in filters {
+            // A quote inside YAML's single quotes is written twice.
+            let json = api::json::to_json(filter)?.replace('\'', "''");
+            text.push_str(&format!("- '{json}'\n"));
+        }
+    }
+    Ok(text)
 }
 
 /// The flags in the order of the table, each with its values.
@@ -124,15 +173,22 @@ fn pair(given: &[Given]) -> Result<Vec<FlowFilter>, String> {
                 apply(&mut pair.right, value).map_err(refused)?;
             }
             // Joined below, when both parts of the name are there.
-            Effect::Pod(..) => {}
+            Effect::Object(..) => {}
         }
     }
     for ends in [Ends::Either, Ends::From, Ends::To] {
         let part = |part: Part| -> Vec<&str> {
-            let of = |given: &&Given| given.flag.effect.is_pod(part, ends);
+            let of = |given: &&Given| given.flag.effect.is_object(part, ends);
             given.iter().filter(of).map(|given| given.value.as_str()).collect()
         };
-        pair.add_pods(ends, &pods(&part(Part::Namespace), &part(Part::Name))?);
+        let (namespaces, services) = (part(Part::Namespace), part(Part::Service));
+        if !services.is_empty() {
+            pair.add(ends, &Pair::SERVICES, &objects("service", &namespaces, &services)?);
+        }
+        let names = part(Part::Name);
+        if services.is_empty() || !names.is_empty() {
+            pair.add(ends, &Pair::PODS, &objects("pod", &namespaces, &names)?);
+        }
     }
     let Pair { left, right } = pair;
     Ok(match left == right {
@@ -142,21 +198,36 @@ fn pair(given: &[Given]) -> Result<Vec<FlowFilter>, String> {
     })
 }
 
+/// The fields of a filter that name the same thing at both ends.
+struct Fields {
+    source: Strings,
+    destination: Strings,
+}
+
 impl Pair {
-    fn add_pods(&mut self, ends: Ends, pods: &[String]) {
-        let Self { left, right } = self;
+    const PODS: Fields = Fields {
+        source: |filter| &mut filter.source_pod,
+        destination: |filter| &mut filter.destination_pod,
+    };
+    const SERVICES: Fields = Fields {
+        source: |filter| &mut filter.source_service,
+        destination: |filter| &mut filter.destination_service,
+    };
+
+    fn add(&mut self, ends: Ends, fields: &Fields, values: &[String]) {
+        let Fields { source, destination } = fields;
         let (left, right) = match ends {
-            Ends::Either => (&mut left.source_pod, &mut right.destination_pod),
-            Ends::From => (&mut left.source_pod, &mut right.source_pod),
-            Ends::To => (&mut left.destination_pod, &mut right.destination_pod),
+            Ends::Either => (source, destination),
+            Ends::From => (source, source),
+            Ends::To => (destination, destination),
         };
-        left.extend_from_slice(pods);
-        right.extend_from_slice(pods);
+        left(&mut self.left).extend_from_slice(values);
+        right(&mut self.right).extend_from_slice(values);
     }
 }
 
 /// `namespace/prefix` of every combination.
-fn pods(namespaces: &[&str], names: &[&str]) -> Result<Vec<String>, String> {
+fn objects(kind: &str, namespaces: &[&str], names: &[&str]) -> Result<Vec<String>, String> {
     if names.is_empty() {
         return Ok(namespaces.iter().map(|namespace| format!("{namespace}/")).collect());
     }
@@ -173,7 +244,7 @@ fn pods(namespaces: &[&str], names: &[&str]) -> Result<Vec<String>, String> {
             (Some((namespace, _)), namespaces) => {
                 let given = namespaces.join("`, `");
                 return Err(format!(
-                    "pod `{name}` is in namespace `{namespace}`, but the namespace given is `{given}`"
+                    "{kind} `{name}` is in namespace `{namespace}`, but the namespace given is `{given}`"
                 ));
             }
         }

@@ -219,6 +219,17 @@ pub fn verdict(flow: &Flow, policy_names: bool) -> String {
     }
 }
 
+/// The verdict in its colour: let through, stopped, or something to look at.
+pub fn colored(flow: &Flow, word: String, color: bool) -> String {
+    let code = match Verdict::try_from(flow.verdict).unwrap_or(Verdict::Unknown) {
+        Verdict::Forwarded | Verdict::Redirected => 32,
+        Verdict::Dropped | Verdict::Error => 31,
+        Verdict::Audit => 33,
+        Verdict::Unknown | Verdict::Traced | Verdict::Translated => return word,
+    };
+    if color { format!("\u{1b}[{code}m{word}\u{1b}[0m") } else { word }
+}
+
 /// The policies that decided.
 pub fn policies(flow: &Flow) -> impl Iterator<Item = &Policy> {
     let lists = [

@@ -114,7 +114,9 @@ impl<Out: Write, Err: Write> Printer<Out, Err> {
         status: &NodeStatusEvent,
         answer: &GetFlowsResponse,
     ) -> io::Result<()> {
-        if !matches!(status.state_change(), NodeState::NodeUnavailable | NodeState::NodeError) {
+        if self.style.silent
+            || !matches!(status.state_change(), NodeState::NodeUnavailable | NodeState::NodeError)
+        {
             return Ok(());
         }
         let (time, style) = (answer.time.as_ref(), &self.style);

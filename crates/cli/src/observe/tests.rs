@@ -11,6 +11,7 @@ use model::{
     UnknownProcess,
 };
 
+use super::args::Format;
 use super::*;
 
 /// One answer of every kind, as Hubble's command line printed them as JSON.
@@ -46,6 +47,21 @@ fn compact_is_hubbles() {
 fn compact_with_nodes_and_policies_is_hubbles() {
     let style = Style { node: true, policy_names: true, ..Style::default() };
     check_hubble(Format::Compact, style, include_str!("../../tests/data/names.txt"));
+}
+
+#[test]
+fn a_verdict_has_a_colour_when_asked() {
+    let style = Style { color: true, ..Style::default() };
+    let (out, _) = printed(Format::Compact, style, &answers());
+    assert!(out.contains(" \u{1b}[32mFORWARDED\u{1b}[0m (TCP"), "{out}");
+    assert!(out.contains(" \u{1b}[31mDROPPED\u{1b}[0m (TCP"), "{out}");
+}
+
+#[test]
+fn silence_is_about_nodes_only() {
+    let style = Style { silent: true, ..Style::default() };
+    let (out, err) = printed(Format::Compact, style, &answers());
+    assert_eq!((out.lines().count(), err.as_str()), (6, ""));
 }
 
 #[test]

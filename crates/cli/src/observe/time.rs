@@ -152,7 +152,7 @@ pub fn moment(text: &str, now_ns: u64) -> Result<u64, String> {
 }
 
 /// `1h30m`, `10s`, `1.5h`, `250ms`: numbers, each with its unit.
-fn duration_ns(text: &str) -> Option<u64> {
+pub fn duration_ns(text: &str) -> Option<u64> {
     let mut rest = text;
     let mut total = 0.0;
     while !rest.is_empty() {

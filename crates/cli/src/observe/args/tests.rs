@@ -15,7 +15,12 @@ struct Line {
 fn parse(line: &str) -> Result<GetFlowsRequest, String> {
     let words = std::iter::once("observe").chain(line.split_whitespace());
     let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
-    line.observe.request(NOW)
+    let flows = match line.observe.other {
+        Some(Other::Flows(flows)) => *flows,
+        _ => line.observe.flows,
+    };
+    let format = flows.format(false);
+    flows.request(NOW, format)
 }
 
 /// The request as JSON.
@@ -175,4 +180,81 @@ fn values_that_mean_nothing_are_refused_with_their_flag() {
     check_refused("--tcp-flags SIN", "--tcp-flags `SIN`: `SIN` is no TCP flag");
     check_refused("--since yesterday", "--since: `yesterday` is neither");
     check_refused("--drop-reason-desc NOPE", "--drop-reason-desc `NOPE`");
+}
+
+#[test]
+fn every_flag_of_hubbles_goes_to_its_field() {
+    for (line, want) in [
+        ("--snat-ip 10.0.0.1", r#"{"source_ip_xlated":["10.0.0.1"]}"#),
+        ("--from-fqdn a.b", r#"{"source_fqdn":["a.b"]}"#),
+        ("--to-fqdn *.example.com", r#"{"destination_fqdn":["*.example.com"]}"#),
+        (
+            "--from-workload Deployment/a",
+            r#"{"source_workload":[{"name":"a","kind":"Deployment"}]}"#,
+        ),
+        ("--to-workload a", r#"{"destination_workload":[{"name":"a"}]}"#),
+        ("--from-cluster c1", r#"{"source_cluster_name":["c1"]}"#),
+        ("--to-cluster c1", r#"{"destination_cluster_name":["c1"]}"#),
+        ("--http-status 5+", r#"{"http_status_code":["5+"]}"#),
+        ("--http-method GET", r#"{"http_method":["GET"]}"#),
+        ("--http-path ^/v1", r#"{"http_path":["^/v1"]}"#),
+        ("--http-url x", r#"{"http_url":["x"]}"#),
+        ("--http-header a:b", r#"{"http_header":[{"key":"a","value":"b"}]}"#),
+        ("--dns-query x", r#"{"dns_query":["x"]}"#),
+        ("-4", r#"{"ip_version":["IPv4"]}"#),
+        ("--ipv6", r#"{"ip_version":["IPv6"]}"#),
+        ("--encrypted", r#"{"encrypted":[true]}"#),
+        ("--unencrypted", r#"{"encrypted":[false]}"#),
+        ("--reply false", r#"{"reply":[false]}"#),
+        ("--node-label a=b", r#"{"node_labels":["a=b"]}"#),
+        ("--trace-id x", r#"{"trace_id":["x"]}"#),
+        ("--ip-trace-id 7", r#"{"ip_trace_id":["7"]}"#),
+        ("--cel-expression true", r#"{"experimental":{"cel_expression":["true"]}}"#),
+        ("--from-all-namespaces", r#"{"source_pod":["/"]}"#),
+        ("--to-service a/b", r#"{"destination_service":["a/b"]}"#),
+        (
+            "--from-service b -n x",
+            r#"{"source_pod":["x/"],"source_service":["b"]},{"source_service":["b"],"destination_pod":["x/"]}"#,
+        ),
+        (r#"--allowlist {"uuid":["a"]}"#, r#"{"uuid":["a"]}"#),
+    ] {
+        check_filter(line, &format!(r#""whitelist":[{want}]"#));
+    }
+    check_filter(r#"--denylist {"uuid":["a"]}"#, r#""blacklist":[{"uuid":["a"]}]"#);
+}
+
+#[test]
+fn flags_about_either_end_of_names_make_two_filters() {
+    check_filter("-A", r#""whitelist":[{"source_pod":["/"]},{"destination_pod":["/"]}]"#);
+    check_filter("-A --pod x", r#""whitelist":[{"source_pod":["/x"]},{"destination_pod":["/x"]}]"#);
+    check_filter(
+        "--service web -n shop",
+        r#""whitelist":[{"source_service":["shop/web"]},{"destination_service":["shop/web"]}]"#,
+    );
+    check_filter(
+        "--fqdn a.b --cluster c",
+        r#""whitelist":[{"source_fqdn":["a.b"],"source_cluster_name":["c"]},{"destination_fqdn":["a.b"],"destination_cluster_name":["c"]}]"#,
+    );
+}
+
+#[test]
+fn a_switch_is_reversed_like_any_filter() {
+    check_filter(
+        "--not -4 --port 5",
+        r#""blacklist":[{"ip_version":["IPv4"]}],"whitelist":[{"source_port":["5"]},{"destination_port":["5"]}]"#,
+    );
+}
+
+#[test]
+fn a_field_mask_goes_with_json_and_hubbles_own_with_its_forms() {
+    check(
+        "-o json --field-mask uuid,source.identity",
+        r#"{"number":"20","field_mask":"uuid,source.identity"}"#,
+    );
+    assert!(parse("-o dict --field-mask uuid").is_err());
+    let request = parse("-o compact --use-default-field-masks").unwrap();
+    assert!(request.field_mask.unwrap().paths.contains(&"ingress_denied_by".to_owned()));
+    check("-o compact --use-default-field-masks=false", r#"{"number":"20"}"#);
+    check("flows --last 2", r#"{"number":"2"}"#);
+    check("--input-file x", r#"{}"#);
 }

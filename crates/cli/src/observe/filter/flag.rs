@@ -1,17 +1,20 @@
 //! The table of filter flags: a row says which fields of a `FlowFilter` a flag's
 //! value goes to. Knows nothing about how flags combine.
 
-use api::proto::flow::{
-    DropReason, EventTypeFilter, FlowFilter, IpVersion, NetworkInterface, TcpFlags,
-    TrafficDirection, Verdict, Workload,
+use api::proto::flow::FlowFilter;
+
+use Effect::{Both, Either, Object};
+
+use super::apply::{
+    cel, destination_cluster, destination_fqdn, destination_identity, destination_ip,
+    destination_label, destination_port, destination_workload, dns_query, drop_reason, encrypted,
+    event_type, http_header, http_method, http_path, http_status, http_url, interface, ip_trace_id,
+    ip_version, node_label, node_name, protocol, reply, source_cluster, source_fqdn,
+    source_identity, source_ip, source_label, source_port, source_workload, tcp_flags, trace_id,
+    traffic_direction, translated_ip, uuid, verdict,
 };
-use model::Reserved;
 
-use Effect::{Both, Either, Pod};
-
-use crate::observe::flow::TRACE_POINTS;
-
-type Strings = fn(&mut FlowFilter) -> &mut Vec<String>;
+pub(super) type Strings = fn(&mut FlowFilter) -> &mut Vec<String>;
 pub(super) type Apply = fn(&mut FlowFilter, &str) -> Result<(), String>;
 
 /// Where a flag's value goes.
@@ -20,22 +23,25 @@ pub(super) enum Effect {
     Either(Apply, Apply),
     /// The same in both.
     Both(Apply),
-    /// Part of a pod's name: joined with its other part first.
-    Pod(Part, Ends),
+    /// Part of a pod's or service's name: joined with its other part first.
+    Object(Part, Ends),
 }
 
 impl Effect {
-    /// Whether it gives this part of the pod at these ends.
-    pub(super) fn is_pod(&self, part: Part, ends: Ends) -> bool {
-        matches!(self, Pod(p, e) if *p == part && *e == ends)
+    /// Whether it gives this part of a name at these ends.
+    pub(super) fn is_object(&self, part: Part, ends: Ends) -> bool {
+        matches!(self, Object(p, e) if *p == part && *e == ends)
     }
 }
 
-/// Which part of a pod's name.
+/// Which part of a name.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Part {
     Namespace,
+    /// A pod's own name.
     Name,
+    /// A service's own name.
+    Service,
 }
 
 /// Of which end.
@@ -53,6 +59,13 @@ pub(super) struct Flag {
     pub(super) value: &'static str,
     pub(super) help: &'static str,
     pub(super) effect: Effect,
+}
+
+impl Flag {
+    /// Whether it stands alone, without a value.
+    pub(super) fn is_switch(&self) -> bool {
+        self.value.is_empty()
+    }
 }
 
 const fn flag(name: &'static str, value: &'static str, help: &'static str, effect: Effect) -> Flag {
@@ -73,32 +86,80 @@ pub(super) const FLAGS: &[Flag] = &[
             "namespace",
             "NS",
             "Either end is in this namespace",
-            Pod(Part::Namespace, Ends::Either),
+            Object(Part::Namespace, Ends::Either),
         ),
     ),
     flag(
         "from-namespace",
         "NS",
         "The source is in this namespace",
-        Pod(Part::Namespace, Ends::From),
+        Object(Part::Namespace, Ends::From),
     ),
     flag(
         "to-namespace",
         "NS",
         "The destination is in this namespace",
-        Pod(Part::Namespace, Ends::To),
+        Object(Part::Namespace, Ends::To),
     ),
     flag(
         "pod",
         "[NS/]PREFIX",
         "Either end is a pod whose name starts so",
-        Pod(Part::Name, Ends::Either),
+        Object(Part::Name, Ends::Either),
     ),
-    flag("from-pod", "[NS/]PREFIX", "The source is such a pod", Pod(Part::Name, Ends::From)),
-    flag("to-pod", "[NS/]PREFIX", "The destination is such a pod", Pod(Part::Name, Ends::To)),
+    flag("from-pod", "[NS/]PREFIX", "The source is such a pod", Object(Part::Name, Ends::From)),
+    flag("to-pod", "[NS/]PREFIX", "The destination is such a pod", Object(Part::Name, Ends::To)),
+    short(
+        'A',
+        flag("all-namespaces", "", "Pods of any namespace", Object(Part::Namespace, Ends::Either)),
+    ),
+    flag(
+        "from-all-namespaces",
+        "",
+        "The source is a pod of any namespace",
+        Object(Part::Namespace, Ends::From),
+    ),
+    flag(
+        "to-all-namespaces",
+        "",
+        "The destination is a pod of any namespace",
+        Object(Part::Namespace, Ends::To),
+    ),
+    flag(
+        "service",
+        "[NS/]PREFIX",
+        "Either end was reached as a service whose name starts so",
+        Object(Part::Service, Ends::Either),
+    ),
+    flag(
+        "from-service",
+        "[NS/]PREFIX",
+        "The source is such a service",
+        Object(Part::Service, Ends::From),
+    ),
+    flag(
+        "to-service",
+        "[NS/]PREFIX",
+        "The destination is such a service",
+        Object(Part::Service, Ends::To),
+    ),
     flag("ip", "ADDR[/LEN]", "Either end has this address", Either(source_ip, destination_ip)),
     flag("from-ip", "ADDR[/LEN]", "The source has this address", Both(source_ip)),
     flag("to-ip", "ADDR[/LEN]", "The destination has this address", Both(destination_ip)),
+    flag(
+        "snat-ip",
+        "ADDR[/LEN]",
+        "The source's address was translated to this",
+        Both(translated_ip),
+    ),
+    flag(
+        "fqdn",
+        "PATTERN",
+        "DNS name of either end, with *",
+        Either(source_fqdn, destination_fqdn),
+    ),
+    flag("from-fqdn", "PATTERN", "DNS name of the source", Both(source_fqdn)),
+    flag("to-fqdn", "PATTERN", "DNS name of the destination", Both(destination_fqdn)),
     flag("port", "PORT", "Either end has this port", Either(source_port, destination_port)),
     flag("from-port", "PORT", "The source has this port", Both(source_port)),
     flag("to-port", "PORT", "The destination has this port", Both(destination_port)),
@@ -132,6 +193,22 @@ pub(super) const FLAGS: &[Flag] = &[
         "Owner of the pod at either end",
         Either(source_workload, destination_workload),
     ),
+    flag("from-workload", "[KIND/]NAME", "Owner of the source's pod", Both(source_workload)),
+    flag(
+        "to-workload",
+        "[KIND/]NAME",
+        "Owner of the destination's pod",
+        Both(destination_workload),
+    ),
+    flag("cluster", "NAME", "Cluster of either end", Either(source_cluster, destination_cluster)),
+    flag("from-cluster", "NAME", "Cluster of the source", Both(source_cluster)),
+    flag("to-cluster", "NAME", "Cluster of the destination", Both(destination_cluster)),
+    flag("http-status", "CODE", "404, or its first digits: 40+, 4+", Both(http_status)),
+    flag("http-method", "METHOD", "GET, POST, ...", Both(http_method)),
+    flag("http-path", "REGEX", "Path of the request", Both(http_path)),
+    flag("http-url", "REGEX", "Whole URL of the request", Both(http_url)),
+    flag("http-header", "NAME:VALUE", "A header of the request or answer", Both(http_header)),
+    flag("dns-query", "REGEX", "Name that was asked for", Both(dns_query)),
     flag(
         "node-name",
         "PATTERN",
@@ -147,185 +224,25 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("traffic-direction", "DIRECTION", "ingress or egress", Both(traffic_direction)),
     flag("tcp-flags", "FLAG,...", "All of these TCP flags are set", Both(tcp_flags)),
     flag("ip-version", "VERSION", "4 or 6", Both(ip_version)),
+    short('4', flag("ipv4", "", "IPv4 only", Both(|filter, _| ip_version(filter, "4")))),
+    short('6', flag("ipv6", "", "IPv6 only", Both(|filter, _| ip_version(filter, "6")))),
+    flag("encrypted", "", "Encrypted between nodes", Both(|filter, _| encrypted(filter, true))),
+    flag(
+        "unencrypted",
+        "",
+        "Not encrypted between nodes",
+        Both(|filter, _| encrypted(filter, false)),
+    ),
+    flag("reply", "BOOL", "Answers (true) or what they answer (false)", Both(reply)),
+    flag("node-label", "SELECTOR", "Labels of the node that saw it", Both(node_label)),
+    flag("trace-id", "ID", "Trace of the request (W3C)", Both(trace_id)),
+    flag("ip-trace-id", "NUMBER", "Trace in the packet's IP options", Both(ip_trace_id)),
+    flag(
+        "cel-expression",
+        "CEL",
+        "An expression over the flow, for servers that know CEL",
+        Both(cel),
+    ),
     flag("interface", "NAME", "Network interface on which it was judged", Both(interface)),
     flag("uuid", "UUID", "This very flow", Both(uuid)),
 ];
-
-fn push(field: Strings, filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    field(filter).push(value.to_owned());
-    Ok(())
-}
-
-fn source_ip(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    push(|filter| &mut filter.source_ip, filter, value)
-}
-
-fn destination_ip(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    push(|filter| &mut filter.destination_ip, filter, value)
-}
-
-fn source_label(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    push(|filter| &mut filter.source_label, filter, value)
-}
-
-fn destination_label(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    push(|filter| &mut filter.destination_label, filter, value)
-}
-
-fn protocol(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    push(|filter| &mut filter.protocol, filter, value)
-}
-
-fn node_name(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    push(|filter| &mut filter.node_name, filter, value)
-}
-
-fn uuid(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    push(|filter| &mut filter.uuid, filter, value)
-}
-
-fn port(value: &str) -> Result<&str, String> {
-    value.parse::<u16>().map(|_| value).map_err(|_| "a port is a number up to 65535".to_owned())
-}
-
-fn source_port(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    push(|filter| &mut filter.source_port, filter, port(value)?)
-}
-
-fn destination_port(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    push(|filter| &mut filter.destination_port, filter, port(value)?)
-}
-
-fn identity(value: &str) -> Result<u32, String> {
-    let reserved = Reserved::ALL.into_iter().find(|reserved| reserved.name() == value);
-    match (reserved, value) {
-        (Some(reserved), _) => Ok(reserved.id().into()),
-        (None, "unknown") => Ok(0),
-        (None, value) => {
-            value.parse().map_err(|_| "an identity is a number or a reserved name".to_owned())
-        }
-    }
-}
-
-fn source_identity(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    filter.source_identity.push(identity(value)?);
-    Ok(())
-}
-
-fn destination_identity(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    filter.destination_identity.push(identity(value)?);
-    Ok(())
-}
-
-fn workload(value: &str) -> Workload {
-    let (kind, name) = value.split_once('/').unwrap_or(("", value));
-    Workload { name: name.to_owned(), kind: kind.to_owned() }
-}
-
-fn source_workload(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    filter.source_workload.push(workload(value));
-    Ok(())
-}
-
-fn destination_workload(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    filter.destination_workload.push(workload(value));
-    Ok(())
-}
-
-fn verdict(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    let verdict = Verdict::from_str_name(&value.to_ascii_uppercase())
-        .ok_or("verdicts are FORWARDED, DROPPED, ERROR, AUDIT, REDIRECTED, TRACED, TRANSLATED")?;
-    filter.verdict.push(verdict.into());
-    Ok(())
-}
-
-fn drop_reason(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    let reason = DropReason::from_str_name(&value.to_ascii_uppercase())
-        .ok_or("not the name of a drop reason")?;
-    filter.drop_reason_desc.push(reason.into());
-    Ok(())
-}
-
-fn traffic_direction(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    let direction = match value.to_ascii_lowercase().as_str() {
-        "ingress" => TrafficDirection::Ingress,
-        "egress" => TrafficDirection::Egress,
-        _ => return Err("directions are ingress and egress".to_owned()),
-    };
-    filter.traffic_direction.push(direction.into());
-    Ok(())
-}
-
-fn ip_version(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    let version = match value.to_ascii_lowercase().trim_start_matches("ip").trim_start_matches('v')
-    {
-        "4" => IpVersion::IPv4,
-        "6" => IpVersion::IPv6,
-        _ => return Err("versions are 4 and 6".to_owned()),
-    };
-    filter.ip_version.push(version.into());
-    Ok(())
-}
-
-fn interface(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    filter.interface.push(NetworkInterface { index: 0, name: value.to_owned() });
-    Ok(())
-}
-
-fn tcp_flags(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    let mut flags = TcpFlags::default();
-    for name in value.split(',') {
-        let flag = match name.to_ascii_uppercase().as_str() {
-            "FIN" => &mut flags.fin,
-            "SYN" => &mut flags.syn,
-            "RST" => &mut flags.rst,
-            "PSH" => &mut flags.psh,
-            "ACK" => &mut flags.ack,
-            "URG" => &mut flags.urg,
-            "ECE" => &mut flags.ece,
-            "CWR" => &mut flags.cwr,
-            "NS" => &mut flags.ns,
-            _ => return Err(format!("`{name}` is no TCP flag")),
-        };
-        *flag = true;
-    }
-    filter.tcp_flags.push(flags);
-    Ok(())
-}
-
-/// Names of event types with their numbers.
-const TYPES: [(&str, i32); 6] = [
-    ("drop", 1),
-    ("capture", 3),
-    ("trace", 4),
-    ("policy-verdict", 5),
-    ("trace-sock", 7),
-    ("l7", 129),
-];
-
-fn event_type(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    let (kind, subtype) = match value.split_once(':') {
-        Some((kind, subtype)) => (kind, Some(subtype)),
-        None => (value, None),
-    };
-    let number = match TYPES.iter().find(|(name, _)| *name == kind) {
-        Some((_, number)) => *number,
-        None => kind.parse().map_err(
-            |_| "types are drop, capture, trace, policy-verdict, trace-sock, l7, or a number",
-        )?,
-    };
-    let named = |text: &str| TRACE_POINTS.iter().position(|point| *point == text);
-    let subtype = match subtype {
-        None => None,
-        Some(text) => match named(text).filter(|_| kind == "trace") {
-            Some(point) => i32::try_from(point).ok(),
-            None => Some(text.parse().map_err(|_| format!("`{text}` is no subtype of {kind}"))?),
-        },
-    };
-    filter.event_type.push(EventTypeFilter {
-        r#type: number,
-        match_sub_type: subtype.is_some(),
-        sub_type: subtype.unwrap_or(0),
-    });
-    Ok(())
-}

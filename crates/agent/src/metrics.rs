@@ -1,0 +1,167 @@
+//! The node's numbers for Prometheus: Hubble's counters of flows, and ours of the
+//! kernel, the rings, the memory of flows and the policy in force.
+//!
+//! Reads what the loops publish; keeps nothing of its own.
+
+use std::sync::Arc;
+
+use api::metrics::{FlowMetrics, Text};
+use api::store::FlowStore;
+use model::DropReason;
+
+use crate::ledger::Totals;
+use crate::state::NodeState;
+
+/// What is told of one node.
+#[derive(Clone)]
+pub struct NodeMetrics {
+    /// Where the loops publish.
+    pub state: Arc<NodeState>,
+    /// The memory of flows.
+    pub store: Arc<FlowStore>,
+    /// Counters of flows.
+    pub flows: Arc<FlowMetrics>,
+}
+
+impl NodeMetrics {
+    /// All of it, ready to be shown.
+    pub fn text(&self) -> Text {
+        let mut text = Text::default();
+        self.flows.render(&mut text);
+        self.kernel(&mut text);
+        self.memory(&mut text);
+        self.policy(&mut text);
+        text
+    }
+
+    /// All of it, as Prometheus reads it.
+    pub fn render(&self) -> String {
+        self.text().into_string()
+    }
+
+    /// What the kernel counted, whether or not anybody heard of it.
+    fn kernel(&self, text: &mut Text) {
+        let records = self.state.records();
+        let name = "signet_kernel_records_total";
+        text.counter(name, "Records the kernel made of its decisions, by what became of them.");
+        for (ring, totals) in [("traces", records.traces), ("drops", records.drops)] {
+            let Totals { attempted: _, delivered, lost } = totals;
+            for (outcome, value) in [("delivered", delivered), ("lost", lost)] {
+                let labels = [("ring", ring.to_owned()), ("outcome", outcome.to_owned())];
+                text.sample(&labels, value as f64);
+            }
+        }
+        let name = "signet_dropped_packets_total";
+        text.counter(name, "Packets the kernel dropped, by reason.");
+        for (code, packets) in self.state.drops() {
+            let labels = [("reason", DropReason(code).text())];
+            text.sample(&labels, packets as f64);
+        }
+        let name = "signet_undecodable_records_total";
+        text.counter(name, "Records that this agent could not read.");
+        text.sample(&[], records.undecodable as f64);
+    }
+
+    /// The flows that can be asked for.
+    fn memory(&self, text: &mut Text) {
+        let occupancy = self.store.occupancy();
+        let numbers = [
+            ("signet_flow_buffer_events", "Events in memory.", occupancy.events as f64),
+            ("signet_flow_buffer_bytes", "Bytes of the events in memory.", occupancy.bytes as f64),
+            (
+                "signet_flow_buffer_capacity_events",
+                "Most events in memory.",
+                self.store.capacity() as f64,
+            ),
+        ];
+        for (name, help, value) in numbers {
+            text.gauge(name, help);
+            text.sample(&[], value);
+        }
+        let name = "signet_flows_total";
+        text.counter(name, "Flows made from records since the agent started.");
+        text.sample(&[], occupancy.seen as f64);
+    }
+
+    /// What is in force.
+    fn policy(&self, text: &mut Text) {
+        let control = self.state.control();
+        let name = "signet_policy_revision";
+        text.gauge(name, "Revision packets are judged by.");
+        text.sample(&[], control.enforced.revision().into());
+        let name = "signet_policy_pending";
+        text.gauge(name, "1 while the newest policy is not in force.");
+        text.sample(&[], f64::from(u8::from(control.pending.is_some())));
+        let name = "signet_endpoints";
+        text.gauge(name, "Endpoints of this node; those that are not ready drop everything.");
+        let endpoints = control.newest.as_ref().map_or(&[][..], |plan| &plan.endpoints);
+        let is_ready = |id: u32| control.enforced.has_endpoint(id);
+        let ready = endpoints.iter().filter(|endpoint| is_ready(endpoint.id)).count();
+        for (state, number) in [("ready", ready), ("not-ready", endpoints.len() - ready)] {
+            text.sample(&[("state", state.to_owned())], number as f64);
+        }
+        let name = "signet_uptime_seconds";
+        text.gauge(name, "Seconds since the agent started.");
+        text.sample(&[], self.state.facts.started.elapsed().as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Instant;
+
+    use api::metrics::Settings;
+    use api::store::Limits;
+    use datapath::{AttachKind, Features};
+
+    use super::*;
+    use crate::state::Facts;
+
+    /// The dashboard that is delivered beside the program.
+    const DASHBOARD: &str = include_str!("../../../deploy/grafana/signet-flows.json");
+
+    fn node() -> NodeMetrics {
+        let state = Arc::new(NodeState::new(Facts {
+            node: "node-1".into(),
+            cluster: "c".into(),
+            kernel_release: "6.18".into(),
+            features: Features { attach: AttachKind::Tcx, hooks: vec![], taken_over: false },
+            started: Instant::now(),
+        }));
+        let store = Arc::new(FlowStore::new(Limits::default()));
+        NodeMetrics { state, store, flows: Arc::new(FlowMetrics::new(Settings::default())) }
+    }
+
+    #[test]
+    fn a_node_tells_its_numbers_under_our_own_names() {
+        let text = node().render();
+        for line in [
+            r#"signet_kernel_records_total{ring="drops",outcome="lost"} 0"#,
+            "signet_flow_buffer_capacity_events 4095",
+            "signet_policy_revision 0",
+            r#"signet_endpoints{state="not-ready"} 0"#,
+        ] {
+            assert!(text.lines().any(|have| have == line), "{text}");
+        }
+    }
+
+    /// A panel over a name that nobody serves stays empty for ever.
+    #[test]
+    fn the_dashboard_shows_only_what_is_served() {
+        let text = node().render();
+        let ours: BTreeSet<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .collect();
+        let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD).unwrap();
+        for panel in dashboard["panels"].as_array().unwrap() {
+            let expression = panel["targets"][0]["expr"].as_str().unwrap();
+            let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let names = words.filter(|word| word.starts_with("signet_"));
+            for name in names {
+                assert!(ours.contains(name), "{name}");
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Flows as Prometheus counters, under Hubble's names.
+//!
+//! What is counted, and with which labels, is configured as for Hubble
+//! ([`Plugin`]); nothing is counted by default. The number of series of each
+//! metric is bounded: beyond [`Settings::series`] flows are counted under the
+//! label value `other`, so that sums stay right and memory stays bounded whoever
+//! invents names, addresses or ports.
+//!
+//! Knows nothing of HTTP: [`FlowMetrics::render`] gives the text, [`serve`] serves
+//! any such text.
+
+mod context;
+mod count;
+mod family;
+mod plugin;
+pub mod serve;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::proto::flow::{Flow, LostEvent};
+pub(crate) use family::BOUNDS;
+use family::{Families, Family};
+pub use family::{Metric, Sample, Shape, Text};
+pub use plugin::{Plugin, PluginError, plugins};
+
+/// What is counted.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The metrics that are on.
+    pub plugins: Vec<Plugin>,
+    /// Most series of one metric.
+    pub series: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { plugins: vec![], series: 2000 }
+    }
+}
+
+/// Counters of a node's flows.
+pub struct FlowMetrics {
+    plugins: Vec<Plugin>,
+    families: Mutex<Families>,
+}
+
+impl FlowMetrics {
+    /// Counters that stand at zero.
+    pub fn new(settings: Settings) -> Self {
+        let Settings { plugins, series } = settings;
+        Self { plugins, families: Mutex::new(Families::new(series)) }
+    }
+
+    fn families(&self) -> MutexGuard<'_, Families> {
+        // Whoever died while holding it had added whole numbers only.
+        self.families.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a flow.
+    pub fn flow(&self, flow: &Flow) {
+        if self.plugins.is_empty() {
+            return;
+        }
+        let mut families = self.families();
+        for plugin in &self.plugins {
+            count::flow(&mut families, plugin, flow);
+        }
+    }
+
+    /// Counts what was lost; this is always on.
+    pub fn lost(&self, lost: &LostEvent) {
+        let source = lost.source().as_str_name().to_ascii_lowercase();
+        self.families().add(Family::LostEvents, vec![("source", source)], lost.num_events_lost);
+    }
+
+    /// All of them, ready to be shown.
+    pub fn render(&self, text: &mut Text) {
+        self.families().render(text);
+    }
+}

@@ -1,0 +1,159 @@
+//! What is counted, under which names and labels. Expected lines are by hand.
+
+use super::*;
+
+/// Flows of every kind, as the protocol's test serves them.
+const FLOWS: &str = include_str!("../../tests/protocol/flows.jsonl");
+
+fn flows() -> Vec<Flow> {
+    use crate::proto::observer::GetFlowsResponse;
+    use crate::proto::observer::get_flows_response::ResponseTypes;
+    let answers = FLOWS.lines().map(|line| crate::json::from_json(line).unwrap());
+    let flow = |answer: GetFlowsResponse| match answer.response_types {
+        Some(ResponseTypes::Flow(flow)) => Some(flow),
+        _ => None,
+    };
+    answers.filter_map(flow).collect()
+}
+
+fn rendered(plugins: &str, series: usize, flows: &[Flow]) -> String {
+    let plugins = plugin::plugins(plugins).unwrap();
+    let metrics = FlowMetrics::new(Settings { plugins, series });
+    flows.iter().for_each(|flow| metrics.flow(flow));
+    let mut text = Text::default();
+    metrics.render(&mut text);
+    text.into_string()
+}
+
+/// The samples of the five flows.
+#[track_caller]
+fn check(plugins: &str, want: &[&str]) {
+    let text = rendered(plugins, 100, &flows());
+    let got: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(got, want);
+}
+
+#[test]
+fn nothing_is_counted_that_was_not_asked_for() {
+    check("", &[]);
+}
+
+#[test]
+fn flows_are_counted_by_protocol_kind_and_verdict() {
+    check(
+        "flow",
+        &[
+            r#"hubble_flows_processed_total{protocol="DNS",type="L7",subtype="DNS",verdict="FORWARDED"} 1"#,
+            r#"hubble_flows_processed_total{protocol="HTTP",type="L7",subtype="HTTP",verdict="FORWARDED"} 1"#,
+            r#"hubble_flows_processed_total{protocol="ICMPv4",type="Drop",subtype="",verdict="DROPPED"} 1"#,
+            r#"hubble_flows_processed_total{protocol="TCP",type="Drop",subtype="",verdict="DROPPED"} 1"#,
+            r#"hubble_flows_processed_total{protocol="TCP",type="PolicyVerdict",subtype="",verdict="FORWARDED"} 1"#,
+        ],
+    );
+}
+
+#[test]
+fn drops_flags_ports_and_messages_are_counted() {
+    check(
+        "drop tcp icmp port-distribution",
+        &[
+            r#"hubble_drop_total{reason="INVALID_SOURCE_IP",protocol="ICMPv4"} 1"#,
+            r#"hubble_drop_total{reason="POLICY_DENIED",protocol="TCP"} 1"#,
+            r#"hubble_icmp_total{family="IPv4",type="EchoRequest"} 1"#,
+            r#"hubble_port_distribution_total{protocol="DNS",port="53"} 1"#,
+            r#"hubble_port_distribution_total{protocol="TCP",port="443"} 1"#,
+            r#"hubble_tcp_flags_total{flag="SYN",family="IPv4"} 1"#,
+        ],
+    );
+}
+
+#[test]
+fn decisions_of_policies_are_counted_whether_they_allow_or_deny() {
+    check(
+        "policy flows-to-world:port",
+        &[
+            r#"hubble_flows_to_world_total{protocol="TCP",verdict="FORWARDED",port="443"} 1"#,
+            r#"hubble_policy_verdicts_total{direction="egress",match="l3-l4",action="forwarded"} 1"#,
+            r#"hubble_policy_verdicts_total{direction="ingress",match="none",action="dropped"} 1"#,
+        ],
+    );
+}
+
+#[test]
+fn application_records_are_counted() {
+    let text = rendered("dns:query httpV2", 100, &flows());
+    for line in [
+        r#"hubble_dns_queries_total{rcode="",qtypes="A",ips_returned="0",query="www.example.com."} 1"#,
+        r#"hubble_http_requests_total{method="GET",protocol="HTTP/1.1",status="404",reporter="server"} 1"#,
+        r#"hubble_http_request_duration_seconds_bucket{method="GET",reporter="server",le="0.005"} 1"#,
+        r#"hubble_http_request_duration_seconds_bucket{method="GET",reporter="server",le="+Inf"} 1"#,
+        r#"hubble_http_request_duration_seconds_sum{method="GET",reporter="server"} 0.003"#,
+        "# TYPE hubble_http_request_duration_seconds histogram",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+}
+
+#[test]
+fn contexts_name_the_ends() {
+    check(
+        "drop:sourceContext=workload|reserved-identity|ip;destinationContext=pod;labelsContext=destination_app,traffic_direction",
+        &[
+            r#"hubble_drop_total{reason="INVALID_SOURCE_IP",protocol="ICMPv4",destination_app="api",traffic_direction="egress",source="10.9.9.9",destination="payment/api-0"} 1"#,
+            r#"hubble_drop_total{reason="POLICY_DENIED",protocol="TCP",destination_app="api",traffic_direction="ingress",source="web/front",destination="payment/api-0"} 1"#,
+        ],
+    );
+}
+
+#[test]
+fn a_flood_of_names_is_counted_under_other() {
+    let mut flood = Vec::new();
+    for port in 1..=500 {
+        let mut flow = flows()[0].clone();
+        let protocol = flow.l4.as_mut().unwrap().protocol.as_mut().unwrap();
+        if let crate::proto::flow::layer4::Protocol::Tcp(tcp) = protocol {
+            tcp.destination_port = port;
+        }
+        flood.push(flow);
+    }
+    let text = rendered("port-distribution", 10, &flood);
+    let samples = text.lines().filter(|line| line.starts_with("hubble_port")).count();
+    assert_eq!(samples, 11);
+    assert!(text.contains(r#"{protocol="other",port="other"} 490"#), "{text}");
+    let overflow = r#"signet_metrics_overflow_total{metric="hubble_port_distribution_total"} 490"#;
+    assert!(text.contains(overflow), "{text}");
+}
+
+#[test]
+fn losses_are_always_counted() {
+    let metrics = FlowMetrics::new(Settings::default());
+    let lost = LostEvent { source: 1, num_events_lost: 7, ..LostEvent::default() };
+    metrics.lost(&lost);
+    let mut text = Text::default();
+    metrics.render(&mut text);
+    let line = r#"hubble_lost_events_total{source="perf_event_ring_buffer"} 7"#;
+    assert!(text.into_string().contains(line));
+}
+
+#[test]
+fn a_label_cannot_break_the_text() {
+    let mut flow = flows()[1].clone();
+    flow.source.as_mut().unwrap().pod_name = "a\"} 1\nx\\".into();
+    let text = rendered("drop:sourceContext=pod-name", 10, &[flow]);
+    assert!(text.contains(r#"source="a\"} 1\nx\\"} 1"#), "{text}");
+}
+
+#[track_caller]
+fn check_refused(text: &str, want: &str) {
+    let error = plugins(text).unwrap_err().to_string();
+    assert!(error.contains(want), "{error}");
+}
+
+#[test]
+fn settings_that_mean_nothing_are_refused() {
+    check_refused("nonsense", "no metric `nonsense`: there are dns, drop");
+    check_refused("drop:query", "metric `drop` has no option `query`");
+    check_refused("drop:sourceContext=colour", "`colour` is none of app, dns");
+    check_refused("drop:labelsContext=source_ip,x", "`x` is none of source_ip");
+    check_refused("http httpV2", "metric `http` is given twice");
+}

@@ -1,0 +1,64 @@
+//! The protocol, asked by a client that shares no code with the server: gRPC's own
+//! for Python, generated from the `.proto` files by their own compiler.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "the lints' exception for tests does not reach the functions tests share"
+)]
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use api::events::AgentEvents;
+use api::observer::NodeObserver;
+use api::peer::{Peer, Peers};
+use api::proto::flow::{AgentEvent, AgentEventType};
+use api::relay::{Member, Relay};
+use api::server::{Services, listener, serve_all};
+use api::store::{FlowStore, Limits};
+
+mod python;
+
+const FLOWS: &str = include_str!("protocol/flows.jsonl");
+
+#[test]
+fn an_independent_client_gets_what_it_asks_for() {
+    let Some((python, generated)) = python::client() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let [node, relay] = ["agent.sock", "relay.sock"].map(|name| directory.path().join(name));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let entered = runtime.enter();
+    serve_node(&runtime, &node);
+    let member = Member { name: "c1/node-a".into(), socket: node.clone() };
+    let merged = Relay::new("relay", vec![member]);
+    let services =
+        Services { peers: merged.peers(), observer: merged.clone(), signet: merged.clone() };
+    let stop = std::future::pending();
+    runtime.spawn(serve_all(listener(&relay).unwrap(), services, stop));
+    drop(entered);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/protocol/client.py");
+    let run = Command::new(python).arg(script).args([generated, node, relay]).output().unwrap();
+    let text = String::from_utf8_lossy(&run.stdout).into_owned();
+    let failed: Vec<&str> = text.lines().filter(|line| !line.starts_with("ok ")).collect();
+    assert!(run.status.success(), "{failed:#?}\n{}", String::from_utf8_lossy(&run.stderr));
+    assert!(text.lines().count() > 150, "{text}");
+}
+
+/// A node with the flows of the file and one event of its agent. What it enforces
+/// is nobody's question here: a relay of no nodes answers it.
+fn serve_node(runtime: &tokio::runtime::Runtime, socket: &Path) {
+    let store = Arc::new(FlowStore::new(Limits { events: 100, ..Limits::default() }));
+    for line in FLOWS.lines() {
+        assert!(store.push(&api::json::from_json(line).unwrap()));
+    }
+    let log = Arc::new(AgentEvents::default());
+    let started = AgentEvent { r#type: AgentEventType::AgentStarted.into(), notification: None };
+    log.push("c1/node-a", 1_767_323_041_000_000_000, started);
+    let observer = NodeObserver::new(store, "c1/node-a").with_agent_events(log);
+    let peer = Peer { name: "c1/node-a".into(), address: "10.0.0.1:4244".into(), tls: true };
+    let (signet, peers) = (Relay::new("none", vec![]), Peers::new([peer]));
+    let services = Services { observer, signet, peers };
+    runtime.spawn(serve_all(listener(socket).unwrap(), services, std::future::pending()));
+}
