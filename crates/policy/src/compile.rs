@@ -100,21 +100,36 @@ impl<'a> Compiler<'a> {
         subject: &Labels,
         ports: &BTreeMap<String, (u8, u16)>,
     ) -> Result<Table, CompileError> {
+        self.table_of(self.policies, subject, ports)
+    }
+
+    /// The table that some policies alone would make, among the same peers.
+    pub fn table_of(
+        &self,
+        policies: &[Policy],
+        subject: &Labels,
+        ports: &BTreeMap<String, (u8, u16)>,
+    ) -> Result<Table, CompileError> {
         let mut draft = Draft::new(self.options.max_entries);
         for direction in [Direction::Ingress, Direction::Egress] {
-            let side = Side::new(self, subject, ports, direction)?;
+            let rules = self.chosen(policies, subject, direction);
+            let side = Side::new(self, rules, subject, ports, direction)?;
             side.write(&mut draft)?;
         }
         Ok(draft.table(RuleSet::id))
     }
 
     /// The rules that are about a subject in a direction, sorted by name.
-    fn chosen(&self, subject: &Labels, direction: Direction) -> Vec<&'a Rule> {
+    fn chosen<'r>(
+        &self,
+        policies: &'r [Policy],
+        subject: &Labels,
+        direction: Direction,
+    ) -> Vec<&'r Rule> {
         if self.options.enforcement == Enforcement::Never {
             return Vec::new();
         }
-        let mut rules: Vec<&Rule> = self
-            .policies
+        let mut rules: Vec<&Rule> = policies
             .iter()
             .flat_map(|policy| &policy.rules)
             .filter(|rule| rule.direction == direction && rule.selects(subject))
@@ -154,12 +169,12 @@ struct Side<'c> {
 impl<'c> Side<'c> {
     fn new(
         compiler: &'c Compiler<'c>,
+        rules: Vec<&'c Rule>,
         subject: &Labels,
         ports: &'c BTreeMap<String, (u8, u16)>,
         direction: Direction,
     ) -> Result<Self, CompileError> {
         let options = compiler.options;
-        let rules = compiler.chosen(subject, direction);
         let switched_on: BTreeSet<PolicyName> = rules
             .iter()
             .filter(|rule| rule.default_deny)
@@ -231,7 +246,7 @@ impl<'c> Side<'c> {
                 own.push((prefix, ruling.clone(), at));
             }
         }
-        let localhost = claims.localhost.then(|| (Prefix::EVERYTHING, LOCALHOST));
+        let localhost = claims.localhost.then_some((Prefix::EVERYTHING, LOCALHOST));
         if !passes {
             return fold(
                 own.into_iter()

@@ -4,6 +4,9 @@
 
 use policy::{Action, Peer, Peers, Port, PortMatch, Ports, Rule, Selector, Subject};
 
+/// Longer lists are not compared: a remark is not worth the time.
+const MOST_PAIRS: usize = 10_000;
+
 /// Whether `other` decides whatever `rule` matches.
 pub(super) fn hides(other: &Rule, rule: &Rule) -> bool {
     let before =
@@ -35,7 +38,8 @@ fn covers_peers(one: &Peers, other: &Peers) -> bool {
         (Peers::Any, _) => true,
         (Peers::OneOf(_), Peers::Any) => false,
         (Peers::OneOf(some), Peers::OneOf(more)) => {
-            !more.is_empty()
+            some.len().saturating_mul(more.len()) <= MOST_PAIRS
+                && !more.is_empty()
                 && more.iter().all(|peer| some.iter().any(|one| covers_peer(one, peer)))
         }
     }
