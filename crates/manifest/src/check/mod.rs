@@ -5,7 +5,7 @@ mod cost;
 mod selectors;
 mod shadow;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Direction, LabelFilter, PolicyName, RuleId};
 use policy::question::Cluster;
@@ -41,6 +41,9 @@ pub fn check(documents: &[Document], options: &Options) -> Report {
     for policy in &outcome.policies {
         context.policy(policy, &mut notes);
     }
+    // A rule that was lowered to several says the same of each.
+    let mut said = BTreeSet::new();
+    notes.retain(|note| said.insert((note.file.clone(), note.field.clone(), note.text.clone())));
     outcome.notes.extend(notes);
     let costs = cost::costs(&cluster, &outcome.policies, options);
     Report { outcome, costs }
@@ -53,6 +56,8 @@ struct Context<'a> {
     policies: &'a [Policy],
     options: &'a Options,
     filter: LabelFilter,
+    /// Rules that decide before some other rule could.
+    first: Vec<&'a Rule>,
 }
 
 impl<'a> Context<'a> {
@@ -77,7 +82,10 @@ impl<'a> Context<'a> {
             }
         }
         let filter = LabelFilter::default();
-        Self { documents: named, cluster, policies, options, filter }
+        let rules = || policies.iter().flat_map(|policy| &policy.rules);
+        let last = rules().map(shadow::rank).max();
+        let first = rules().filter(|rule| Some(shadow::rank(rule)) < last).collect();
+        Self { documents: named, cluster, policies, options, filter, first }
     }
 
     fn warn(&self, rule: &RuleId, field: &str, text: String, notes: &mut Vec<Note>) {
@@ -88,9 +96,7 @@ impl<'a> Context<'a> {
             if document.path.is_empty() { String::new() } else { format!("{}.", document.path) };
         let note =
             Note { file: document.file.clone(), at, field: prefix + &path, text, warning: true };
-        if !notes.contains(&note) {
-            notes.push(note);
-        }
+        notes.push(note);
     }
 
     /// A remark on a rule that is as its writer meant it.
@@ -173,12 +179,7 @@ impl<'a> Context<'a> {
                 }
             }
         }
-        if let Some(by) = self
-            .policies
-            .iter()
-            .flat_map(|policy| &policy.rules)
-            .find(|other| shadow::hides(other, rule))
-        {
+        if let Some(by) = self.first.iter().find(|other| shadow::hides(other, rule)) {
             let text = format!("never decides: `{}` matches all of it first", by.id);
             self.warn(&rule.id, "", text, notes);
         }
