@@ -5,7 +5,7 @@ use std::fmt;
 
 use model::{IdentityBook, Label, Labels, PolicyName};
 use policy::question::{Asked, Cluster};
-use policy::{Compiler, Options, Peer, Peers, Policy};
+use policy::{Capabilities, Compiler, Options, Peer, Peers, Policy};
 
 use crate::check::selectors;
 
@@ -38,6 +38,9 @@ type Member = (Labels, Ports);
 
 /// What each policy costs alone, among everybody that all of them tell apart.
 pub(super) fn costs(cluster: &Cluster, policies: &[Policy], options: &Options) -> Vec<Cost> {
+    // Costs are those of identities that say all that rules ask of them.
+    let capabilities = Capabilities { labels: true, ..options.capabilities };
+    let options = &Options { capabilities, ..options.clone() };
     let asked = Asked::new(cluster, policies, options);
     let members: Vec<Member> = cluster
         .pods

@@ -117,9 +117,9 @@ impl<'a> Context<'a> {
         }
         self.denials_alone(policy, notes);
         for unsupported in unsupported(std::slice::from_ref(policy), self.options) {
-            let text = format!("lets nothing through: {}", unsupported.feature);
-            // Learning names is said below, with what it takes.
-            if unsupported.feature != Feature::Names {
+            let text = format!("is not in force with this version: {}", unsupported.feature);
+            // These two are warned of below, with what it takes.
+            if !matches!(unsupported.feature, Feature::Names | Feature::References) {
                 // The policy is right; it is this version that is not there yet.
                 self.note(&unsupported.rule, text, notes);
             }
