@@ -187,7 +187,9 @@ fn policy(reader: &mut Reader<'_>, version: Version) -> Option<Policy> {
     let ingress = lowering.direction(reader, &fields, Direction::Ingress);
     let egress = lowering.direction(reader, &fields, Direction::Egress);
     let rules = [ingress?, egress?].concat();
-    (tier?, priority?, subject?);
+    tier?;
+    priority?;
+    subject?;
     if rules.is_empty() {
         reader.warn(&spec, "has no rules: it decides nothing".to_owned());
     }

@@ -59,11 +59,11 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
-    fn from_namespace(&self, name: &str) -> bool {
+    fn is_from(&self, name: &str) -> bool {
         self.from.starts_with(&format!("{name}/"))
     }
 
-    fn to_namespace(&self, name: &str) -> bool {
+    fn is_to(&self, name: &str) -> bool {
         self.to.starts_with(&format!("{name}/"))
     }
 }
@@ -102,24 +102,20 @@ fn without_policies_everything_passes() {
 
 #[test]
 fn default_deny_ingress_closes_a_namespace() {
-    check(&[policy("p", "x", "{podSelector: {}, policyTypes: [Ingress]}")], |q| {
-        !q.to_namespace("x")
-    });
-    check(&[policy("p", "x", "{podSelector: {}}")], |q| !q.to_namespace("x"));
+    check(&[policy("p", "x", "{podSelector: {}, policyTypes: [Ingress]}")], |q| !q.is_to("x"));
+    check(&[policy("p", "x", "{podSelector: {}}")], |q| !q.is_to("x"));
 }
 
 #[test]
 fn default_deny_of_both_directions_closes_both() {
     check(&[policy("p", "x", "{podSelector: {}, policyTypes: [Ingress, Egress]}")], |q| {
-        !q.to_namespace("x") && !q.from_namespace("x")
+        !q.is_to("x") && !q.is_from("x")
     });
 }
 
 #[test]
 fn default_deny_egress_leaves_ingress_open() {
-    check(&[policy("p", "x", "{podSelector: {}, policyTypes: [Egress]}")], |q| {
-        !q.from_namespace("x")
-    });
+    check(&[policy("p", "x", "{podSelector: {}, policyTypes: [Egress]}")], |q| !q.is_from("x"));
 }
 
 #[test]
@@ -160,7 +156,7 @@ fn a_namespace_selector_means_all_pods_of_those_namespaces() {
             "x",
             "{podSelector: {matchLabels: {pod: a}}, ingress: [{from: [{namespaceSelector: {matchLabels: {ns: 'y'}}}]}]}",
         )],
-        |q| q.to != "x/a" || q.from_namespace("y"),
+        |q| q.to != "x/a" || q.is_from("y"),
     );
     check(
         &[policy(
@@ -168,7 +164,7 @@ fn a_namespace_selector_means_all_pods_of_those_namespaces() {
             "x",
             "{podSelector: {matchLabels: {pod: a}}, ingress: [{from: [{namespaceSelector: {matchExpressions: [{key: ns, operator: NotIn, values: [x]}]}}]}]}",
         )],
-        |q| q.to != "x/a" || !q.from_namespace("x"),
+        |q| q.to != "x/a" || !q.is_from("x"),
     );
     check(
         &[policy(
@@ -188,7 +184,7 @@ fn namespaces_are_selected_by_their_own_name() {
             "x",
             "{podSelector: {matchLabels: {pod: a}}, ingress: [{from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: z}}}]}]}",
         )],
-        |q| q.to != "x/a" || q.from_namespace("z"),
+        |q| q.to != "x/a" || q.is_from("z"),
     );
 }
 
@@ -212,14 +208,14 @@ fn selectors_in_two_elements_are_alternatives() {
             "x",
             "{podSelector: {matchLabels: {pod: a}}, ingress: [{from: [{namespaceSelector: {matchLabels: {ns: 'y'}}}, {podSelector: {matchLabels: {pod: b}}}]}]}",
         )],
-        |q| q.to != "x/a" || q.from_namespace("y") || q.from == "x/b",
+        |q| q.to != "x/a" || q.is_from("y") || q.from == "x/b",
     );
 }
 
 #[test]
 fn a_port_is_a_port_of_its_protocol() {
     check(&[policy("p", "x", "{podSelector: {}, ingress: [{ports: [{port: 81}]}]}")], |q| {
-        !q.to_namespace("x") || (q.port == 81 && q.protocol == "TCP")
+        !q.is_to("x") || (q.port == 81 && q.protocol == "TCP")
     });
     for protocol in PROTOCOLS {
         check(
@@ -230,7 +226,7 @@ fn a_port_is_a_port_of_its_protocol() {
                     "{{podSelector: {{}}, ingress: [{{ports: [{{port: 80, protocol: {protocol}}}]}}]}}"
                 ),
             )],
-            |q| !q.to_namespace("x") || (q.port == 80 && q.protocol == protocol),
+            |q| !q.is_to("x") || (q.port == 80 && q.protocol == protocol),
         );
         check(
             &[policy(
@@ -238,7 +234,7 @@ fn a_port_is_a_port_of_its_protocol() {
                 "x",
                 &format!("{{podSelector: {{}}, ingress: [{{ports: [{{protocol: {protocol}}}]}}]}}"),
             )],
-            |q| !q.to_namespace("x") || q.protocol == protocol,
+            |q| !q.is_to("x") || q.protocol == protocol,
         );
     }
 }
@@ -247,7 +243,7 @@ fn a_port_is_a_port_of_its_protocol() {
 fn a_named_port_is_the_destinations() {
     check(
         &[policy("p", "x", "{podSelector: {}, ingress: [{ports: [{port: serve-81-tcp}]}]}")],
-        |q| !q.to_namespace("x") || (q.port == 81 && q.protocol == "TCP"),
+        |q| !q.is_to("x") || (q.port == 81 && q.protocol == "TCP"),
     );
     check(
         &[policy(
@@ -255,11 +251,11 @@ fn a_named_port_is_the_destinations() {
             "x",
             "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {}}], ports: [{port: serve-80-udp, protocol: UDP}]}]}",
         )],
-        |q| !q.from_namespace("x") || (q.port == 80 && q.protocol == "UDP"),
+        |q| !q.is_from("x") || (q.port == 80 && q.protocol == "UDP"),
     );
     check(
         &[policy("p", "x", "{podSelector: {}, ingress: [{ports: [{port: no-such-port}]}]}")],
-        |q| !q.to_namespace("x"),
+        |q| !q.is_to("x"),
     );
 }
 
@@ -267,7 +263,7 @@ fn a_named_port_is_the_destinations() {
 fn a_range_of_ports_has_both_its_ends() {
     check(
         &[policy("p", "x", "{podSelector: {}, ingress: [{ports: [{port: 81, endPort: 90}]}]}")],
-        |q| !q.to_namespace("x") || (q.port == 81 && q.protocol == "TCP"),
+        |q| !q.is_to("x") || (q.port == 81 && q.protocol == "TCP"),
     );
 }
 
@@ -279,7 +275,7 @@ fn peers_and_ports_of_one_rule_must_both_hold() {
             "x",
             "{podSelector: {matchLabels: {pod: a}}, ingress: [{from: [{namespaceSelector: {matchLabels: {ns: 'y'}}}], ports: [{port: 80}]}]}",
         )],
-        |q| q.to != "x/a" || (q.from_namespace("y") && q.port == 80 && q.protocol == "TCP"),
+        |q| q.to != "x/a" || (q.is_from("y") && q.port == 80 && q.protocol == "TCP"),
     );
 }
 
@@ -292,8 +288,8 @@ fn rules_and_policies_add_up() {
     );
     let two = policy("two", "x", "{podSelector: {}, ingress: [{ports: [{port: 81}]}]}");
     check(&[one, two], |q| {
-        let first = q.to == "x/a" && q.from_namespace("y") && q.port == 80;
-        !q.to_namespace("x") || (q.protocol == "TCP" && (first || q.port == 81))
+        let first = q.to == "x/a" && q.is_from("y") && q.port == 80;
+        !q.is_to("x") || (q.protocol == "TCP" && (first || q.port == 81))
     });
     check(
         &[policy(
@@ -302,7 +298,7 @@ fn rules_and_policies_add_up() {
             "{podSelector: {}, ingress: [{ports: [{port: 80}]}, {ports: [{port: 81, protocol: UDP}]}]}",
         )],
         |q| {
-            !q.to_namespace("x")
+            !q.is_to("x")
                 || (q.port == 80 && q.protocol == "TCP")
                 || (q.port == 81 && q.protocol == "UDP")
         },
@@ -322,7 +318,7 @@ fn both_ends_must_allow() {
         "{podSelector: {matchLabels: {pod: b}}, ingress: [{from: [{namespaceSelector: {matchLabels: {ns: x}}, podSelector: {matchLabels: {pod: a}}}]}]}",
     );
     check(&[egress, ingress], |q| {
-        (q.from != "x/a" || q.to_namespace("y")) && (q.to != "y/b" || q.from == "x/a")
+        (q.from != "x/a" || q.is_to("y")) && (q.to != "y/b" || q.from == "x/a")
     });
 }
 
@@ -354,7 +350,7 @@ fn a_block_of_addresses_means_whoever_has_one() {
             "x",
             "{podSelector: {matchLabels: {pod: a}}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 10.244.1.0/24, except: [10.244.1.1/32]}}]}]}",
         )],
-        |q| q.from != "x/a" || (q.to_namespace("y") && q.to != "y/b"),
+        |q| q.from != "x/a" || (q.is_to("y") && q.to != "y/b"),
     );
     // What one block excepts another may allow.
     check(
@@ -370,7 +366,7 @@ fn a_block_of_addresses_means_whoever_has_one() {
                 "{podSelector: {matchLabels: {pod: a}}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 10.244.1.1/32}}]}]}",
             ),
         ],
-        |q| q.from != "x/a" || q.to_namespace("y"),
+        |q| q.from != "x/a" || q.is_to("y"),
     );
 }
 
@@ -379,8 +375,8 @@ fn policy_types_decide_which_directions_are_closed() {
     // Without types: egress only if there are egress rules.
     check(&[policy("p", "x", "{podSelector: {}, ingress: [{}], egress: []}")], |_| true);
     check(&[policy("p", "x", "{podSelector: {}, egress: [{to: [{podSelector: {}}]}]}")], |q| {
-        let out = !q.from_namespace("x") || q.to_namespace("x");
-        out && !q.to_namespace("x")
+        let out = !q.is_from("x") || q.is_to("x");
+        out && !q.is_to("x")
     });
 }
 

@@ -15,11 +15,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Direction, IdentityBook, Labels, PolicyName, RuleId, RuleSet};
 
+use crate::cidr::{CidrMatch, cidr_label};
 use crate::compile::draft::{Draft, NamedEntry};
 use crate::compile::lanes::{Claims, Lanes};
 use crate::fold::{Prefix, Ruling, fold, prefixes};
 use crate::options::{AllowLocalhost, Enforcement, Options};
 use crate::passing::{self, Voice};
+use crate::peer::Peer;
 use crate::population::Population;
 use crate::precedence::{self, Effect, Tier};
 use crate::rule::{Peers, Policy, Rule};
@@ -45,6 +47,16 @@ pub enum CompileError {
         rule: RuleId,
         /// The range.
         range: String,
+    },
+
+    /// The same for ports by name, nodes by label and addresses in the cluster.
+    #[error(
+        "`{rule}` names ports or nodes, or addresses in the cluster, and identities here do not \
+         say who has them"
+    )]
+    Unlabelled {
+        /// The rule.
+        rule: RuleId,
     },
 
     /// Refused whole: half a table would allow what the other half denies.
@@ -100,21 +112,36 @@ impl<'a> Compiler<'a> {
         subject: &Labels,
         ports: &BTreeMap<String, (u8, u16)>,
     ) -> Result<Table, CompileError> {
+        self.table_of(self.policies, subject, ports)
+    }
+
+    /// The table that some policies alone would make, among the same peers.
+    pub fn table_of(
+        &self,
+        policies: &[Policy],
+        subject: &Labels,
+        ports: &BTreeMap<String, (u8, u16)>,
+    ) -> Result<Table, CompileError> {
         let mut draft = Draft::new(self.options.max_entries);
         for direction in [Direction::Ingress, Direction::Egress] {
-            let side = Side::new(self, subject, ports, direction)?;
+            let rules = self.chosen(policies, subject, direction);
+            let side = Side::new(self, rules, subject, ports, direction)?;
             side.write(&mut draft)?;
         }
         Ok(draft.table(RuleSet::id))
     }
 
     /// The rules that are about a subject in a direction, sorted by name.
-    fn chosen(&self, subject: &Labels, direction: Direction) -> Vec<&'a Rule> {
+    fn chosen<'r>(
+        &self,
+        policies: &'r [Policy],
+        subject: &Labels,
+        direction: Direction,
+    ) -> Vec<&'r Rule> {
         if self.options.enforcement == Enforcement::Never {
             return Vec::new();
         }
-        let mut rules: Vec<&Rule> = self
-            .policies
+        let mut rules: Vec<&Rule> = policies
             .iter()
             .flat_map(|policy| &policy.rules)
             .filter(|rule| rule.direction == direction && rule.selects(subject))
@@ -123,12 +150,29 @@ impl<'a> Compiler<'a> {
         rules
     }
 
-    fn check_ranges(&self, rule: &Rule) -> Result<(), CompileError> {
-        let Peers::OneOf(peers) = &rule.peers else { return Ok(()) };
+    /// Refuses a rule that would miss whom it means: identities must carry what
+    /// it mentions.
+    fn check_labels(&self, rule: &Rule) -> Result<(), CompileError> {
+        let peers = match &rule.peers {
+            Peers::Any => &[][..],
+            Peers::OneOf(peers) => peers,
+        };
+        let by_name = rule.direction == Direction::Egress && rule.ports.names().next().is_some();
+        let by_label = |peer: &Peer| match peer {
+            Peer::Nodes(_) => true,
+            Peer::Cidr(range) => {
+                let also = CidrMatch::of(range.reach, self.options);
+                also.nodes || also.pods
+            }
+            _ => false,
+        };
+        if !self.options.capabilities.labels && (by_name || peers.iter().any(by_label)) {
+            return Err(CompileError::Unlabelled { rule: rule.id.clone() });
+        }
         for peer in peers {
-            let crate::peer::Peer::Cidr(range) = peer else { continue };
+            let Peer::Cidr(range) = peer else { continue };
             for net in range.nets() {
-                if !self.ranges.contains(crate::cidr::cidr_label(net).key.as_str()) {
+                if !self.ranges.contains(cidr_label(net).key.as_str()) {
                     let (rule, range) = (rule.id.clone(), net.to_string());
                     return Err(CompileError::UnknownRange { rule, range });
                 }
@@ -154,12 +198,12 @@ struct Side<'c> {
 impl<'c> Side<'c> {
     fn new(
         compiler: &'c Compiler<'c>,
+        rules: Vec<&'c Rule>,
         subject: &Labels,
         ports: &'c BTreeMap<String, (u8, u16)>,
         direction: Direction,
     ) -> Result<Self, CompileError> {
         let options = compiler.options;
-        let rules = compiler.chosen(subject, direction);
         let switched_on: BTreeSet<PolicyName> = rules
             .iter()
             .filter(|rule| rule.default_deny)
@@ -172,7 +216,7 @@ impl<'c> Side<'c> {
         };
         let mut effects = Vec::with_capacity(rules.len());
         for rule in &rules {
-            compiler.check_ranges(rule)?;
+            compiler.check_labels(rule)?;
             let effect = effect(rule, options.capabilities, default_deny);
             let precedence = precedence::of(rule.tier, rule.priority, effect).ok_or_else(|| {
                 CompileError::Priority { rule: rule.id.clone(), priority: rule.priority }
@@ -231,7 +275,7 @@ impl<'c> Side<'c> {
                 own.push((prefix, ruling.clone(), at));
             }
         }
-        let localhost = claims.localhost.then(|| (Prefix::EVERYTHING, LOCALHOST));
+        let localhost = claims.localhost.then_some((Prefix::EVERYTHING, LOCALHOST));
         if !passes {
             return fold(
                 own.into_iter()

@@ -58,12 +58,21 @@ pub struct Capabilities {
     pub names: bool,
     /// Judges packets of the node itself.
     pub nodes: bool,
+    /// Gives identities the labels that [`References`](crate::References) asks
+    /// for. Without them a rule that needs them could not even deny.
+    pub labels: bool,
 }
 
 impl Capabilities {
     /// Everything the language says: for asking what policies mean.
-    pub const ALL: Self =
-        Self { icmp_types: true, layer7: true, authentication: true, names: true, nodes: true };
+    pub const ALL: Self = Self {
+        icmp_types: true,
+        layer7: true,
+        authentication: true,
+        names: true,
+        nodes: true,
+        labels: true,
+    };
 
     /// What the datapath enforces today: addresses, protocols and ports of pods.
     pub const DATAPATH: Self = Self {
@@ -72,6 +81,7 @@ impl Capabilities {
         authentication: false,
         names: false,
         nodes: false,
+        labels: false,
     };
 }
 

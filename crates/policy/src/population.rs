@@ -8,8 +8,10 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use model::{IdentityBook, IdentityId, Labels, Source};
+use ipnet::IpNet;
+use model::{IdentityBook, IdentityId, Labels};
 
+use crate::cidr::{Place, ranges};
 use crate::options::Options;
 use crate::peer::Peer;
 use crate::selector::{Operator, Selector};
@@ -20,7 +22,11 @@ pub(crate) type Positions = Rc<[u32]>;
 pub(crate) struct Population<'a> {
     ends: Vec<(IdentityId, &'a Labels)>,
     by_value: HashMap<(&'a str, &'a str), Vec<u32>>,
-    with_ranges: Vec<u32>,
+    /// Ranges that ends are labelled with, sorted, so that those inside another
+    /// stand together.
+    by_range: Vec<(IpNet, u32)>,
+    /// Ends outside the cluster that name no range.
+    world: Vec<u32>,
     answers: RefCell<BTreeMap<Peer, Positions>>,
 }
 
@@ -28,19 +34,19 @@ impl<'a> Population<'a> {
     pub fn new(identities: &'a IdentityBook) -> Self {
         let ends: Vec<(IdentityId, &Labels)> = identities.iter().collect();
         let mut by_value: HashMap<(&str, &str), Vec<u32>> = HashMap::new();
-        let mut with_ranges = Vec::new();
+        let (mut by_range, mut world) = (Vec::new(), Vec::new());
         for (at, (_, labels)) in (0_u32..).zip(&ends) {
-            let mut ranged = false;
             for label in labels.iter() {
                 by_value.entry((&label.key, &label.value)).or_default().push(at);
-                ranged |= label.source == Source::Cidr
-                    || (label.source == Source::Reserved && label.key.starts_with("world"));
             }
-            if ranged {
-                with_ranges.push(at);
+            let before = by_range.len();
+            by_range.extend(ranges(labels).map(|net| (net, at)));
+            if by_range.len() == before && Place::of(labels) == Place::World {
+                world.push(at);
             }
         }
-        Self { ends, by_value, with_ranges, answers: RefCell::default() }
+        by_range.sort_by_key(|(net, at)| (net.network(), net.prefix_len(), *at));
+        Self { ends, by_value, by_range, world, answers: RefCell::default() }
     }
 
     pub fn ends(&self) -> &[(IdentityId, &'a Labels)] {
@@ -70,13 +76,28 @@ impl<'a> Population<'a> {
     fn candidates(&self, peer: &Peer) -> Option<Vec<u32>> {
         match peer {
             Peer::Endpoints(selector) | Peer::LocalEndpoints(selector) => self.narrowest(selector),
-            Peer::Cidr(_) => Some(self.with_ranges.clone()),
+            Peer::Cidr(range) => Some(self.inside(range.net)),
             Peer::Name(pattern) => {
                 Some(self.by_value.get(&(pattern.as_str(), "")).cloned().unwrap_or_default())
             }
             Peer::Group(_) | Peer::Service(_) => Some(Vec::new()),
             Peer::Entity(_) | Peer::Nodes(_) => None,
         }
+    }
+
+    /// Ends that name a range inside this one, and for a whole family those
+    /// outside the cluster that name none.
+    fn inside(&self, net: IpNet) -> Vec<u32> {
+        let first = self.by_range.partition_point(|(known, _)| known.network() < net.network());
+        let behind = self.by_range.iter().skip(first);
+        let within = behind.take_while(|(known, _)| known.network() <= net.broadcast());
+        let mut found: Vec<u32> = within.map(|(_, at)| *at).collect();
+        if net.prefix_len() == 0 {
+            found.extend(&self.world);
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 
     /// Those with one of the wanted values of the label that fewest have.

@@ -25,6 +25,8 @@ pub enum Feature {
     Names,
     /// Judging packets of nodes.
     Nodes,
+    /// Knowing the service or the group of ranges that it refers to.
+    References,
 }
 
 impl fmt::Display for Feature {
@@ -35,6 +37,7 @@ impl fmt::Display for Feature {
             Self::Authentication => "authentication is not enforced yet",
             Self::Names => "addresses of names are not learnt yet",
             Self::Nodes => "packets of nodes are not judged yet",
+            Self::References => "what it refers to is not known",
         })
     }
 }
@@ -50,7 +53,7 @@ pub struct Unsupported {
 
 impl fmt::Display for Unsupported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` lets nothing through: {}", self.rule, self.feature)
+        write!(f, "`{}` is not in force: {}", self.rule, self.feature)
     }
 }
 
@@ -59,14 +62,16 @@ pub fn unsupported(policies: &[Policy], options: &Options) -> Vec<Unsupported> {
     let can = options.capabilities;
     let mut found = Vec::new();
     for rule in policies.iter().flat_map(|policy| &policy.rules) {
-        let names = matches!(&rule.peers, Peers::OneOf(peers)
-            if peers.iter().any(|peer| matches!(peer, Peer::Name(_))));
+        let has = |wanted: fn(&Peer) -> bool| matches!(&rule.peers, Peers::OneOf(peers) if peers.iter().any(wanted));
+        let names = has(|peer| matches!(peer, Peer::Name(_)));
+        let unknown = has(|peer| matches!(peer, Peer::Group(_) | Peer::Service(_)));
         let missing = [
             (needs_icmp_types(rule), can.icmp_types, Feature::IcmpTypes),
             (rule.layer7.is_some(), can.layer7, Feature::Layer7),
             (needs_authentication(rule), can.authentication, Feature::Authentication),
             (names, can.names, Feature::Names),
             (matches!(rule.subject, Subject::Nodes(_)), can.nodes, Feature::Nodes),
+            (unknown, false, Feature::References),
         ];
         found.extend(
             missing

@@ -1,17 +1,17 @@
 //! Everything there is to say about manifests before they are applied: what is
 //! refused, what is probably not meant, and what it costs.
 
+mod cost;
 mod selectors;
 mod shadow;
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Direction, IdentityBook, LabelFilter, PolicyName, RuleId};
-use policy::question::{Asked, Cluster};
-use policy::{
-    Action, Compiler, Feature, Options, Peer, Peers, Policy, Requests, Rule, Subject, unsupported,
-};
+use model::{Direction, LabelFilter, PolicyName, RuleId};
+use policy::question::Cluster;
+use policy::{Action, Feature, Options, Peer, Peers, Policy, Requests, Rule, Subject, unsupported};
+
+pub use cost::Cost;
 
 use crate::cluster::cluster;
 use crate::document::{Document, Node, Position, Value};
@@ -24,28 +24,6 @@ pub struct Report {
     pub outcome: Outcome,
     /// What each policy costs.
     pub costs: Vec<Cost>,
-}
-
-/// How many table entries a policy costs a subject.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Cost {
-    /// The policy.
-    pub policy: PolicyName,
-    /// Entries of the subject that has most of them, beyond its defaults;
-    /// with the subjects that the documents hold, or else one that is made up.
-    pub entries: usize,
-    /// Whether more than a table holds.
-    pub too_many: bool,
-}
-
-impl fmt::Display for Cost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { policy, entries, too_many } = self;
-        match too_many {
-            true => write!(f, "{policy}: more entries than a table holds"),
-            false => write!(f, "{policy}: {entries} table entries for each subject"),
-        }
-    }
 }
 
 /// Checks documents together: what one of them says may depend on the others.
@@ -63,8 +41,11 @@ pub fn check(documents: &[Document], options: &Options) -> Report {
     for policy in &outcome.policies {
         context.policy(policy, &mut notes);
     }
+    // A rule that was lowered to several says the same of each.
+    let mut said = BTreeSet::new();
+    notes.retain(|note| said.insert((note.file.clone(), note.field.clone(), note.text.clone())));
     outcome.notes.extend(notes);
-    let costs = context.costs(&outcome.policies);
+    let costs = cost::costs(&cluster, &outcome.policies, options);
     Report { outcome, costs }
 }
 
@@ -75,6 +56,8 @@ struct Context<'a> {
     policies: &'a [Policy],
     options: &'a Options,
     filter: LabelFilter,
+    /// Rules that decide before some other rule could.
+    first: Vec<&'a Rule>,
 }
 
 impl<'a> Context<'a> {
@@ -85,22 +68,24 @@ impl<'a> Context<'a> {
         options: &'a Options,
     ) -> Self {
         let mut named = BTreeMap::new();
+        let mut by_text: BTreeMap<(&str, &str, &str), &Document> = BTreeMap::new();
+        for document in documents {
+            by_text.insert((&document.kind, document.namespace(), document.name()), document);
+        }
         for policy in policies {
-            let is_its = |document: &&Document| {
-                document.kind == policy.name.kind.as_str()
-                    && document.name() == policy.name.name
-                    && match &policy.name.namespace {
-                        None => true,
-                        Some(name) if name == "default" && document.namespace().is_empty() => true,
-                        Some(name) => name == document.namespace(),
-                    }
-            };
-            if let Some(document) = documents.iter().rfind(is_its) {
-                named.insert(policy.name.clone(), document);
+            let PolicyName { kind, namespace, name } = &policy.name;
+            let place = namespace.as_deref().unwrap_or_default();
+            let written =
+                [place, ""].iter().find_map(|place| by_text.get(&(kind.as_str(), *place, name)));
+            if let Some(document) = written {
+                named.insert(policy.name.clone(), *document);
             }
         }
         let filter = LabelFilter::default();
-        Self { documents: named, cluster, policies, options, filter }
+        let rules = || policies.iter().flat_map(|policy| &policy.rules);
+        let last = rules().map(shadow::rank).max();
+        let first = rules().filter(|rule| Some(shadow::rank(rule)) < last).collect();
+        Self { documents: named, cluster, policies, options, filter, first }
     }
 
     fn warn(&self, rule: &RuleId, field: &str, text: String, notes: &mut Vec<Note>) {
@@ -111,9 +96,7 @@ impl<'a> Context<'a> {
             if document.path.is_empty() { String::new() } else { format!("{}.", document.path) };
         let note =
             Note { file: document.file.clone(), at, field: prefix + &path, text, warning: true };
-        if !notes.contains(&note) {
-            notes.push(note);
-        }
+        notes.push(note);
     }
 
     /// A remark on a rule that is as its writer meant it.
@@ -134,9 +117,9 @@ impl<'a> Context<'a> {
         }
         self.denials_alone(policy, notes);
         for unsupported in unsupported(std::slice::from_ref(policy), self.options) {
-            let text = format!("lets nothing through: {}", unsupported.feature);
-            // Learning names is said below, with what it takes.
-            if unsupported.feature != Feature::Names {
+            let text = format!("is not in force with this version: {}", unsupported.feature);
+            // These two are warned of below, with what it takes.
+            if !matches!(unsupported.feature, Feature::Names | Feature::References) {
                 // The policy is right; it is this version that is not there yet.
                 self.note(&unsupported.rule, text, notes);
             }
@@ -196,12 +179,7 @@ impl<'a> Context<'a> {
                 }
             }
         }
-        if let Some(by) = self
-            .policies
-            .iter()
-            .flat_map(|policy| &policy.rules)
-            .find(|other| shadow::hides(other, rule))
-        {
+        if let Some(by) = self.first.iter().find(|other| shadow::hides(other, rule)) {
             let text = format!("never decides: `{}` matches all of it first", by.id);
             self.warn(&rule.id, "", text, notes);
         }
@@ -278,56 +256,6 @@ impl<'a> Context<'a> {
                 self.warn(&first.id, "", text, notes);
             }
         }
-    }
-
-    fn costs(&self, policies: &[Policy]) -> Vec<Cost> {
-        policies.iter().map(|policy| self.cost(policy)).collect()
-    }
-
-    fn cost(&self, policy: &Policy) -> Cost {
-        let own = std::slice::from_ref(policy);
-        let asked = Asked::new(self.cluster, own, self.options);
-        let mut sets = asked.identities();
-        let mut subjects: Vec<(model::Labels, BTreeMap<String, (u8, u16)>)> = self
-            .cluster
-            .pods
-            .iter()
-            .filter(|pod| !pod.host_network)
-            .map(|pod| (asked.pod_labels(pod, &self.options.cluster), pod.ports.clone()))
-            .filter(|(labels, _)| policy.rules.iter().any(|rule| rule.selects(labels)))
-            .collect();
-        subjects.sort();
-        subjects.dedup();
-        // Nobody known: one end for every selector stands for those to come.
-        for rule in asked.policies().iter().flat_map(|policy| &policy.rules) {
-            if subjects.is_empty() {
-                subjects.push((selectors::sample(rule.subject.selector()), BTreeMap::new()));
-            }
-            let Peers::OneOf(peers) = &rule.peers else { continue };
-            for peer in peers {
-                if let Peer::Endpoints(selector) | Peer::LocalEndpoints(selector) = peer {
-                    let mut end = selectors::sample(selector);
-                    let cluster = "io.cilium.k8s.policy.cluster";
-                    if end.get(cluster).is_none() {
-                        end.insert(model::Label::k8s(cluster, &self.options.cluster));
-                    }
-                    if !sets.iter().any(|known| peer.matches(known, self.options)) {
-                        sets.push(end);
-                    }
-                }
-            }
-        }
-        let book = IdentityBook::new(sets);
-        let compiler = Compiler::new(asked.policies(), &book, self.options);
-        let mut cost = Cost { policy: policy.name.clone(), entries: 0, too_many: false };
-        for (labels, ports) in subjects {
-            match compiler.table(&labels, &ports) {
-                // Its two defaults a subject has anyhow.
-                Ok(table) => cost.entries = cost.entries.max(table.len().saturating_sub(2)),
-                Err(_) => cost.too_many = true,
-            }
-        }
-        cost
     }
 }
 

@@ -2,19 +2,25 @@
 //!
 //! Judged by what is written: what it does not see is not reported.
 
-use policy::{Action, Peer, Peers, Port, PortMatch, Ports, Rule, Selector, Subject};
+use policy::{Action, Peer, Peers, Port, PortMatch, Ports, Rule, Selector, Subject, Tier};
+
+/// Longer lists are not compared: a remark is not worth the time.
+const MOST_PAIRS: usize = 10_000;
 
 /// Whether `other` decides whatever `rule` matches.
 pub(super) fn hides(other: &Rule, rule: &Rule) -> bool {
-    let before =
-        (other.tier, other.priority, other.action) < (rule.tier, rule.priority, rule.action);
-    before
+    rank(other) < rank(rule)
         && other.action != Action::Pass
         && other.layer7.is_none()
         && other.direction == rule.direction
         && covers_subject(&other.subject, &rule.subject)
         && covers_peers(&other.peers, &rule.peers)
         && covers_ports(&other.ports, &rule.ports)
+}
+
+/// What decides first is smaller.
+pub(super) fn rank(rule: &Rule) -> (Tier, u32, Action) {
+    (rule.tier, rule.priority, rule.action)
 }
 
 /// Whether the first is about everybody whom the second is about.
@@ -35,7 +41,8 @@ fn covers_peers(one: &Peers, other: &Peers) -> bool {
         (Peers::Any, _) => true,
         (Peers::OneOf(_), Peers::Any) => false,
         (Peers::OneOf(some), Peers::OneOf(more)) => {
-            !more.is_empty()
+            some.len().saturating_mul(more.len()) <= MOST_PAIRS
+                && !more.is_empty()
                 && more.iter().all(|peer| some.iter().any(|one| covers_peer(one, peer)))
         }
     }

@@ -2,10 +2,9 @@
 //! (facts: `policy.md` section 1.5).
 
 use model::Direction;
-use policy::{
-    API_KEYS, HeaderMatch, HttpRule, KafkaRole, KafkaRule, Mismatch, NamePattern, Pattern, Requests,
-};
+use policy::{HeaderMatch, HttpRule, Mismatch, NamePattern, Pattern, Requests};
 
+use crate::cilium::kafka::kafka;
 use crate::document::Value;
 use crate::fields::{Field, Fields, Place, Reader, Schema};
 
@@ -34,16 +33,6 @@ const HEADER: Schema = &[
 ];
 const SECRET: Schema = &[("namespace", Field::Read), ("name", Field::Read)];
 const NAME: Schema = &[("matchName", Field::Read), ("matchPattern", Field::Read)];
-const KAFKA: Schema = &[
-    ("role", Field::Read),
-    ("apiKey", Field::Read),
-    ("apiVersion", Field::Read),
-    ("clientID", Field::Read),
-    ("topic", Field::Read),
-];
-
-/// The longest Kafka topic and client.
-const LONGEST_TOPIC: usize = 255;
 
 /// Reads `rules`; without any, nothing is demanded.
 pub(super) fn read(
@@ -189,20 +178,20 @@ pub(super) fn name_pattern(reader: &mut Reader<'_>, place: &Place<'_>) -> Option
     let written = |name: &str| {
         fields.get(name).filter(|place| place.node.value != Value::String(String::new()))
     };
-    let (place, read): (Place<'_>, fn(&str) -> Result<NamePattern, policy::NameError>) =
-        match (written("matchName"), written("matchPattern")) {
-            (Some(place), None) => (place, NamePattern::name),
-            (None, Some(place)) => (place, NamePattern::pattern),
-            (both, _) => {
-                let reason = match both {
-                    Some(_) => "`matchName` and `matchPattern` exclude each other",
-                    None => "needs `matchName` or `matchPattern`",
-                };
-                reader.refuse(place, reason.to_owned(), None);
-                return None;
-            }
-        };
-    match read(reader.string(&place)?) {
+    let (place, plain) = match (written("matchName"), written("matchPattern")) {
+        (Some(place), None) => (place, true),
+        (None, Some(place)) => (place, false),
+        (both, _) => {
+            let reason = match both {
+                Some(_) => "`matchName` and `matchPattern` exclude each other",
+                None => "needs `matchName` or `matchPattern`",
+            };
+            reader.refuse(place, reason.to_owned(), None);
+            return None;
+        }
+    };
+    let text = reader.string(&place)?;
+    match if plain { NamePattern::name(text) } else { NamePattern::pattern(text) } {
         Ok(pattern) => Some(pattern),
         Err(error) => {
             let fix = (error == policy::NameError::Star).then(|| "write `matchPattern`".to_owned());
@@ -210,61 +199,4 @@ pub(super) fn name_pattern(reader: &mut Reader<'_>, place: &Place<'_>) -> Option
             None
         }
     }
-}
-
-fn kafka(reader: &mut Reader<'_>, place: &Place<'_>) -> Option<KafkaRule> {
-    let fields = reader.fields(place, KAFKA)?;
-    let text = |reader: &mut Reader<'_>, name: &str| match fields.get(name) {
-        None => Some(None),
-        Some(place) => {
-            let text = reader.string(&place)?;
-            Some((!text.is_empty()).then(|| (place, text.to_owned())))
-        }
-    };
-    let (role, key) = (text(reader, "role")?, text(reader, "apiKey")?);
-    let keys = match (&role, &key) {
-        (Some((place, _)), Some(_)) => {
-            reader.refuse(place, "`role` and `apiKey` exclude each other".to_owned(), None);
-            return None;
-        }
-        (Some((place, role)), None) => match role.to_lowercase().as_str() {
-            "produce" => KafkaRole::Produce.keys().to_vec(),
-            "consume" => KafkaRole::Consume.keys().to_vec(),
-            _ => {
-                let fix = "write produce or consume".to_owned();
-                reader.refuse(place, "there is no such role".to_owned(), Some(fix));
-                return None;
-            }
-        },
-        (None, Some((place, name))) => {
-            let number = API_KEYS.iter().position(|known| *known == name.to_lowercase());
-            let Some(number) = number.and_then(|number| i16::try_from(number).ok()) else {
-                reader.refuse(place, "there is no such request type".to_owned(), None);
-                return None;
-            };
-            vec![number]
-        }
-        (None, None) => Vec::new(),
-    };
-    let version = match text(reader, "apiVersion")? {
-        None => None,
-        Some((place, version)) => match version.parse::<i16>() {
-            Ok(version) => Some(version),
-            Err(_) => {
-                reader.refuse(&place, "a version is a number in quotes".to_owned(), None);
-                return None;
-            }
-        },
-    };
-    let client = text(reader, "clientID")?.map(|(_, text)| text);
-    let topic = text(reader, "topic")?;
-    if let Some((place, topic)) = &topic {
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if topic.len() > LONGEST_TOPIC || !topic.bytes().all(legal) {
-            let reason = "is no topic: at most 255 letters, digits, `.`, `_` and `-`".to_owned();
-            reader.refuse(place, reason, None);
-            return None;
-        }
-    }
-    Some(KafkaRule { keys, version, client, topic: topic.map(|(_, text)| text) })
 }

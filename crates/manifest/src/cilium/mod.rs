@@ -2,6 +2,7 @@
 //! (facts: `policy.md` section 1).
 
 mod icmp;
+mod kafka;
 mod layer7;
 mod peers;
 mod ports;
@@ -130,7 +131,8 @@ impl<'n> Spec<'n> {
         for rule in &mut rules {
             rule.default_deny = default_deny[usize::from(rule.direction == Direction::Egress)];
         }
-        (subject?, log?);
+        subject?;
+        log?;
         whole.then_some(rules)
     }
 

@@ -66,7 +66,7 @@ fn egress(
     let [name] = names.as_slice() else {
         return one_of(reader, place, EGRESS);
     };
-    let Some(member) = fields.get(name) else { return None };
+    let member = fields.get(name)?;
     match *name {
         "nodes" => {
             let nodes = selector::read(reader, &member, &|key: &str| node_key(key))?;

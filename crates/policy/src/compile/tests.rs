@@ -115,3 +115,33 @@ fn a_priority_beyond_its_tier_is_refused() {
     rule.priority = 1 << 20;
     assert!(matches!(table(vec![rule], &Options::default()), Err(CompileError::Priority { .. })));
 }
+
+/// Why a rule with these peers does not compile, where identities carry no
+/// labels beyond those of pods.
+#[track_caller]
+fn check_refused(peers: Peers, ports: Ports, direction: Direction, want: &str) {
+    let mut rule = rule("p", peers, ports);
+    rule.direction = direction;
+    let error = table(vec![rule], &Options::default()).unwrap_err();
+    assert!(error.to_string().contains(want), "{error}");
+}
+
+#[test]
+fn a_rule_that_would_miss_whom_it_means_is_refused() {
+    let range = |reach| {
+        let net = "10.0.0.0/8".parse().unwrap();
+        Peers::OneOf(vec![Peer::Cidr(crate::CidrPeer { net, except: vec![], reach })])
+    };
+    let port = Port::Named("http".into());
+    let named = Ports::OneOf(vec![PortMatch { transport: Transport::Tcp, port }]);
+    let nodes = Peers::OneOf(vec![Peer::Nodes(Selector::default())]);
+    check_refused(
+        range(crate::Reach::World),
+        Ports::All,
+        Direction::Egress,
+        "has no identity here",
+    );
+    check_refused(range(crate::Reach::Everybody), Ports::All, Direction::Ingress, "do not say who");
+    check_refused(nodes, Ports::All, Direction::Ingress, "do not say who");
+    check_refused(Peers::Any, named, Direction::Egress, "do not say who");
+}

@@ -9,6 +9,7 @@ mod answer;
 mod ends;
 mod explain;
 mod inside;
+mod json;
 mod probe;
 mod suggest;
 
@@ -22,9 +23,10 @@ use crate::options::{Capabilities, Options};
 use crate::references::References;
 use crate::rule::Policy;
 
-pub use answer::{Answer, SideAnswer, Verdict, differences};
+pub use answer::{Answer, SideAnswer, Verdict};
 pub use explain::{Considered, Explanation};
-pub use probe::{Ask, ProbeError};
+pub use json::differences;
+pub use probe::{Ask, PortName, ProbeError, protocol_number};
 
 /// What is in a cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -115,6 +117,3 @@ impl<'a> Asked<'a> {
         pod.ports.clone()
     }
 }
-
-#[cfg(test)]
-mod tests;

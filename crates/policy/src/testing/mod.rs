@@ -107,11 +107,12 @@ fn case(seed: u64, broad: bool) -> Case {
 }
 
 fn options(dice: &mut Dice, broad: bool) -> Options {
+    let today = Capabilities { labels: true, ..Capabilities::DATAPATH };
     let capabilities = match (broad, dice.below(4)) {
         (true, 0) => Capabilities::ALL,
-        (true, 1) => Capabilities { icmp_types: true, ..Capabilities::DATAPATH },
-        (true, 2) => Capabilities { layer7: true, ..Capabilities::DATAPATH },
-        _ => Capabilities::DATAPATH,
+        (true, 1) => Capabilities { icmp_types: true, ..today },
+        (true, 2) => Capabilities { layer7: true, ..today },
+        _ => today,
     };
     Options {
         enforcement: match dice.below(20) {
