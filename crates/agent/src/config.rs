@@ -144,6 +144,11 @@ impl AgentConfig {
         self.policy.max_entries = usize::try_from(limits.table_entries).unwrap_or(usize::MAX);
     }
 
+    /// Where accepted policies are remembered.
+    pub fn accepted_dir(&self) -> PathBuf {
+        self.state_dir.join("accepted")
+    }
+
     /// Where the CNI plugin leaves its records.
     pub fn endpoints_dir(&self) -> PathBuf {
         self.state_dir.join("endpoints")
@@ -296,12 +301,19 @@ impl TryFrom<AgentSettings> for AgentConfig {
 }
 
 fn check_limits(check: &mut Check, limits: Limits) {
-    let Limits { endpoints, connections_per_endpoint, addresses, table_entries, ring_bytes } =
-        limits;
+    let Limits {
+        endpoints,
+        connections_per_endpoint,
+        addresses,
+        table_entries,
+        ring_bytes,
+        drop_records,
+    } = limits;
     check.that(endpoints > 0, "max-endpoints", "must not be 0");
     check.that(connections_per_endpoint > 0, "max-connections", "must not be 0");
     check.that(addresses > 0, "max-addresses", "must not be 0");
     check.that(table_entries >= 2, "max-table-entries", "a table has at least its two defaults");
+    check.that(drop_records > 0, "max-drop-records", "must not be 0");
     check.that(
         ring_bytes.is_power_of_two() && ring_bytes >= RING_MIN,
         "ring-bytes",

@@ -16,6 +16,7 @@ use datapath::{Applied, ApplyError, Counters, Desired, MapError};
 use model::{EndpointRecord, LabelFilter};
 use source::{Changes, Directory, Snapshot};
 
+use crate::accepted::Memory;
 use crate::catalogue::{self, Catalogue};
 use crate::chain::chain;
 use crate::config::AgentConfig;
@@ -106,6 +107,7 @@ pub struct Control<K> {
     state: Arc<NodeState>,
     options: PlanOptions,
     directory: Directory,
+    memory: Memory,
     endpoints_dir: PathBuf,
     catalogue: Catalogue,
     catalogue_path: PathBuf,
@@ -128,8 +130,9 @@ impl<K: Kernel> Control<K> {
         });
         let mut view = ControlView::default();
         view.enforced.inherit(kernel.revision());
-        state.set_control(view.clone());
-        Self {
+        let mut directory = Directory::new(&config.cluster_dir);
+        let (memory, forgotten) = Memory::recall(config.accepted_dir(), &mut directory);
+        let mut control = Self {
             kernel,
             state,
             options: PlanOptions {
@@ -138,7 +141,8 @@ impl<K: Kernel> Control<K> {
                 filter: LabelFilter::default(),
                 limits: config.datapath.limits,
             },
-            directory: Directory::new(&config.cluster_dir),
+            directory,
+            memory,
             endpoints_dir: config.endpoints_dir(),
             catalogue,
             catalogue_path,
@@ -146,7 +150,12 @@ impl<K: Kernel> Control<K> {
             view,
             retry: None,
             logged: BTreeSet::new(),
+        };
+        control.state.set_control(control.view.clone());
+        for error in forgotten {
+            control.fail(chain(&error));
         }
+        control
     }
 
     /// Looks and enforces once, whatever was signalled.
@@ -201,6 +210,7 @@ impl<K: Kernel> Control<K> {
             Ok(None) => {}
             Err(error) => self.fail(chain(&error)),
         }
+        self.remember(changed);
         match cni::record::list(&self.endpoints_dir) {
             Ok(listing) => {
                 for refused in &listing.refused {
@@ -221,6 +231,18 @@ impl<K: Kernel> Control<K> {
         changed
     }
 
+    /// Writes down what the cluster says before it is enforced: whatever is refused
+    /// later, after a restart too, has this as its last good version.
+    fn remember(&mut self, changed: bool) {
+        let is_due = changed || self.memory.is_behind();
+        if is_due
+            && self.seen.snapshot.is_some()
+            && let Err(error) = self.memory.keep(&self.directory.accepted())
+        {
+            self.report(chain(&error));
+        }
+    }
+
     /// Plans, and installs the plan. Nothing is installed before the cluster was
     /// seen once: what an earlier agent left is better than a guess.
     fn enforce(&mut self, now: Instant) {
@@ -229,6 +251,7 @@ impl<K: Kernel> Control<K> {
             snapshot,
             records: self.seen.records.clone(),
             host_addresses: self.seen.host_addresses.clone(),
+            installed: self.memory.installed().clone(),
         };
         let before = self.view.newest.clone();
         let plan = Arc::new(plan(&inputs, &self.options, before.as_deref()));
@@ -250,6 +273,9 @@ impl<K: Kernel> Control<K> {
                 self.view.enforced.advance(Arc::clone(&plan), revision, api::time::now_ns());
                 self.view.pending = None;
                 self.retry = None;
+                if let Err(error) = self.memory.note_installed(plan.installed()) {
+                    self.report(chain(&error));
+                }
             }
             Err(error) => {
                 let pause = self.retry.map_or(RETRY_FIRST, |(_, pause)| pause * 2);
@@ -293,9 +319,12 @@ impl<K: Kernel> Control<K> {
         for refused in &plan.snapshot.refused {
             present.extend(refused.refusals.iter().map(ToString::to_string));
         }
-        present.extend(plan.problems.iter().cloned());
+        present.extend(plan.unprotected.iter().chain(&plan.problems).cloned());
         for problem in present.difference(&self.logged) {
             tracing::warn!(problem, "the plan has a problem");
+        }
+        if let Some(problem) = plan.unprotected.iter().find(|one| !self.logged.contains(*one)) {
+            self.view.last_error = Some((problem.clone(), api::time::now_ns()));
         }
         self.logged = present;
     }

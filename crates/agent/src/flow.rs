@@ -71,6 +71,7 @@ impl FlowBuilder {
             verdict: record.verdict,
             reason: reason(record),
             direction: record.direction,
+            hook: record.hook,
             is_reply: record.is_reply,
             addresses: record.addresses,
             ethernet: (record.source_mac, record.destination_mac),

@@ -8,6 +8,7 @@
 //! without it. It knows nothing of BPF, of YAML or of protobuf's encoding.
 #![forbid(unsafe_code)]
 
+mod accepted;
 mod catalogue;
 mod chain;
 pub mod command;

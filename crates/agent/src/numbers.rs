@@ -17,6 +17,11 @@ pub(crate) fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] 
     hasher.finalize().into()
 }
 
+/// A digest as text.
+pub(crate) fn hexadecimal(digest: &[u8; 32]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Which number each content has.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Numbers(BTreeMap<[u8; 32], u32>);

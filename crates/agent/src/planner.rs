@@ -23,6 +23,7 @@ use crate::numbers::Numbers;
 mod addresses;
 mod endpoints;
 mod policies;
+mod refusals;
 mod tables;
 
 pub use addresses::{AddressBook, Holder};
@@ -52,6 +53,8 @@ pub struct Inputs {
     pub records: Vec<EndpointRecord>,
     /// Addresses of the node's own interfaces.
     pub host_addresses: BTreeSet<IpAddr>,
+    /// [`EndpointView::content`] of the endpoints that are in force.
+    pub installed: BTreeSet<[u8; 32]>,
 }
 
 /// What this node should enforce, and how it came to that.
@@ -69,7 +72,9 @@ pub struct Plan {
     pub tables: BTreeMap<u32, PlannedTable>,
     /// Every policy that was read, accepted or refused.
     pub policies: Vec<PolicyView>,
-    /// What an operator should look at, one sentence each.
+    /// Policies that were refused and have no earlier version, one sentence each.
+    pub unprotected: Vec<String>,
+    /// What else an operator should look at, one sentence each.
     pub problems: Vec<String>,
     /// The cluster it was made from.
     pub snapshot: Arc<Snapshot>,
@@ -78,6 +83,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The endpoints it installs, by [`EndpointView::content`].
+    pub fn installed(&self) -> BTreeSet<[u8; 32]> {
+        let installed = self.endpoints.iter().filter(|endpoint| endpoint.installed().is_some());
+        installed.map(EndpointView::content).collect()
+    }
+
     /// The interface with this endpoint number.
     pub fn endpoint(&self, id: u32) -> Option<&EndpointView> {
         self.endpoints.iter().find(|endpoint| endpoint.id == id)
@@ -100,6 +111,7 @@ pub fn plan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Pl
     );
     let mut endpoints = joined.endpoints;
     endpoints::identify(&mut endpoints, snapshot, &labels, &identities);
+    refusals::leave_out(snapshot, &inputs.installed, &mut endpoints);
 
     let same_meaning = before.filter(|before| {
         before.snapshot.policies == snapshot.policies && before.identities == identities
@@ -125,6 +137,7 @@ pub fn plan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Pl
         addresses: book,
         tables: tables.planned,
         policies,
+        unprotected: refusals::problems(snapshot),
         problems,
         snapshot: Arc::clone(snapshot),
         endpoint_numbers: joined.numbers,

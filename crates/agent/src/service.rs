@@ -12,6 +12,7 @@ use api::time::timestamp;
 use tonic::{Request, Response, Status};
 
 use crate::ledger::Totals;
+use crate::numbers::hexadecimal;
 use crate::state::NodeState;
 
 mod endpoints;
@@ -83,10 +84,6 @@ fn ring(name: &str, totals: Totals) -> RingCounters {
 /// A count in a field of 32 bits.
 fn saturated(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-fn hexadecimal(digest: &[u8; 32]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[tonic::async_trait]

@@ -110,7 +110,12 @@ pub(crate) fn snapshot(text: &str) -> Arc<Snapshot> {
 }
 
 pub(crate) fn inputs(text: &str, records: &[EndpointRecord]) -> Inputs {
-    Inputs { snapshot: snapshot(text), records: records.to_vec(), host_addresses: BTreeSet::new() }
+    Inputs {
+        snapshot: snapshot(text),
+        records: records.to_vec(),
+        host_addresses: BTreeSet::new(),
+        installed: BTreeSet::new(),
+    }
 }
 
 pub(crate) fn options() -> PlanOptions {

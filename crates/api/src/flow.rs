@@ -123,14 +123,13 @@ fn uuid(flow: &model::Flow) -> String {
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
-/// The judged direction; for a packet that was not judged, the side that is local.
+/// The judged direction; for a drop, the side on which it was dropped, which for
+/// an answer is the other one.
 fn direction(flow: &model::Flow) -> proto::TrafficDirection {
-    match flow.direction {
-        Some(Direction::Ingress) => proto::TrafficDirection::Ingress,
-        Some(Direction::Egress) => proto::TrafficDirection::Egress,
-        None if flow.source.endpoint_id != 0 => proto::TrafficDirection::Egress,
-        None if flow.destination.endpoint_id != 0 => proto::TrafficDirection::Ingress,
-        None => proto::TrafficDirection::Unknown,
+    let judged = flow.direction.filter(|_| flow.verdict == Verdict::Forwarded);
+    match judged.unwrap_or(flow.hook) {
+        Direction::Ingress => proto::TrafficDirection::Ingress,
+        Direction::Egress => proto::TrafficDirection::Egress,
     }
 }
 

@@ -165,6 +165,9 @@ pub struct Flow {
     /// Which of the endpoint's directions was judged; for replies still that of
     /// the connection's first packet. `None` when the packet did not get that far.
     pub direction: Option<Direction>,
+    /// Which way the packet crossed the interface on which it was judged: `Egress`
+    /// when its source is behind that interface.
+    pub hook: Direction,
     /// Whether the packet answers an earlier one; `None` when nobody can say.
     pub is_reply: Option<bool>,
     /// Source address and destination address, as travelled; `None` for frames

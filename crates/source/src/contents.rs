@@ -2,9 +2,23 @@
 //!
 //! Pure: text in, values out. One bad document refuses that document only.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use manifest::{Document, Note, Outcome, Position, Refusal};
 
 use crate::object::{self, Object, ObjectName};
+
+/// Whose policy may be missing because a document was refused.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Scope {
+    /// The document is no policy.
+    Nobody,
+    /// The pods of one namespace.
+    Namespace(String),
+    /// Anybody: a policy of the whole cluster, or nobody knows what it was.
+    Everybody,
+}
 
 /// A document, or a whole file, that was not accepted, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,14 +29,26 @@ pub struct Refused {
     pub object: Option<ObjectName>,
     /// Every reason.
     pub refusals: Vec<Refusal>,
-    /// Whether the version from before the change stays in force.
-    pub last_good_kept: bool,
+    /// Whose policy it would have been.
+    pub scope: Scope,
+    /// What stays as it was before the change, because of this refusal.
+    pub kept: Vec<ObjectName>,
+}
+
+/// An object of the cluster, and the text it was read from where that is worth
+/// remembering.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Entry {
+    pub name: ObjectName,
+    pub object: Object,
+    /// JSON; `None` for what is of no use once it is gone.
+    pub text: Option<Arc<str>>,
 }
 
 /// One file, read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Contents {
-    pub objects: Vec<(ObjectName, Object)>,
+    pub objects: Vec<Entry>,
     pub refused: Vec<Refused>,
     /// Remarks on what was accepted.
     pub notes: Vec<Note>,
@@ -46,18 +72,25 @@ impl Contents {
 
     /// A file of which nothing could be used.
     pub fn refused(file: &str, refusals: Vec<Refusal>) -> Self {
-        let refused =
-            Refused { file: file.to_owned(), object: None, refusals, last_good_kept: false };
+        let refused = Refused {
+            file: file.to_owned(),
+            object: None,
+            refusals,
+            scope: Scope::Everybody,
+            kept: vec![],
+        };
         Self { refused: vec![refused], ..Self::default() }
     }
 
     fn add(&mut self, document: &Document) {
         let name = object::name_of(document);
+        let mut scope = Scope::Nobody;
         let read = match object::read(document) {
             Some(read) => read.map_err(|refusal| vec![refusal]),
             None => {
                 let Outcome { policies, refusals, notes } =
                     manifest::policies(std::slice::from_ref(document));
+                scope = object::scope_of(document);
                 if !refusals.is_empty() {
                     Err(refusals)
                 } else if let Some(policy) = policies.into_iter().next() {
@@ -70,34 +103,75 @@ impl Contents {
             }
         };
         match (read, name) {
-            (Ok(object), Some(name)) => self.objects.push((name, object)),
-            (Ok(_), None) => self.refuse(document, None, vec![nameless(document)]),
-            (Err(refusals), name) => self.refuse(document, name, refusals),
+            (Ok(object), Some(name)) => {
+                let text = object.is_remembered().then(|| text(document));
+                self.objects.push(Entry { name, object, text });
+            }
+            (Ok(_), None) => self.refuse(document, None, vec![nameless(document)], scope),
+            (Err(refusals), name) => self.refuse(document, name, refusals, scope),
         }
     }
 
-    fn refuse(&mut self, document: &Document, object: Option<ObjectName>, refusals: Vec<Refusal>) {
+    fn refuse(
+        &mut self,
+        document: &Document,
+        object: Option<ObjectName>,
+        refusals: Vec<Refusal>,
+        scope: Scope,
+    ) {
         let file = document.file.clone();
-        self.refused.push(Refused { file, object, refusals, last_good_kept: false });
+        self.refused.push(Refused { file, object, refusals, scope, kept: vec![] });
     }
 
-    /// Keeps what an earlier reading of the same file had for each document that
-    /// is refused now: a slip of the pen must not take a policy out of force.
+    /// Keeps what an earlier reading of the same file had and this one lacks: each
+    /// document that is refused now, and every policy, because the refused
+    /// document may be that policy under another name. A slip of the pen must not
+    /// take a policy out of force.
     ///
-    /// An object that is gone from the file, rather than refused, is gone.
+    /// Without a refusal, what is gone from the file is gone.
     pub fn keep_last_good(&mut self, before: &Self) {
-        for refused in &mut self.refused {
-            let kept: Vec<(ObjectName, Object)> = before
-                .objects
-                .iter()
-                .filter(|(name, _)| refused.object.as_ref().is_none_or(|object| object == name))
-                .filter(|(name, _)| !self.objects.iter().any(|(present, _)| present == name))
-                .cloned()
-                .collect();
-            refused.last_good_kept = !kept.is_empty();
-            self.objects.extend(kept);
+        self.keep(before, |refused, earlier| {
+            refused.object.is_none()
+                || refused.object.as_ref() == Some(&earlier.name)
+                || matches!(earlier.object, Object::Policy(_))
+        });
+    }
+
+    /// Keeps what a file that is gone had for each document that is refused now:
+    /// it may have been moved here.
+    pub fn keep_moved(&mut self, gone: &Self) {
+        self.keep(gone, |refused, earlier| refused.object.as_ref() == Some(&earlier.name));
+    }
+
+    fn keep(&mut self, before: &Self, is_kept: impl Fn(&Refused, &Entry) -> bool) {
+        let present: BTreeSet<&ObjectName> = self.objects.iter().map(|entry| &entry.name).collect();
+        let missing: Vec<Entry> =
+            before.objects.iter().filter(|entry| !present.contains(&entry.name)).cloned().collect();
+        for entry in missing {
+            let mut kept = false;
+            for refused in self.refused.iter_mut().filter(|refused| is_kept(refused, &entry)) {
+                refused.kept.push(entry.name.clone());
+                kept = true;
+            }
+            if kept {
+                self.objects.push(entry);
+            }
         }
     }
+}
+
+/// The document as one line of JSON that reads as the same document.
+fn text(document: &Document) -> Arc<str> {
+    let mut text = String::new();
+    for character in document.root.to_json().to_string().chars() {
+        // Legal in JSON, but not in a manifest.
+        if character.is_control() {
+            text.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            text.push(character);
+        }
+    }
+    text.into()
 }
 
 fn nameless(document: &Document) -> Refusal {

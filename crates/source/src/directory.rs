@@ -62,6 +62,15 @@ struct Cached {
     contents: Contents,
 }
 
+/// What was accepted of one file, to be remembered.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Accepted {
+    /// The file.
+    pub file: String,
+    /// Its policies, and what gives them their meaning, each as one line of JSON.
+    pub documents: Vec<Arc<str>>,
+}
+
 /// A directory of manifests and what was read of it last.
 #[derive(Debug)]
 pub struct Directory {
@@ -74,6 +83,31 @@ impl Directory {
     /// Nothing is read before the first [`scan`](Self::scan).
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), files: BTreeMap::new(), last: None }
+    }
+
+    /// Remembers what an earlier reader had accepted, for documents that are
+    /// refused now; whether all of it is still understood.
+    pub fn remember(&mut self, accepted: &[Accepted]) -> bool {
+        let mut understood = true;
+        for Accepted { file, documents } in accepted {
+            let mut contents = Contents::default();
+            for text in documents {
+                let Contents { objects, refused, .. } = Contents::of(file, text);
+                understood &= refused.is_empty();
+                contents.objects.extend(objects);
+            }
+            self.files.insert(file.clone(), Cached { stamp: None, contents });
+        }
+        understood
+    }
+
+    /// What is to be remembered: everything that counts now.
+    pub fn accepted(&self) -> Vec<Accepted> {
+        let files = self.files.iter().map(|(file, cached)| Accepted {
+            file: file.clone(),
+            documents: cached.contents.objects.iter().filter_map(|one| one.text.clone()).collect(),
+        });
+        files.filter(|accepted| !accepted.documents.is_empty()).collect()
     }
 
     /// Where it is.
@@ -91,9 +125,13 @@ impl Directory {
         let present =
             list(&self.path).map_err(|source| ScanError { path: self.path.clone(), source })?;
         let mut changed = self.last.is_none();
-        self.files.retain(|name, _| {
+        let mut gone = Contents::default();
+        self.files.retain(|name, cached| {
             let stays = present.contains_key(name);
-            changed |= !stays;
+            if !stays {
+                changed = true;
+                gone.objects.append(&mut cached.contents.objects);
+            }
             stays
         });
         for (name, stamp) in present {
@@ -106,6 +144,7 @@ impl Directory {
             if let Some(cached) = cached {
                 contents.keep_last_good(&cached.contents);
             }
+            contents.keep_moved(&gone);
             changed |= cached.is_none_or(|cached| cached.contents != contents);
             let stamp = metadata.filter(|metadata| settled(metadata, now));
             let stamp = stamp.as_ref().map(Stamp::from);

@@ -13,8 +13,8 @@ mod object;
 mod snapshot;
 
 pub use changes::{AT_MOST, Changes, QUIET};
-pub use contents::Refused;
-pub use directory::{Directory, FILE_MAX, ScanError};
+pub use contents::{Refused, Scope};
+pub use directory::{Accepted, Directory, FILE_MAX, ScanError};
 pub use object::ObjectName;
 pub use snapshot::Snapshot;
 

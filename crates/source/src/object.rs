@@ -14,6 +14,8 @@ use manifest::{Document, Node as ManifestNode, Position, Refusal, Value};
 use model::{Namespace, Node, Pod, PolicyName};
 use serde::Deserialize;
 
+use crate::contents::Scope;
+
 mod apiserver;
 mod node;
 mod pod;
@@ -55,6 +57,18 @@ pub(crate) enum Object {
     /// Addresses at which the Kubernetes API is served.
     ApiServer(Vec<IpAddr>),
     Policy(policy::Policy),
+}
+
+impl Object {
+    /// Whether a refused document needs its last good version after a restart:
+    /// policies, and what gives them their meaning. A pod that nobody knows is
+    /// dropped anyway.
+    pub fn is_remembered(&self) -> bool {
+        match self {
+            Self::Namespace(_) | Self::Node(_) | Self::Policy(_) => true,
+            Self::Pod(_) | Self::ApiServer(_) => false,
+        }
+    }
 }
 
 /// Where objects are that do not say.
@@ -114,6 +128,24 @@ pub(crate) fn name_of(document: &Document) -> Option<ObjectName> {
     };
     let sound = namespace.as_deref().is_none_or(is_name) && is_name(document.name());
     sound.then(|| ObjectName { kind, namespace, name: document.name().to_owned() })
+}
+
+/// Whose policy a document is, that was read as one. What cannot be told is
+/// everybody's.
+pub(crate) fn scope_of(document: &Document) -> Scope {
+    let namespaced = ["CiliumNetworkPolicy", "NetworkPolicy"].contains(&document.kind.as_str());
+    let metadata = document.root.get("metadata");
+    let is_mapping = metadata.is_some_and(|metadata| matches!(metadata.value, Value::Map(_)));
+    if !namespaced || !is_mapping {
+        return Scope::Everybody;
+    }
+    match metadata.and_then(|metadata| metadata.get("namespace")) {
+        None => Scope::Namespace(DEFAULT_NAMESPACE.to_owned()),
+        Some(node) => match node.as_str().filter(|name| is_name(name)) {
+            Some(name) => Scope::Namespace(name.to_owned()),
+            None => Scope::Everybody,
+        },
+    }
 }
 
 /// Reads a document of one of the kinds that say who is in the cluster; `None`

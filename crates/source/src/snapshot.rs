@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use model::{Namespace, Node, Pod, PodName, PolicyName};
 use policy::Policy;
 
-use crate::contents::{Contents, Refused};
+use crate::contents::{Contents, Entry, Refused};
 use crate::object::{NAMESPACE_NAME, Object, ObjectName};
 
 /// Everything known about the cluster at one moment.
@@ -53,7 +53,7 @@ impl Snapshot {
             for kind in &contents.ignored {
                 *ignored.entry(kind).or_default() += 1;
             }
-            for (name, object) in &contents.objects {
+            for Entry { name, object, .. } in &contents.objects {
                 if let Some((earlier, _)) = objects.insert(name, (file, object)) {
                     snapshot.notes.push(format!("{file}: `{name}` takes the place of {earlier}'s"));
                 }

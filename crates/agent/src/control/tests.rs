@@ -61,6 +61,11 @@ fn bench() -> Bench {
     for folder in ["state/endpoints", "cluster"] {
         fs::create_dir_all(root.path().join(folder)).unwrap();
     }
+    start(root)
+}
+
+/// An agent on these folders, which an earlier one may have used.
+fn start(root: tempfile::TempDir) -> Bench {
     let mut settings = AgentSettings::new(
         "node-1",
         "/sys/fs/bpf/signet/test/node-1",
@@ -92,6 +97,25 @@ impl Bench {
 
     fn wire(&self, record: &EndpointRecord) {
         cni::record::write(&self.path("state/endpoints"), record).unwrap();
+    }
+
+    /// The agent is gone, another one starts on its folders.
+    fn restart(self) -> Self {
+        let mut bench = start(self.root);
+        bench.step();
+        bench
+    }
+
+    /// Interfaces that are installed.
+    #[track_caller]
+    fn check_installed(&self, want: &[u32]) {
+        assert_eq!(self.last().endpoints.into_keys().collect::<Vec<_>>(), want);
+    }
+
+    /// Names of the policies that count.
+    fn policies(&self) -> Vec<String> {
+        let plan = self.state.control().newest.clone().unwrap();
+        plan.snapshot.policies.iter().map(|policy| policy.name.name.clone()).collect()
     }
 
     /// Looks, and enforces what is new; whether anything was.
@@ -264,6 +288,106 @@ fn names_are_known_before_the_first_packet_can_be_judged() {
     let id = plan.desired.endpoints[&5].id;
     let names = bench.state.names();
     assert_eq!(names.place_of_endpoint(id).unwrap().pod, testing::pod("payment/api"));
+}
+
+/// The only policy of the cluster with a slip.
+fn slip() -> String {
+    CLUSTER.replace("endpointSelector", "endpointSelektor")
+}
+
+#[test]
+fn a_policy_that_turned_bad_keeps_its_last_good_version_across_restarts() {
+    let mut bench = bench();
+    bench.cluster(CLUSTER);
+    bench.wire(&testing::api());
+    bench.step();
+    let good = bench.last();
+    bench.cluster(&slip());
+    bench.step();
+    assert_eq!(bench.last().tables, good.tables);
+    let mut bench = bench.restart().restart();
+    assert_eq!(bench.last().tables, good.tables);
+    bench.check_installed(&[5]);
+    // A new pod is covered by the last good version, too.
+    bench.wire(&testing::db());
+    bench.step();
+    bench.check_installed(&[5, 6]);
+    assert_eq!(bench.state.control().last_error, None);
+}
+
+#[test]
+fn a_policy_that_turns_bad_while_no_agent_runs_keeps_its_last_good_version() {
+    let mut bench = bench();
+    bench.cluster(CLUSTER);
+    bench.wire(&testing::api());
+    bench.step();
+    let good = bench.last();
+    bench.cluster("{");
+    let bench = bench.restart();
+    assert_eq!(bench.policies(), ["api"]);
+    // Who is in the cluster is not remembered: nobody is installed by guess.
+    bench.check_installed(&[]);
+    bench.cluster(&slip());
+    let bench = bench.restart();
+    assert_eq!(bench.last().tables, good.tables);
+}
+
+#[test]
+fn what_was_removed_from_good_files_does_not_come_back_with_a_restart() {
+    let mut bench = bench();
+    bench.cluster(CLUSTER);
+    let more = bench.path("cluster/more.yaml");
+    replace(&more, POLICY);
+    bench.step();
+    assert_eq!(bench.policies(), ["api", "more"]);
+    fs::remove_file(&more).unwrap();
+    bench.step();
+    replace(&more, "{");
+    let bench = bench.restart();
+    assert_eq!(bench.policies(), ["api"]);
+}
+
+const POLICY: &str = "
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: more, namespace: payment}
+spec: {endpointSelector: {}, egress: [{}]}
+";
+
+#[test]
+fn a_first_start_that_finds_a_refused_policy_installs_nobody_it_may_be_about() {
+    let mut bench = bench();
+    bench.cluster(&slip());
+    bench.wire(&testing::api());
+    bench.step();
+    bench.check_installed(&[]);
+    let control = bench.state.control();
+    let (error, _) = control.last_error.clone().expect("the status says it");
+    assert!(error.contains("CiliumNetworkPolicy/payment/api"), "{error}");
+    let bench = bench.restart();
+    bench.check_installed(&[]);
+    bench.cluster(CLUSTER);
+    bench.restart().check_installed(&[5]);
+}
+
+#[test]
+fn a_new_policy_that_is_refused_changes_nothing_for_pods_in_force_also_after_a_restart() {
+    let mut bench = bench();
+    bench.cluster(CLUSTER);
+    bench.wire(&testing::api());
+    bench.step();
+    let bad = POLICY.replace("endpointSelector", "endpointSelektor");
+    replace(&bench.path("cluster/more.yaml"), &bad);
+    bench.step();
+    bench.check_installed(&[5]);
+    bench.wire(&testing::db());
+    bench.step();
+    bench.check_installed(&[5]);
+    let mut bench = bench.restart();
+    bench.check_installed(&[5]);
+    replace(&bench.path("cluster/more.yaml"), POLICY);
+    bench.step();
+    bench.check_installed(&[5, 6]);
 }
 
 #[test]

@@ -235,6 +235,25 @@ fn an_answer_does_not_name_the_asker_as_its_sender() {
 }
 
 #[test]
+fn a_cut_answer_is_a_drop_at_ingress_by_the_right_of_egress() {
+    use api::proto::flow::TrafficDirection;
+    let mut world = world();
+    let cut = Record {
+        hook: Direction::Ingress,
+        direction: Some(Direction::Egress),
+        verdict: Verdict::Dropped,
+        is_reply: Some(true),
+        ..world.sent()
+    };
+    let flow = api::flow::to_proto(&world.build(&cut), "");
+    assert_eq!(flow.traffic_direction(), TrafficDirection::Ingress);
+    // An answer that goes on is told by the right it goes on by.
+    let answer = Record { verdict: Verdict::Forwarded, ..cut };
+    let flow = api::flow::to_proto(&world.build(&answer), "");
+    assert_eq!(flow.traffic_direction(), TrafficDirection::Egress);
+}
+
+#[test]
 fn a_peer_on_another_node_is_named_but_its_process_is_there() {
     let mut world = world();
     let record = Record {

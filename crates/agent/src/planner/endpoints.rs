@@ -44,6 +44,9 @@ pub enum LeftOut {
     /// Its policy could not be compiled, and there is no earlier table.
     #[error("its policy cannot be enforced: {0}")]
     Policy(CompileError),
+    /// A policy that may be about it was never accepted in any version.
+    #[error("{0} is refused and has no earlier version (correct or remove it)")]
+    RefusedPolicy(String),
     /// The node is full.
     #[error("the node has room for {0} endpoints (raise `max-endpoints`)")]
     NodeFull(u32),
@@ -89,6 +92,11 @@ impl EndpointView {
         let everything = Key::everything(direction);
         let (_, entry) = table.entries().find(|(key, _)| *key == everything)?;
         Some(entry.why == Why::DefaultDeny)
+    }
+
+    /// What names it for as long as it lives, across restarts of the agent.
+    pub fn content(&self) -> [u8; 32] {
+        content(&self.record)
     }
 
     /// As the datapath is told, by interface.

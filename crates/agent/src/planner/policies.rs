@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use model::Labels;
 use policy::Policy;
-use source::{ObjectName, Refused, Snapshot};
+use source::{ObjectName, Refused, Scope, Snapshot};
 
 use super::endpoints::EndpointView;
+use super::refusals::consequence;
 use crate::numbers::digest;
 
 /// One policy object, seen from this node.
@@ -41,8 +42,13 @@ pub(super) fn views(snapshot: &Snapshot, endpoints: &[EndpointView]) -> Vec<Poli
     let mut refused: BTreeMap<ObjectName, &Refused> = snapshot
         .refused
         .iter()
+        .filter(|refused| refused.scope != Scope::Nobody)
         .map(|refused| (refused.object.clone().unwrap_or_else(|| whole(&refused.file)), refused))
-        .filter(|(object, _)| may_be_policy(&object.kind))
+        .collect();
+    let kept_by: BTreeMap<&ObjectName, &Refused> = snapshot
+        .refused
+        .iter()
+        .flat_map(|refused| refused.kept.iter().map(move |object| (object, refused)))
         .collect();
     let mut views: Vec<PolicyView> = snapshot
         .policies
@@ -50,8 +56,8 @@ pub(super) fn views(snapshot: &Snapshot, endpoints: &[EndpointView]) -> Vec<Poli
         .map(|policy| {
             let object = ObjectName::from(&policy.name);
             let file = snapshot.origins.get(&policy.name).cloned().unwrap_or_default();
-            let of_file = refused.get(&whole(&file)).copied();
-            let reason = refused.remove(&object).or(of_file).map(reason).unwrap_or_default();
+            let keeper = kept_by.get(&object).copied();
+            let reason = refused.remove(&object).or(keeper).map(reason).unwrap_or_default();
             accepted(policy, object, file, reason, &subjects)
         })
         .collect();
@@ -59,7 +65,7 @@ pub(super) fn views(snapshot: &Snapshot, endpoints: &[EndpointView]) -> Vec<Poli
         object,
         file: refused.file.clone(),
         accepted: false,
-        reason: reason(refused),
+        reason: refusal(refused),
         rules: vec![],
         subjects: vec![],
         digest: [0; 32],
@@ -101,14 +107,15 @@ fn whole(file: &str) -> ObjectName {
     ObjectName { kind: WHOLE_FILE.to_owned(), namespace: None, name: file.to_owned() }
 }
 
-/// Every kind of policy is called one; no other kind that is read is.
-fn may_be_policy(kind: &str) -> bool {
-    kind.ends_with("Policy") || kind == WHOLE_FILE
-}
-
 fn reason(refused: &Refused) -> String {
     let reasons: Vec<String> = refused.refusals.iter().map(ToString::to_string).collect();
     reasons.join("; ")
+}
+
+/// As [`reason`], with what it means that no version counts.
+fn refusal(refused: &Refused) -> String {
+    let parts = [reason(refused), consequence(refused)];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 fn tables_digest(endpoints: &[&EndpointView]) -> [u8; 32] {

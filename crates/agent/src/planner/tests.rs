@@ -417,8 +417,13 @@ fn each_policy_is_shown_with_whom_it_selects_and_why_it_is_refused() {
         snapshot: Arc::new(source::read("cluster.yaml", &text)),
         records: vec![api(), db()],
         host_addresses: BTreeSet::new(),
+        installed: usual(CLUSTER).installed(),
     };
     let plan = plan(&inputs, &options(), None);
+    let want = "`CiliumNetworkPolicy/payment/bad` in `cluster.yaml` is refused: no earlier version \
+                is known, so pods of namespace `payment` that were not installed before drop \
+                everything until it is corrected or removed";
+    assert_eq!(plan.unprotected, [want]);
     let [accepted, refused] = plan.policies.as_slice() else { panic!("{:?}", plan.policies) };
     assert_eq!(accepted.object.to_string(), "CiliumNetworkPolicy/payment/api");
     assert!(accepted.accepted && accepted.reason.is_empty());
@@ -438,10 +443,51 @@ fn a_file_that_cannot_be_taken_apart_is_shown_as_a_file() {
         snapshot: Arc::new(source::read("broken.yaml", "{")),
         records: vec![],
         host_addresses: BTreeSet::new(),
+        installed: BTreeSet::new(),
     };
     let plan = plan(&inputs, &options(), None);
     let [view] = plan.policies.as_slice() else { panic!("{:?}", plan.policies) };
     assert_eq!(view.object.to_string(), "File/-/broken.yaml");
     assert!(!view.accepted);
     assert!(view.reason.starts_with("broken.yaml:"), "{}", view.reason);
+}
+
+/// What is left out on a node of this cluster when only `api` was installed before.
+fn with_refusal(text: &str) -> Plan {
+    let installed = testing::plan(CLUSTER, &[api()]).installed();
+    let snapshot = Arc::new(source::read("bad.yaml", &format!("{CLUSTER}---\n{text}")));
+    let records = vec![api(), db()];
+    let inputs = Inputs { snapshot, records, host_addresses: BTreeSet::new(), installed };
+    plan(&inputs, &options(), None)
+}
+
+#[test]
+fn a_refused_policy_without_an_earlier_version_leaves_out_new_pods_it_may_be_about() {
+    let refused = |kind: &str, namespace: &str| {
+        let group = "{apiVersion: cilium.io/v2, kind: ";
+        with_refusal(&format!("{group}{kind}, metadata: {{name: x{namespace}}}, spec: 7}}"))
+    };
+    let namespaced = "`CiliumNetworkPolicy/payment/x` in `bad.yaml` is refused and has no earlier \
+                      version (correct or remove it)";
+    let plan = refused("CiliumNetworkPolicy", ", namespace: payment");
+    check_left_out(&plan, &[(5, ""), (6, namespaced)]);
+    // Its address is still its own: peers judge it as who it is.
+    check_address(&plan, "10.1.0.6", Some(identity(&plan, "payment/db")));
+    let plan = refused("CiliumNetworkPolicy", ", namespace: web");
+    check_left_out(&plan, &[(5, ""), (6, "")]);
+    let of_all = "`CiliumClusterwideNetworkPolicy/-/x` in `bad.yaml` is refused and has no \
+                  earlier version (correct or remove it)";
+    let plan = refused("CiliumClusterwideNetworkPolicy", "");
+    check_left_out(&plan, &[(5, ""), (6, of_all)]);
+}
+
+#[test]
+fn a_refused_object_that_is_no_policy_leaves_out_nobody_else() {
+    for kind in ["Pod", "Node", "Namespace"] {
+        let text = format!("{{apiVersion: v1, kind: {kind}, metadata: {{name: 'a b'}}}}");
+        let plan = with_refusal(&text);
+        assert_eq!(plan.snapshot.refused.len(), 1);
+        check_left_out(&plan, &[(5, ""), (6, "")]);
+        assert_eq!(plan.unprotected, Vec::<String>::new());
+    }
 }

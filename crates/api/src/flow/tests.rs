@@ -55,6 +55,7 @@ fn syn() -> model::Flow {
         verdict: Verdict::Dropped,
         reason: Reason::DefaultDeny,
         direction: Some(Direction::Egress),
+        hook: Direction::Egress,
         is_reply: Some(false),
         addresses: Some(("10.1.0.5".parse().unwrap(), "10.1.1.9".parse().unwrap())),
         ethernet: ([0x02, 0, 0, 0, 0, 0x0a], [0x02, 0, 0, 0, 0, 0x0b]),
@@ -145,12 +146,23 @@ fn a_drop_never_says_whether_it_is_a_reply() {
 
 #[test]
 fn ingress_policies_go_to_the_ingress_lists() {
-    let denied = model::Flow { direction: Some(Direction::Ingress), ..syn() };
+    let denied =
+        model::Flow { direction: Some(Direction::Ingress), hook: Direction::Ingress, ..syn() };
     let denied = to_proto(&denied, "");
     assert_eq!(denied.ingress_denied_by.len(), 1);
     assert_eq!(denied.traffic_direction(), proto::TrafficDirection::Ingress);
     let allowed = model::Flow { direction: Some(Direction::Ingress), ..allowed() };
     assert_eq!(to_proto(&allowed, "").ingress_allowed_by.len(), 1);
+}
+
+#[test]
+fn a_cut_answer_is_dropped_where_it_arrives_by_the_policies_of_the_other_direction() {
+    let cut = model::Flow { hook: Direction::Ingress, is_reply: Some(true), ..syn() };
+    let message = to_proto(&cut, "");
+    assert_eq!(message.traffic_direction(), proto::TrafficDirection::Ingress);
+    assert_eq!((message.egress_denied_by.len(), message.ingress_denied_by.len()), (1, 0));
+    let answer = model::Flow { hook: Direction::Ingress, is_reply: Some(true), ..allowed() };
+    assert_eq!(to_proto(&answer, "").traffic_direction(), proto::TrafficDirection::Egress);
 }
 
 #[test]

@@ -195,6 +195,7 @@ fn denied() -> model::Flow {
         time_ns: 1_781_428_323_000_000_000,
         verdict: model::Verdict::Dropped,
         reason: Reason::DefaultDeny,
+        hook: Direction::Egress,
         direction: Some(Direction::Egress),
         is_reply: Some(false),
         addresses: Some(("10.1.0.5".parse().unwrap(), "198.51.100.7".parse().unwrap())),

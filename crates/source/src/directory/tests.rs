@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 
 use super::*;
-use crate::{Changes, ObjectName};
+use crate::{Changes, ObjectName, Scope};
 
 const POLICY: &str = "
 apiVersion: cilium.io/v2
@@ -28,7 +28,7 @@ fn words(snapshot: &Snapshot) -> Vec<String> {
     let policies = snapshot.policies.iter().map(|policy| policy.name.name.clone());
     let pods = snapshot.pods.keys().map(|pod| pod.name.clone());
     let refused = snapshot.refused.iter().map(|refused| {
-        let kept = if refused.last_good_kept { " (kept)" } else { "" };
+        let kept = if !refused.kept.is_empty() { " (kept)" } else { "" };
         format!("!{}{kept}", refused.file)
     });
     policies.chain(pods).chain(refused).collect()
@@ -157,13 +157,95 @@ fn a_policy_that_turns_bad_stays_as_it_was_until_it_is_removed() {
 }
 
 #[test]
-fn a_document_that_is_taken_out_of_a_file_is_gone_though_another_is_bad() {
+fn a_policy_that_is_taken_out_of_a_file_goes_when_the_whole_file_is_good_a_pod_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let mut directory = Directory::new(folder.path());
+    let text = format!("{}\n---\n{}\n---\n{}", policy("a"), policy("b"), pod("p"));
+    put(folder.path(), "a.yaml", &text);
+    check(&mut directory, &["a", "b", "p"]);
+    put(folder.path(), "a.yaml", &policy("a").replace("fromEndpoints", "fromNobody"));
+    check(&mut directory, &["a", "b", "!a.yaml (kept)"]);
+    put(folder.path(), "a.yaml", &policy("a"));
+    check(&mut directory, &["a"]);
+}
+
+#[test]
+fn a_policy_that_is_renamed_with_a_slip_stays_under_its_old_name_until_the_slip_is_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut directory = Directory::new(folder.path());
+    let slip = |name| policy(name).replace("fromEndpoints", "fromNobody");
     put(folder.path(), "a.yaml", &format!("{}\n---\n{}", policy("a"), policy("b")));
     check(&mut directory, &["a", "b"]);
-    put(folder.path(), "a.yaml", &policy("a").replace("fromEndpoints", "fromNobody"));
+    put(folder.path(), "a.yaml", &format!("{}\n---\n{}", policy("a"), slip("b-2")));
+    check(&mut directory, &["a", "b", "!a.yaml (kept)"]);
+    put(folder.path(), "a.yaml", &format!("{}\n---\n{}", policy("a"), policy("b-2")));
+    check(&mut directory, &["a", "b-2"]);
+}
+
+#[test]
+fn a_policy_that_moves_to_another_file_with_a_slip_stays_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut directory = Directory::new(folder.path());
+    put(folder.path(), "a.yaml", &policy("a"));
+    check(&mut directory, &["a"]);
+    fs::remove_file(folder.path().join("a.yaml")).unwrap();
+    put(folder.path(), "b.yaml", &policy("a").replace("fromEndpoints", "fromNobody"));
+    check(&mut directory, &["a", "!b.yaml (kept)"]);
+}
+
+#[test]
+fn what_was_accepted_is_remembered_as_it_was_but_for_pods() {
+    let folder = tempfile::tempdir().unwrap();
+    let namespace = r#"
+apiVersion: v1
+kind: Namespace
+metadata: {name: n, labels: {a: "yes"}, annotations: {b: "\x7f\u2028"}}"#;
+    let text = format!("{}\n---\n{}\n---{namespace}", policy("a"), pod("p"));
+    put(folder.path(), "a.yaml", &text);
+    let mut first = Directory::new(folder.path());
+    let before = first.scan().unwrap().unwrap();
+    put(folder.path(), "a.yaml", "{");
+    let mut second = Directory::new(folder.path());
+    assert!(second.remember(&first.accepted()));
+    let after = second.scan().unwrap().unwrap();
+    assert_eq!(words(&after), ["a", "!a.yaml (kept)"]);
+    assert_eq!((&after.policies, &after.namespaces), (&before.policies, &before.namespaces));
+    assert_eq!(second.accepted(), first.accepted());
+}
+
+#[test]
+fn what_can_no_longer_be_read_is_not_remembered_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path(), "a.yaml", "{");
+    let mut directory = Directory::new(folder.path());
+    let documents = vec![policy("a").into(), policy("b").replace("from", "to").into()];
+    assert!(!directory.remember(&[Accepted { file: "a.yaml".into(), documents }]));
     check(&mut directory, &["a", "!a.yaml (kept)"]);
+}
+
+/// Whose policy may be missing when this alone is read.
+#[track_caller]
+fn check_scope(text: &str, want: Scope) {
+    let snapshot = crate::read("a.yaml", text);
+    let scopes: Vec<&Scope> = snapshot.refused.iter().map(|refused| &refused.scope).collect();
+    assert_eq!(scopes, [&want]);
+}
+
+#[test]
+fn a_refusal_says_whose_policy_may_be_missing() {
+    let bad = policy("a").replace("fromEndpoints", "fromNobody");
+    let payment = || Scope::Namespace("payment".into());
+    check_scope(&bad, payment());
+    check_scope(&bad.replace("name: a, ", ""), payment());
+    check_scope(&bad.replace(", namespace: payment", ""), Scope::Namespace("default".into()));
+    check_scope(&bad.replace("payment", "'pay ment'"), Scope::Everybody);
+    check_scope(&bad.replace("payment", "7"), Scope::Everybody);
+    check_scope(&bad.replace("{name: a, namespace: payment}", "a"), Scope::Everybody);
+    check_scope(&bad.replace("CiliumN", "CiliumClusterwideN"), Scope::Everybody);
+    check_scope("{", Scope::Everybody);
+    check_scope("{apiVersion: v1, kind: Pod, metadata: {name: 'a b'}}", Scope::Nobody);
+    check_scope("{apiVersion: v1, kind: Pod, metadata: {}}", Scope::Nobody);
+    check_scope("{apiVersion: v1, kind: Namespace, metadata: {name: 'a b'}}", Scope::Nobody);
 }
 
 #[test]
