@@ -23,16 +23,23 @@ build:
 	cargo build --release --package signet-cli
 
 demo: build
-	@echo 'demo: half a minute'
+	@echo 'demo: ten seconds'
 	@.ci/bootstrap demo
 	@$(SIGNET) lab down $(LAB) 2>/dev/null || true
-	$(SIGNET) lab up $(LAB)
-	$(SIGNET) lab probe $(LAB)/probes.jsonl
-	$(SIGNET) observe --verdict DROPPED --last 5
+	@$(SIGNET) lab up $(LAB)
 	@echo
-	@echo 'Try next:   $(SIGNET) observe --follow'
-	@echo '            $(SIGNET) status'
-	@echo 'To end it:  $(SIGNET) lab down $(LAB)'
+	@echo '30 probes with real clients; the expected results were written by hand:'
+	@$(SIGNET) lab probe $(LAB)/probes.jsonl
+	@echo
+	@echo 'The last packets that were dropped, with the process and the rule:'
+	@$(SIGNET) observe --verdict DROPPED --last 5 -o brief
+	@echo
+	@echo 'The lab is still up. Try next:'
+	@echo '  export PATH=$$PWD/target/release:$$PATH'
+	@echo '  signet observe --follow                      # and in another terminal:'
+	@echo '  signet lab exec web/dev-pod -- nc -zvw 2 10.244.1.2 8080'
+	@echo '  signet policy list'
+	@echo '  signet lab down                              # nothing of it is left'
 
 test:
 	@echo 'test: 12 minutes from nothing, 5 afterwards'

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 /// Who may depend on whom, tests apart. Changing a line is an architectural
 /// decision and belongs in the same commit as the change to ARCHITECTURE.md.
 ///
-/// `datapath`, `api` and `source` are edges: they meet only in a root.
+/// `datapath`, `api` and `source` are edges: they meet only in a root. A root may
+/// use another root for one thing that it leaves behind: the agent reads the
+/// endpoint records that the CNI plugin writes.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("abi", &[]),
     ("model", &[]),
@@ -17,7 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("datapath", &["abi", "model", "policy"]),
     ("api", &["model"]),
     ("source", &["manifest", "model", "policy"]),
-    ("agent", &["abi", "api", "datapath", "manifest", "model", "policy", "source"]),
+    ("agent", &["api", "cni", "datapath", "model", "policy", "source"]),
     ("cni", &["datapath", "model"]),
     ("lab", &["api", "cni", "datapath", "manifest", "model", "policy", "source"]),
     ("cli", &["agent", "api", "cni", "lab", "manifest", "model", "policy", "source"]),
@@ -42,6 +44,7 @@ const IMPURE: &[&str] = &[
 /// The one crate with `unsafe`.
 const UNSAFE: &str = "crates/datapath";
 
+/// Lines of a production file; tests are lists and may be longer.
 const LINES: usize = 600;
 
 /// Written by a program, for the compiler.
@@ -194,7 +197,8 @@ fn every_kernel_file_says_its_licence_first() {
 fn no_file_is_too_long_to_read() {
     check("", is_code, "split what is longer than 600 lines", |name, text| {
         let lines = text.lines().count();
-        (name != GENERATED && lines > LINES).then(|| format!(": {lines} lines"))
+        let is_test = name.contains("/tests/") || name.ends_with("/tests.rs");
+        (name != GENERATED && !is_test && lines > LINES).then(|| format!(": {lines} lines"))
     });
 }
 

@@ -1,5 +1,11 @@
 //! The kernel's counters equal what was read plus what was lost, whatever the
 //! reader does; and the gaps in the numbers say exactly what was lost.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "the helpers of a test are the test"
+)]
 
 mod support;
 

@@ -3,12 +3,19 @@
 //!
 //! Moving one node from case to case also moves its table from any content to
 //! any other, so the ways of [`datapath::Datapath::apply`] are tried as well.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "the helpers of a test are the test"
+)]
 
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use datapath::{Desired, Endpoint, Record, TestRun};
 use model::{Direction, IdentityId, Layer4, Reserved, RuleSet, Verdict};
@@ -164,32 +171,53 @@ fn check_record(record: &Record, packet: &Packet, peer: IpAddr, case: &Case) {
     assert_eq!(record.direction, Some(packet.direction));
 }
 
+/// One case, by all three; counts the answers.
+fn compare(node: &mut Node, turn: &mut u32, seed: u64, judged: &mut BTreeMap<u8, usize>) {
+    let case = random_case(seed);
+    let table = case.compile().unwrap();
+    for packet in &case.packets {
+        let meaning = case.evaluate(packet).unwrap();
+        let found = table.lookup(packet.direction, packet.peer, packet.protocol, packet.port);
+        assert_eq!(found, meaning, "seed {seed}: table and rules differ on {packet:?}");
+    }
+    let decisions = judge(node, turn, &case, &table)
+        .unwrap_or_else(|difference| panic!("seed {seed}: {difference}"));
+    for decision in decisions {
+        *judged.entry(decision.why as u8).or_insert(0) += 1;
+    }
+}
+
 #[test]
 fn evaluator_table_and_kernel_agree_on_random_cases() {
     let mut node = Node::new(SMALL);
-    let mut turn = 0;
-    let mut judged = BTreeMap::new();
-    let mut seed = 0;
-    while judged.values().sum::<usize>() < PACKETS {
-        let case = random_case(seed);
-        let table = case.compile().unwrap();
-        for packet in &case.packets {
-            let meaning = case.evaluate(packet).unwrap();
-            let found = table.lookup(packet.direction, packet.peer, packet.protocol, packet.port);
-            assert_eq!(found, meaning, "seed {seed}: table and rules differ on {packet:?}");
+    let (mut turn, mut judged) = (0, BTreeMap::new());
+    for seed in 0.. {
+        compare(&mut node, &mut turn, seed, &mut judged);
+        if judged.values().sum::<usize>() >= PACKETS {
+            break;
         }
-        let decisions = judge(&mut node, &mut turn, &case, &table)
-            .unwrap_or_else(|difference| panic!("seed {seed}: {difference}"));
-        for decision in decisions {
-            *judged.entry(decision.why as u8).or_insert(0usize) += 1;
-        }
-        seed += 1;
     }
     // A differential that meets one kind of answer only proves little.
     for why in [Why::Unenforced, Why::Rule, Why::DefaultDeny, Why::DenyRule] {
         let share = judged.get(&(why as u8)).copied().unwrap_or(0);
         assert!(share * 100 >= PACKETS * 15, "{why:?} is only {share} of {PACKETS}: {judged:?}");
     }
+}
+
+#[test]
+#[ignore = "soak: random cases for as many minutes as SIGNET_SOAK_MINUTES says"]
+fn they_agree_on_random_cases_for_long() {
+    let minutes = std::env::var("SIGNET_SOAK_MINUTES").map_or(1, |text| text.parse().unwrap());
+    let end = Instant::now() + Duration::from_secs(60 * minutes);
+    let mut node = Node::new(SMALL);
+    let (mut turn, mut judged) = (0, BTreeMap::new());
+    // Other cases than those of every day.
+    let mut seed = 1 << 32;
+    while Instant::now() < end {
+        compare(&mut node, &mut turn, seed, &mut judged);
+        seed += 1;
+    }
+    println!("{} packets judged by all three: {judged:?}", judged.values().sum::<usize>());
 }
 
 #[test]

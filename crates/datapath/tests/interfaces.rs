@@ -1,5 +1,11 @@
 //! Real interfaces, real sockets, real processes: a node and two pods in network
 //! namespaces of their own, the programs on the side that a pod cannot reach.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "the helpers of a test are the test"
+)]
 
 mod support;
 

@@ -1,4 +1,10 @@
 //! What outlives the agent, and what a new one makes of it.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "the helpers of a test are the test"
+)]
 
 mod support;
 

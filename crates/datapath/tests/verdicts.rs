@@ -1,5 +1,11 @@
 //! What the pod programs do with one frame, or a few: each denied case has an
 //! allowed twin. Expected results are written by hand from the policies.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "the helpers of a test are the test"
+)]
 
 mod support;
 

@@ -20,6 +20,4 @@ pub use label::{Label, LabelError, Labels, Source};
 pub use process::{Attribution, Process, UnknownProcess};
 pub use reason::{DropReason, Reason};
 pub use rule::{Direction, PolicyKind, PolicyName, RuleId, RuleSet, RuleSetId};
-pub use workload::{
-    EndpointRecord, LabelFilter, Namespace, Node, Pod, PodName, identity_labels,
-};
+pub use workload::{EndpointRecord, LabelFilter, Namespace, Node, Pod, PodName, identity_labels};

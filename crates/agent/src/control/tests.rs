@@ -1,3 +1,5 @@
+//! The control loop against a kernel that is a fake: it remembers what it was told.
+
 use std::cell::RefCell;
 use std::fs;
 use std::path::Path;

@@ -1,3 +1,5 @@
+//! Flows built from records, expected by hand.
+
 use std::sync::Arc;
 
 use datapath::Ring;

@@ -1,3 +1,5 @@
+//! What the ledger says of each policy, step by step.
+
 use super::*;
 
 /// Counters of one CPU's drops.

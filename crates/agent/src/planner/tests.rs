@@ -1,3 +1,5 @@
+//! Plans of small clusters, expected by hand.
+
 use model::Direction;
 use policy::Why;
 

@@ -1,3 +1,5 @@
+//! Gaps, duplicates and tails of the record streams.
+
 use std::time::Duration;
 
 use api::store::{Limits, Read};

@@ -1,3 +1,5 @@
+//! What the service answers about a node.
+
 use std::time::Instant;
 
 use datapath::{AttachKind, Features, HookState};

@@ -1,3 +1,5 @@
+//! Real files that change while somebody watches.
+
 use std::fs;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Directories that are read, changed and read again.
+
 use std::os::unix::fs::symlink;
 
 use super::*;

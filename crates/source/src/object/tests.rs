@@ -1,3 +1,5 @@
+//! Manifests and the values they become.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,0 +1,199 @@
+//! A lab for one test: up when the test starts, gone when it ends, whatever its end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lab::netns::Netns;
+use lab::{Lab, Options, Process};
+use serde_json::Value;
+
+use crate::host;
+use crate::signet::{self, Answer, word};
+
+/// The example that people start with.
+pub const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/tiny");
+
+/// Longer than anything here takes, also on a machine that is busy.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Waits until something holds; the pauses only keep the machine free.
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + LONG;
+    while !holds() {
+        assert!(Instant::now() < end, "not within {LONG:?}: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A name that no other run of the tests uses.
+pub fn name(test: &str) -> String {
+    format!("e2e-{test}-{}", std::process::id())
+}
+
+/// How labs of tests are made.
+pub fn options() -> Options {
+    Options { signet: signet::PROGRAM.into(), confirm: true, quiet: true }
+}
+
+/// Manifests of the example, for a lab of another name.
+pub fn tiny(name: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(TINY).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let text = text.replace("\n  name: tiny\n", &format!("\n  name: {name}\n"));
+        fs::write(directory.path().join(path.file_name().unwrap()), text).unwrap();
+    }
+    directory
+}
+
+/// A lab and its manifests.
+pub struct Scene {
+    /// The manifests.
+    pub directory: tempfile::TempDir,
+    /// The lab.
+    pub lab: Lab,
+}
+
+impl Scene {
+    /// The example, with these manifests beside it.
+    pub fn tiny(test: &str, more: &str) -> Self {
+        let directory = tiny(&name(test));
+        if !more.is_empty() {
+            fs::write(directory.path().join("more.yaml"), more).unwrap();
+        }
+        Self::up(directory)
+    }
+
+    /// These manifests only.
+    pub fn of(test: &str, manifests: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let object = "apiVersion: signet.dev/v1alpha1\nkind: Lab\nmetadata:\n  name: ";
+        fs::write(directory.path().join("lab.yaml"), format!("{object}{}\n", name(test))).unwrap();
+        fs::write(directory.path().join("pods.yaml"), manifests).unwrap();
+        Self::up(directory)
+    }
+
+    fn up(directory: tempfile::TempDir) -> Self {
+        match Lab::up(directory.path(), &options()) {
+            Ok(lab) => Self { directory, lab },
+            Err(error) => panic!("{}", error.chain()),
+        }
+    }
+
+    /// The lab's name.
+    pub fn name(&self) -> &str {
+        self.lab.places.name().as_str()
+    }
+
+    /// Runs a command that asks the lab's relay.
+    pub fn ask(&self, words: &[&str]) -> Answer {
+        let relay = self.lab.places.relay_socket();
+        signet::run(&[words, &["--server", word(&relay)]].concat())
+    }
+
+    /// What `signet observe` with these flags prints as JSON.
+    #[track_caller]
+    pub fn observe(&self, flags: &[&str]) -> Vec<Value> {
+        signet::lines(&self.ask(&[&["observe", "-o", "json"], flags].concat()).good())
+    }
+
+    /// All flows there are.
+    #[track_caller]
+    pub fn flows(&self) -> Vec<Value> {
+        let answers = self.observe(&["--all"]);
+        answers
+            .into_iter()
+            .map(|mut answer| answer["flow"].take())
+            .filter(Value::is_object)
+            .collect()
+    }
+
+    /// A list that a command prints as JSON.
+    #[track_caller]
+    pub fn list(&self, words: &[&str], key: &str) -> Vec<Value> {
+        let text = self.ask(&[words, &["-o", "json"]].concat()).good();
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        answer[key].as_array().unwrap_or_else(|| panic!("no {key} in {text}")).clone()
+    }
+
+    /// What `signet status` says of a node.
+    #[track_caller]
+    pub fn status(&self, node: &str) -> Value {
+        let nodes = self.list(&["status"], "nodes");
+        nodes.into_iter().find(|it| it["node"] == node).unwrap_or_else(|| panic!("no {node}"))
+    }
+
+    /// The process of a node's agent.
+    pub fn agent(&self, node: &str) -> Process {
+        let daemons = &self.lab.journal.daemons;
+        daemons.iter().find(|daemon| daemon.node.as_deref() == Some(node)).unwrap().process
+    }
+
+    /// Ends every agent as a crash would, and waits until they are dead.
+    pub fn kill_agents(&self) {
+        let nodes = self.lab.journal.nodes.iter();
+        let agents: Vec<_> = nodes.map(|node| self.agent(&node.name)).collect();
+        agents.iter().for_each(Process::kill);
+        eventually("the agents are dead", || agents.iter().all(|agent| !agent.is_alive()));
+    }
+
+    /// Starts the agent of every node.
+    pub fn start_agents(&mut self) {
+        let nodes = self.lab.journal.nodes.clone();
+        for node in nodes {
+            let started = self.lab.restart_agent(&node.name, &options());
+            started.unwrap_or_else(|error| panic!("{}", error.chain()));
+        }
+    }
+
+    /// Address of a member: a pod as `namespace.name`, a node, an external host.
+    pub fn address(&self, member: &str, family: u8) -> std::net::IpAddr {
+        let journal = &self.lab.journal;
+        let pods = journal.pods.iter().map(|pod| (pod.member(), &pod.addresses));
+        let nodes = journal.nodes.iter().map(|node| (node.name.clone(), &node.addresses));
+        let hosts = journal.external.iter().map(|host| (host.name.clone(), &host.addresses));
+        let mut all = pods.chain(nodes).chain(hosts);
+        let (_, addresses) = all.find(|(name, _)| name == member).unwrap();
+        *addresses.iter().find(|address| address.is_ipv4() == (family == 4)).unwrap()
+    }
+
+    /// The network namespace of a member.
+    pub fn netns(&self, member: &str) -> Netns {
+        Netns::at(self.lab.places.netns(member))
+    }
+
+    /// Does something in the network namespace of a member.
+    pub fn inside<T: Send>(&self, member: &str, act: impl FnOnce() -> T + Send) -> T {
+        self.netns(member).inside(act).unwrap_or_else(|error| panic!("{}", error.chain()))
+    }
+
+    /// What the agents have printed, for a test that fails.
+    fn logs(&self) -> String {
+        let log = |path: &Path| {
+            let text = fs::read_to_string(path).unwrap_or_default();
+            let lines: Vec<_> = text.lines().collect();
+            lines[lines.len().saturating_sub(20)..].join("\n")
+        };
+        let paths: Vec<PathBuf> =
+            self.lab.journal.daemons.iter().map(|daemon| daemon.log.clone()).collect();
+        paths.iter().map(|path| format!("== {}\n{}\n", path.display(), log(path))).collect()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let failing = thread::panicking();
+        if failing {
+            eprintln!("{}", self.logs());
+        }
+        let gone = self.lab.clone().down();
+        if !failing {
+            gone.unwrap_or_else(|error| panic!("{}", error.chain()));
+            assert!(host::remains(self.name()).is_empty(), "{:#?}", host::remains(self.name()));
+        }
+    }
+}

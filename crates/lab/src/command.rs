@@ -1,0 +1,211 @@
+//! `signet lab ...`: what each command does and prints, and its exit status.
+//!
+//! Knows no flags: the command line is parsed elsewhere.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::exec::{self, Exec};
+use crate::lab::{self, Lab};
+use crate::places::LabName;
+use crate::probe;
+use crate::progress;
+use crate::registry;
+use crate::status::Status;
+use crate::up::Options;
+
+/// Which lab `down` is about.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Target {
+    /// The only one.
+    Only,
+    /// By its directory or its name.
+    One(PathBuf),
+    /// Every lab of this host.
+    All,
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For programs: one object, or for probes one object a line.
+    Json,
+}
+
+/// One command. Where a lab may be named, none means the only one.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Command {
+    /// Make the lab of a directory.
+    Up {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// Take labs away.
+    Down {
+        /// Which.
+        target: Target,
+    },
+    /// Show what runs.
+    Status {
+        /// Name of a lab; without one, all of them.
+        lab: Option<String>,
+        /// Form of the answer.
+        format: Format,
+    },
+    /// Run a command in a pod.
+    Exec {
+        /// Name of the lab.
+        lab: Option<String>,
+        /// What, and where.
+        exec: Exec,
+    },
+    /// Run probes and compare with what they expect.
+    Probe {
+        /// Name of the lab.
+        lab: Option<String>,
+        /// The file of probes.
+        file: PathBuf,
+        /// Form of the answers.
+        format: Format,
+    },
+}
+
+/// Everything was as asked.
+pub const DONE: u8 = 0;
+/// The command ran, and its answer is no.
+pub const FAILED: u8 = 1;
+/// The command could not be carried out.
+pub const ERROR: u8 = 3;
+
+/// Does the command, prints, and returns the exit status.
+pub fn run(command: Command) -> u8 {
+    match dispatch(command) {
+        Ok(status) => status,
+        Err(error) => {
+            // Nobody may be listening; the exit status says it too.
+            let _ = writeln!(std::io::stderr(), "signet lab: {}", error.chain());
+            match error {
+                Error::Refused(_) | Error::Unmet(_) | Error::Exists { .. } => FAILED,
+                _ => ERROR,
+            }
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<u8, Error> {
+    match command {
+        Command::Up { directory } => up(&directory),
+        Command::Down { target } => down(&target),
+        Command::Status { lab, format } => status(lab.as_deref(), format),
+        Command::Exec { lab, exec } => match exec::exec(&open(lab.as_deref())?, &exec)? {},
+        Command::Probe { lab, file, format } => {
+            let lab = open(lab.as_deref())?;
+            let report = probe::run(&lab, &file)?;
+            match format {
+                Format::Table => print(&report.table()),
+                Format::Json => {
+                    print(&report.jsonl());
+                    note(&report.summary());
+                }
+            }
+            Ok(if report.is_as_expected() { DONE } else { FAILED })
+        }
+    }
+}
+
+fn up(directory: &Path) -> Result<u8, Error> {
+    progress::catch_interrupts()?;
+    let lab = Lab::up(directory, &Options::new()?)?;
+    print(&Status::of(&lab).table());
+    print(&next_steps(&lab));
+    Ok(DONE)
+}
+
+fn next_steps(lab: &Lab) -> String {
+    let name = &lab.journal.name;
+    let pod = lab.journal.pods.first().map_or("NAMESPACE/POD".to_owned(), |pod| pod.full_name());
+    let probes = lab.journal.directory.join("probes.jsonl");
+    let mut text = "Try next:\n".to_owned();
+    if probes.exists() {
+        text.push_str(&format!("  signet lab probe {}\n", probes.display()));
+    }
+    let socket = lab.places.relay_socket();
+    text.push_str(&format!(
+        "  signet lab exec {pod} -- sh\n  signet observe --server unix:{} --verdict DROPPED --follow\n  signet lab down {name}\n",
+        socket.display()
+    ));
+    text
+}
+
+fn down(target: &Target) -> Result<u8, Error> {
+    let names = match target {
+        Target::All => registry::names()?,
+        Target::Only => vec![registry::find(None)?],
+        Target::One(what) => vec![find(what)?],
+    };
+    for name in &names {
+        lab::down(name)?;
+        note(&format!("lab `{name}` is gone"));
+    }
+    if names.is_empty() {
+        note("no lab runs");
+    }
+    Ok(DONE)
+}
+
+/// A lab by its directory, or by its name.
+fn find(what: &Path) -> Result<LabName, Error> {
+    if let Some(name) = registry::of_directory(what)? {
+        return Ok(name);
+    }
+    let names = registry::names()?;
+    let text = what.to_string_lossy();
+    if let Some(name) = names.iter().find(|name| name.as_str() == text) {
+        return Ok(name.clone());
+    }
+    if !what.is_dir() {
+        return Err(Error::NoSuchLab(text.into_owned()));
+    }
+    // No journal says so: what the manifests say may still be right about remains.
+    let name = crate::definition::name_of(what)?;
+    if names.contains(&name) { Ok(name) } else { Err(Error::NoSuchLab(name.to_string())) }
+}
+
+fn status(lab: Option<&str>, format: Format) -> Result<u8, Error> {
+    let names = match lab {
+        Some(name) => vec![registry::find(Some(&name.parse()?))?],
+        None => registry::names()?,
+    };
+    let mut labs = Vec::new();
+    for name in &names {
+        match Lab::open(Some(name)) {
+            Ok(lab) => labs.push(lab),
+            Err(error) => note(&error.chain()),
+        }
+    }
+    match format {
+        Format::Json => {
+            let all: Vec<_> = labs.iter().map(|lab| Status::of(lab).json()).collect();
+            print(&format!("{:#}\n", serde_json::Value::from(all)));
+        }
+        Format::Table if names.is_empty() => print("No lab runs.\n"),
+        Format::Table => labs.iter().for_each(|lab| print(&Status::of(lab).table())),
+    }
+    Ok(if labs.len() == names.len() { DONE } else { FAILED })
+}
+
+fn open(name: Option<&str>) -> Result<Lab, Error> {
+    Lab::open(name.map(str::parse).transpose()?.as_ref())
+}
+
+/// A closed pipe ends the output, not the command.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

@@ -1,0 +1,240 @@
+//! The `Lab` object: nodes and the outside world.
+//!
+//! What it does not say is generated, the same on every machine and every time.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use manifest::{Document, Refusal, Value};
+
+use crate::definition::fields::Field;
+use crate::places::{FABRIC, LabName};
+
+/// Version of the object.
+pub const API_VERSION: &str = "signet.dev/v1alpha1";
+/// Kind of the object.
+pub const KIND: &str = "Lab";
+
+const DEFAULT_NODES: usize = 2;
+/// Most nodes, and most external hosts.
+const MOST: usize = 64;
+const DEFAULT_CLUSTER: &str = "default";
+
+/// A node: a network namespace with an agent.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Node {
+    /// Name.
+    pub name: String,
+    /// Labels of its Node object.
+    pub labels: BTreeMap<String, String>,
+    /// Its addresses, at least one of each family.
+    pub addresses: Vec<IpAddr>,
+    /// Ranges of its pods, one of each family.
+    pub pod_cidrs: Vec<IpNet>,
+}
+
+/// A host outside the cluster.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct External {
+    /// Name.
+    pub name: String,
+    /// Its addresses, at least one of each family.
+    pub addresses: Vec<IpAddr>,
+    /// What runs there; empty: nothing listens.
+    pub command: Vec<String>,
+}
+
+/// The object, defaults filled in.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LabObject {
+    /// Name of the lab, when the object gives one.
+    pub name: Option<LabName>,
+    /// Name of the cluster, part of every pod's identity.
+    pub cluster: String,
+    /// Nodes, in the order written.
+    pub nodes: Vec<Node>,
+    /// External hosts, in the order written; `entity:world` is the first.
+    pub external: Vec<External>,
+}
+
+impl Default for LabObject {
+    fn default() -> Self {
+        Self {
+            name: None,
+            cluster: DEFAULT_CLUSTER.into(),
+            nodes: (0..DEFAULT_NODES)
+                .map(|index| node(index, format!("node-{}", index + 1)))
+                .collect(),
+            external: vec![external(0, "internet".into())],
+        }
+    }
+}
+
+/// The node with everything generated: 172.20.0.0/16 and fd00:172:20::/48 for
+/// nodes, 10.244.0.0/16 and fd00:10:244::/48 for pods. Numbers look the same in
+/// both families, so that people recognise them.
+fn node(index: usize, name: String) -> Node {
+    let number = index + 1;
+    let addresses = [format!("172.20.0.{}", number + 10), format!("fd00:172:20::{}", number + 10)];
+    let ranges = [format!("10.244.{number}.0/24"), format!("fd00:10:244:{number}::/64")];
+    Node {
+        name,
+        labels: BTreeMap::new(),
+        addresses: parsed(&addresses),
+        pod_cidrs: parsed(&ranges),
+    }
+}
+
+/// The host with everything generated, in ranges that are nobody's (RFC 5737, RFC 3849).
+fn external(index: usize, name: String) -> External {
+    let number = index + 7;
+    let addresses = [format!("198.51.100.{number}"), format!("2001:db8:ffff::{number}")];
+    External { name, addresses: parsed(&addresses), command: vec![] }
+}
+
+/// Of texts that are well-formed up to [`MOST`] of their kind; more are refused.
+fn parsed<T: FromStr>(texts: &[String]) -> Vec<T> {
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+/// Reads the object.
+pub fn read(document: &Document, refusals: &mut Vec<Refusal>) -> LabObject {
+    let root = Field::root(document);
+    root.only(&["apiVersion", "kind", "metadata", "spec"], refusals);
+    let mut lab = LabObject::default();
+    if document.api_version != API_VERSION
+        && let Some(version) = root.get("apiVersion")
+    {
+        refusals.push(version.refuse(format!("a Lab has apiVersion `{API_VERSION}`"), None));
+    }
+    if let Some(metadata) = root.get("metadata") {
+        metadata.only(&["name", "labels", "annotations"], refusals);
+        lab.name = metadata.get("name").and_then(|name| {
+            name.parsed("a name for a lab (1 to 32 of a-z, 0-9 and `-`)", refusals)
+        });
+    }
+    let Some(spec) = root.get("spec") else { return lab };
+    spec.only(&["cluster", "nodes", "external"], refusals);
+    if spec.get("cluster").is_some() {
+        lab.cluster = spec.name_at("cluster", refusals).unwrap_or_default();
+    }
+    if let Some(nodes) = spec.get("nodes") {
+        lab.nodes = read_nodes(&spec, refusals);
+        if lab.nodes.is_empty() || lab.nodes.len() > MOST {
+            refusals.push(nodes.refuse(format!("a lab has 1 to {MOST} nodes"), None));
+        }
+    }
+    if let Some(external) = spec.get("external") {
+        lab.external = read_external(&spec, refusals);
+        if lab.external.len() > MOST {
+            refusals.push(external.refuse(format!("a lab has at most {MOST} hosts"), None));
+        }
+    }
+    refuse_what_appears_twice(&spec, &lab, refusals);
+    lab
+}
+
+fn read_nodes(spec: &Field<'_>, refusals: &mut Vec<Refusal>) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    for (index, field) in spec.items("nodes", refusals).iter().enumerate() {
+        field.only(&["name", "labels", "addresses", "podCIDRs"], refusals);
+        let Some(name) = field.name_at("name", refusals) else { continue };
+        let mut node = node(index, name);
+        node.labels = labels(field, refusals);
+        replace(&mut node.addresses, list(field, "addresses", "an IP address", refusals));
+        let ranges = list::<IpNet>(field, "podCIDRs", "an address range", refusals);
+        if let Some(bad) = ranges.iter().find(|range| range.trunc() != **range) {
+            let reason = format!("`{bad}` has bits set beyond its prefix");
+            refusals.push(field.refuse(reason, None));
+        }
+        replace(&mut node.pod_cidrs, ranges);
+        require_both(field, "addresses", node.addresses.iter().copied(), refusals);
+        require_both(field, "podCIDRs", node.pod_cidrs.iter().map(IpNet::addr), refusals);
+        nodes.push(node);
+    }
+    nodes
+}
+
+fn read_external(spec: &Field<'_>, refusals: &mut Vec<Refusal>) -> Vec<External> {
+    let mut hosts = Vec::new();
+    for (index, field) in spec.items("external", refusals).iter().enumerate() {
+        field.only(&["name", "addresses", "command"], refusals);
+        let Some(name) = field.name_at("name", refusals) else { continue };
+        let mut host = external(index, name);
+        replace(&mut host.addresses, list(field, "addresses", "an IP address", refusals));
+        host.command = field.texts("command", refusals);
+        require_both(field, "addresses", host.addresses.iter().copied(), refusals);
+        hosts.push(host);
+    }
+    hosts
+}
+
+/// The labels of an object that carries them directly.
+pub fn labels(field: &Field<'_>, refusals: &mut Vec<Refusal>) -> BTreeMap<String, String> {
+    let Some(labels) = field.get("labels") else { return BTreeMap::new() };
+    let Value::Map(entries) = &labels.node().value else {
+        refusals.push(labels.refuse("must be a map", None));
+        return BTreeMap::new();
+    };
+    let value = |key: &str, refusals: &mut Vec<Refusal>| labels.text_at(key, refusals);
+    entries
+        .iter()
+        .map(|(key, _)| (key.text.clone(), value(&key.text, refusals).unwrap_or_default()))
+        .collect()
+}
+
+fn list<T: FromStr>(
+    field: &Field<'_>,
+    key: &str,
+    what: &str,
+    refusals: &mut Vec<Refusal>,
+) -> Vec<T> {
+    let items = field.items(key, refusals);
+    items.iter().filter_map(|item| item.parsed(what, refusals)).collect()
+}
+
+/// What is written takes the place of what was generated.
+fn replace<T>(generated: &mut Vec<T>, written: Vec<T>) {
+    if !written.is_empty() {
+        *generated = written;
+    }
+}
+
+fn require_both(
+    field: &Field<'_>,
+    key: &str,
+    addresses: impl Iterator<Item = IpAddr>,
+    refusals: &mut Vec<Refusal>,
+) {
+    let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.partition(IpAddr::is_ipv4);
+    if v4.is_empty() || v6.is_empty() {
+        let field = field.get(key).unwrap_or_else(|| field.clone());
+        refusals.push(field.refuse("needs IPv4 and IPv6", Some("write both, or neither")));
+    }
+}
+
+fn refuse_what_appears_twice(spec: &Field<'_>, lab: &LabObject, refusals: &mut Vec<Refusal>) {
+    let names = lab.nodes.iter().map(|node| &node.name);
+    let names: Vec<_> = names.chain(lab.external.iter().map(|host| &host.name)).collect();
+    for (index, name) in names.iter().enumerate() {
+        if names[..index].contains(name) || name.as_str() == FABRIC {
+            let reason =
+                format!("`{name}` is taken; nodes and external hosts need names of their own");
+            refusals.push(spec.refuse(reason, None));
+        }
+    }
+    let addresses = lab.nodes.iter().flat_map(|node| &node.addresses);
+    let addresses = addresses.chain(lab.external.iter().flat_map(|host| &host.addresses));
+    let mut ranges: Vec<IpNet> = addresses.map(|at| IpNet::from(*at)).collect();
+    ranges.extend(lab.nodes.iter().flat_map(|node| &node.pod_cidrs));
+    for (index, range) in ranges.iter().enumerate() {
+        let overlaps = |other: &&IpNet| other.contains(range) || range.contains(*other);
+        if let Some(other) = ranges[..index].iter().find(overlaps) {
+            let reason =
+                format!("`{range}` and `{other}` overlap; give each node and host its own");
+            refusals.push(spec.refuse(reason, None));
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What a directory of manifests asks for: read, checked, nothing touched.
+//!
+//! Kinds that the lab cannot make real are refused, never skipped: a lab that
+//! silently lacks a part of what was written would prove nothing.
+
+pub mod fields;
+pub mod lab_object;
+pub mod pod;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use manifest::{Document, Refusal};
+
+use crate::definition::fields::Field;
+use crate::definition::lab_object::{External, LabObject, Node};
+use crate::definition::pod::Pod;
+use crate::error::Error;
+use crate::places::LabName;
+
+/// Kinds that only concern those who read the cluster's objects.
+const PASSED_ON: [&str; 6] = [
+    "Namespace",
+    "CiliumNetworkPolicy",
+    "CiliumClusterwideNetworkPolicy",
+    "NetworkPolicy",
+    "Endpoints",
+    "EndpointSlice",
+];
+
+/// Everything that is to exist.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// Name of the lab.
+    pub name: LabName,
+    /// The directory it came from, absolute.
+    pub directory: PathBuf,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Nodes.
+    pub nodes: Vec<Node>,
+    /// External hosts.
+    pub external: Vec<External>,
+    /// Pods, by namespace and name.
+    pub pods: Vec<Pod>,
+    /// Namespaces, policies and what else agents read, as JSON.
+    pub objects: Vec<serde_json::Value>,
+}
+
+/// Reads all manifests of a directory; the name defaults to the directory's.
+pub fn read(directory: &Path) -> Result<Definition, Error> {
+    let directory =
+        fs::canonicalize(directory).map_err(Error::file("find the directory", directory))?;
+    let mut refusals = Vec::new();
+    let mut documents = Vec::new();
+    for path in manifest_files(&directory)? {
+        let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
+        match manifest::read(&path.display().to_string(), &text) {
+            Ok(found) => documents.extend(found),
+            Err(found) => refusals.extend(found),
+        }
+    }
+    let definition = build(&directory, &documents, &mut refusals);
+    match definition {
+        Some(definition) if refusals.is_empty() => Ok(definition),
+        _ => Err(Error::Refused(refusals)),
+    }
+}
+
+/// Name of the lab that a directory describes, for commands that only need that.
+pub fn name_of(directory: &Path) -> Result<LabName, Error> {
+    read(directory).map(|definition| definition.name)
+}
+
+fn manifest_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = fs::read_dir(directory).map_err(Error::file("list", directory))?;
+    let is_manifest = |path: &PathBuf| {
+        path.extension()
+            .is_some_and(|ending| ["yaml", "yml", "json"].iter().any(|it| ending == *it))
+    };
+    let mut files: Vec<_> =
+        entries.flatten().map(|entry| entry.path()).filter(is_manifest).collect();
+    files.sort();
+    if files.is_empty() {
+        let detail = "it holds no .yaml, .yml or .json file".into();
+        return Err(Error::Malformed { what: format!("`{}`", directory.display()), detail });
+    }
+    Ok(files)
+}
+
+fn build(
+    directory: &Path,
+    documents: &[Document],
+    refusals: &mut Vec<Refusal>,
+) -> Option<Definition> {
+    let lab = lab_object(documents, refusals);
+    let nodes: Vec<_> = lab.nodes.iter().map(|node| node.name.clone()).collect();
+    let mut pods = Vec::new();
+    let mut objects = Vec::new();
+    for document in documents {
+        match document.kind.as_str() {
+            lab_object::KIND => {}
+            "Pod" => pods.extend(pod::read(document, &nodes, refusals)),
+            kind if PASSED_ON.contains(&kind) => objects.push(document.root.to_json()),
+            kind => {
+                let reason =
+                    format!("the lab cannot run a {kind}; it runs Pods, Namespaces and policies");
+                refusals.push(Field::root(document).refuse(reason, None));
+            }
+        }
+    }
+    refuse_policies(documents, refusals);
+    pods.sort_by(|left, right| (&left.namespace, &left.name).cmp(&(&right.namespace, &right.name)));
+    refuse_twins(&pods, documents, refusals);
+    place(&mut pods, &nodes);
+    add_missing_namespaces(&pods, &mut objects);
+    Some(Definition {
+        name: lab.name.or_else(|| name_from(directory, documents, refusals))?,
+        directory: directory.to_owned(),
+        cluster: lab.cluster,
+        nodes: lab.nodes,
+        external: lab.external,
+        pods,
+        objects,
+    })
+}
+
+fn lab_object(documents: &[Document], refusals: &mut Vec<Refusal>) -> LabObject {
+    let mut labs = documents.iter().filter(|document| document.kind == lab_object::KIND);
+    let Some(first) = labs.next() else { return LabObject::default() };
+    for second in labs {
+        refusals.push(Field::root(second).refuse("a directory describes one Lab", None));
+    }
+    lab_object::read(first, refusals)
+}
+
+fn name_from(
+    directory: &Path,
+    documents: &[Document],
+    refusals: &mut Vec<Refusal>,
+) -> Option<LabName> {
+    let name = directory.file_name().map(|name| name.to_string_lossy().into_owned());
+    match name.unwrap_or_default().parse() {
+        Ok(name) => Some(name),
+        Err(error) => {
+            let lab = documents.iter().find(|document| document.kind == lab_object::KIND);
+            let root = Field::root(lab.or(documents.first())?);
+            refusals.push(root.refuse(format!("{error}"), Some("set `metadata.name` of a Lab")));
+            None
+        }
+    }
+}
+
+/// Whatever the agents would refuse is refused before anything is started.
+fn refuse_policies(documents: &[Document], refusals: &mut Vec<Refusal>) {
+    refusals.extend(manifest::policies(documents).refusals);
+}
+
+fn refuse_twins(pods: &[Pod], documents: &[Document], refusals: &mut Vec<Refusal>) {
+    for pair in pods.windows(2) {
+        let [left, right] = pair else { continue };
+        if (&left.namespace, &left.name) == (&right.namespace, &right.name) {
+            let object = documents.iter().rev().find(|it| it.root.to_json() == right.object);
+            if let Some(document) = object {
+                let reason = format!("a pod `{}/{}` exists already", left.namespace, left.name);
+                refusals.push(Field::root(document).refuse(reason, None));
+            }
+        }
+    }
+}
+
+/// Pods that no manifest places go to the nodes in turn.
+fn place(pods: &mut [Pod], nodes: &[String]) {
+    let unplaced = pods.iter_mut().filter(|pod| pod.node.is_none());
+    for (pod, node) in unplaced.zip(nodes.iter().cycle()) {
+        pod.node = Some(node.clone());
+    }
+}
+
+/// As in a cluster, no pod is without a Namespace object.
+fn add_missing_namespaces(pods: &[Pod], objects: &mut Vec<serde_json::Value>) {
+    let exists = |name: &str| {
+        objects
+            .iter()
+            .any(|object| object["kind"] == "Namespace" && object["metadata"]["name"] == name)
+    };
+    let missing: BTreeSet<_> =
+        pods.iter().map(|pod| pod.namespace.clone()).filter(|name| !exists(name)).collect();
+    for name in missing {
+        objects.push(serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
+        }));
+    }
+}

@@ -1,0 +1,154 @@
+//! What the lab runs of a Pod: its containers, as the runtime needs them.
+//!
+//! The rest of the manifest is kept as it is for those who read it (labels,
+//! ports, service account). The image is the host's own root file system.
+
+use manifest::{Document, Refusal};
+
+use crate::definition::fields::Field;
+
+/// Runs when a container says nothing else.
+const PAUSE: [&str; 2] = ["sleep", "infinity"];
+
+/// Who a container runs as, and what it may do.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Security {
+    /// User id.
+    pub user: u32,
+    /// Group id.
+    pub group: u32,
+    /// Capabilities beyond the usual set, without `CAP_`; `ALL` for all.
+    pub add: Vec<String>,
+    /// Capabilities taken from the usual set.
+    pub drop: Vec<String>,
+}
+
+/// One container.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Container {
+    /// Name within the pod.
+    pub name: String,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Environment, in the order written.
+    pub environment: Vec<(String, String)>,
+    /// Working directory.
+    pub directory: String,
+    /// Who it runs as.
+    pub security: Security,
+}
+
+impl Container {
+    /// One that only waits.
+    pub fn pause(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            command: PAUSE.map(str::to_owned).into(),
+            environment: vec![],
+            directory: "/".into(),
+            security: Security::default(),
+        }
+    }
+}
+
+/// One pod.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Its node, when the manifest or the lab has placed it.
+    pub node: Option<String>,
+    /// Its containers, at least one.
+    pub containers: Vec<Container>,
+    /// The manifest.
+    pub object: serde_json::Value,
+}
+
+/// Reads a Pod; `None` when it is too wrong to go on with.
+pub fn read(document: &Document, nodes: &[String], refusals: &mut Vec<Refusal>) -> Option<Pod> {
+    let root = Field::root(document);
+    let Some(metadata) = root.get("metadata") else {
+        refusals.push(root.refuse("`metadata` is missing", None));
+        return None;
+    };
+    let name = metadata.name_at("name", refusals)?;
+    let namespace = match metadata.get("namespace") {
+        Some(_) => metadata.name_at("namespace", refusals)?,
+        None => "default".into(),
+    };
+    let Some(spec) = root.get("spec") else {
+        refusals.push(root.refuse("`spec` is missing", None));
+        return None;
+    };
+    if let Some(network) = spec.get("hostNetwork")
+        && network.node().to_json() == serde_json::Value::Bool(true)
+    {
+        refusals.push(network.refuse("the lab does not run pods on a node's own network", None));
+    }
+    let node = spec.text_at("nodeName", refusals);
+    if let (Some(field), Some(node)) = (spec.get("nodeName"), &node)
+        && !nodes.contains(node)
+    {
+        let reason = format!("there is no node `{node}`; the lab has {}", nodes.join(", "));
+        refusals.push(field.refuse(reason, None));
+    }
+    let pod_security = security(&spec, &Security::default(), refusals);
+    let containers: Vec<_> = spec
+        .items("containers", refusals)
+        .iter()
+        .filter_map(|field| container(field, &pod_security, refusals))
+        .collect();
+    if containers.is_empty() {
+        refusals.push(spec.refuse("a pod needs at least one container", None));
+    }
+    Some(Pod { namespace, name, node, containers, object: document.root.to_json() })
+}
+
+fn container(field: &Field<'_>, pod: &Security, refusals: &mut Vec<Refusal>) -> Option<Container> {
+    let name = field.name_at("name", refusals)?;
+    let paused = Container::pause(&name);
+    let mut command = field.texts("command", refusals);
+    command.extend(field.texts("args", refusals));
+    let mut environment = Vec::new();
+    for variable in field.items("env", refusals) {
+        if let Some(source) = variable.get("valueFrom") {
+            refusals.push(
+                source.refuse("the lab has nothing to take values from", Some("write `value`")),
+            );
+        }
+        if let Some(name) = variable.text_at("name", refusals) {
+            environment.push((name, variable.text_at("value", refusals).unwrap_or_default()));
+        }
+    }
+    Some(Container {
+        command: if command.is_empty() { paused.command } else { command },
+        environment,
+        directory: field.text_at("workingDir", refusals).unwrap_or(paused.directory),
+        security: security(field, pod, refusals),
+        name,
+    })
+}
+
+fn security(field: &Field<'_>, inherited: &Security, refusals: &mut Vec<Refusal>) -> Security {
+    let mut security = inherited.clone();
+    let Some(context) = field.get("securityContext") else { return security };
+    if let Some(user) = context.get("runAsUser").and_then(|user| user.number(refusals)) {
+        security.user = user;
+    }
+    if let Some(group) = context.get("runAsGroup").and_then(|group| group.number(refusals)) {
+        security.group = group;
+    }
+    if let Some(capabilities) = context.get("capabilities") {
+        security.add = capabilities.texts("add", refusals);
+        security.drop = capabilities.texts("drop", refusals);
+        for name in security.add.iter().chain(&security.drop) {
+            if !crate::container::capability::is_known(name) {
+                let reason = format!("there is no capability `{name}`");
+                refusals.push(capabilities.refuse(reason, Some("write it as `NET_ADMIN`")));
+            }
+        }
+    }
+    security
+}

@@ -1,0 +1,159 @@
+//! `lab.json`: what of a lab exists or is about to.
+//!
+//! Written before the first thing is made and again as more becomes known, so
+//! that whoever ends or asks about a lab needs no manifests.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::process::Process;
+
+/// The form of the file; another one is not read.
+pub const VERSION: u32 = 1;
+
+/// A node.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Node {
+    /// Name.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Ranges of its pods.
+    pub pod_cidrs: Vec<IpNet>,
+}
+
+/// A container.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Container {
+    /// Name within its pod, or the external host's.
+    pub name: String,
+    /// The runtime's id.
+    pub id: String,
+    /// Its first process; `None` until it runs.
+    pub process: Option<Process>,
+}
+
+/// A host outside the cluster.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct External {
+    /// Name.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// What runs there, and where probes from it start.
+    pub container: Container,
+}
+
+/// A pod.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Pod {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Its node.
+    pub node: String,
+    /// The id under which the CNI plugin knows it.
+    pub sandbox: String,
+    /// Its addresses; none until the plugin has answered.
+    pub addresses: Vec<IpAddr>,
+    /// Its containers.
+    pub containers: Vec<Container>,
+}
+
+impl Pod {
+    /// `namespace/name`.
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// The name of its network namespace within the lab.
+    pub fn member(&self) -> String {
+        format!("{}.{}", self.namespace, self.name)
+    }
+}
+
+/// An agent, or the relay.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Daemon {
+    /// Name of the agent's node; `relay` has none.
+    pub node: Option<String>,
+    /// Its process.
+    pub process: Process,
+    /// What it prints.
+    pub log: PathBuf,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Journal {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Name of the lab.
+    pub name: String,
+    /// The directory it came from.
+    pub directory: PathBuf,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Whether `up` has come to its end.
+    pub ready: bool,
+    /// Nodes.
+    pub nodes: Vec<Node>,
+    /// External hosts.
+    pub external: Vec<External>,
+    /// Pods.
+    pub pods: Vec<Pod>,
+    /// Agents and relay that were started.
+    pub daemons: Vec<Daemon>,
+}
+
+impl Journal {
+    /// Reads it; `None` when there is none.
+    pub fn read(path: &Path) -> Result<Option<Self>, Error> {
+        let text = match fs::read_to_string(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(Error::file("read", path))?,
+        };
+        let malformed =
+            |detail: String| Error::Malformed { what: format!("`{}`", path.display()), detail };
+        let journal: Self =
+            serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))?;
+        if journal.version != VERSION {
+            return Err(malformed(format!("it has version {}", journal.version)));
+        }
+        Ok(Some(journal))
+    }
+
+    /// Writes it whole.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        let text = serde_json::to_string_pretty(self).map_err(|error| Error::Malformed {
+            what: "the journal".into(),
+            detail: error.to_string(),
+        })?;
+        replace(path, &text)
+    }
+}
+
+/// Writes a file so that a reader sees the old text or the new, never a part. Of
+/// several writers at once, each has a draft of its own; the last one wins.
+pub fn replace(path: &Path, text: &str) -> Result<(), Error> {
+    static DRAFTS: AtomicU64 = AtomicU64::new(0);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+    let draft = path.with_file_name(format!(".{name}.{}.{number}.tmp", std::process::id()));
+    fs::write(&draft, text).map_err(Error::file("write", &draft))?;
+    fs::rename(&draft, path).map_err(Error::file("replace", path))
+}

@@ -1,0 +1,85 @@
+//! The cluster's objects as agents read them: one file each, replaced whole.
+//!
+//! In a lab this directory stands for the Kubernetes API.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::definition::lab_object::Node;
+use crate::error::Error;
+use crate::journal::replace;
+use crate::places::Places;
+
+/// Writes one object.
+pub fn write(places: &Places, object: &Value) -> Result<(), Error> {
+    replace(&path_of(places, object), &object.to_string())
+}
+
+fn path_of(places: &Places, object: &Value) -> PathBuf {
+    let text = |value: &Value| value.as_str().unwrap_or("-").replace('/', "_");
+    let kind = text(&object["kind"]);
+    let (namespace, name) =
+        (text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]));
+    places.cluster().join(format!("{kind}.{namespace}.{name}.json"))
+}
+
+/// A Node as the API server would show it.
+pub fn node(node: &Node) -> Value {
+    let addresses: Vec<_> = node
+        .addresses
+        .iter()
+        .map(|address| json!({"type": "InternalIP", "address": address}))
+        .collect();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": node.name, "labels": node.labels},
+        "spec": {"podCIDR": node.pod_cidrs.first(), "podCIDRs": node.pod_cidrs},
+        "status": {"addresses": addresses},
+    })
+}
+
+/// A Pod as the API server would show it: placed, and with addresses once it has any.
+pub fn pod(manifest: &Value, namespace: &str, node: &str, addresses: &[IpAddr]) -> Value {
+    let mut object = manifest.clone();
+    object["metadata"]["namespace"] = json!(namespace);
+    object["spec"]["nodeName"] = json!(node);
+    let ips: Vec<_> = addresses.iter().map(|address| json!({"ip": address})).collect();
+    object["status"] = match addresses.first() {
+        Some(first) => json!({"phase": "Running", "podIP": first, "podIPs": ips}),
+        None => json!({"phase": "Pending"}),
+    };
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_has_no_addresses_before_the_network_gave_it_some() {
+        let manifest = json!({"kind": "Pod", "metadata": {"name": "a"}, "spec": {}});
+        let before = pod(&manifest, "web", "node-1", &[]);
+        assert_eq!(before["status"].get("podIPs"), None);
+        assert_eq!(before["spec"]["nodeName"], "node-1");
+        assert_eq!(before["metadata"]["namespace"], "web");
+        let after = pod(&manifest, "web", "node-1", &["10.244.1.2".parse().unwrap()]);
+        assert_eq!(after["status"]["podIPs"], json!([{"ip": "10.244.1.2"}]));
+    }
+
+    #[test]
+    fn objects_of_different_kinds_or_namespaces_have_files_of_their_own() {
+        let places = Places::new("tiny".parse().unwrap());
+        let file = |kind: &str, namespace: Option<&str>| {
+            path_of(
+                &places,
+                &json!({"kind": kind, "metadata": {"name": "a", "namespace": namespace}}),
+            )
+        };
+        assert_ne!(file("Pod", Some("x")), file("Pod", Some("y")));
+        assert_ne!(file("Pod", Some("x")), file("CiliumNetworkPolicy", Some("x")));
+        assert_ne!(file("Namespace", None), file("Pod", Some("x")));
+    }
+}

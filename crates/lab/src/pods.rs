@@ -1,0 +1,79 @@
+//! Brings one pod up, or down: network namespace, wiring, containers.
+//!
+//! The order is what makes a pod safe from its first packet on: its labels are
+//! known to the agents before it is wired, the plugin attaches the programs
+//! before the link is up and waits until the agent enforces, and only then does
+//! the pod's first process start.
+
+use std::net::IpAddr;
+
+use crate::cgroup::Hierarchies;
+use crate::container;
+use crate::container::bundle::Placement;
+use crate::definition::pod::Pod;
+use crate::error::Error;
+use crate::journal;
+use crate::link;
+use crate::netns::Netns;
+use crate::objects;
+use crate::plugin;
+use crate::process::Process;
+use crate::site::Site;
+
+/// Kernel parameters of every namespace.
+pub const PARAMETERS: [(&str, &str); 4] = [
+    // Nobody else is on any of the links: an address is usable at once.
+    ("ipv6/conf/default/accept_dad", "0"),
+    ("ipv6/conf/all/accept_dad", "0"),
+    ("ipv4/conf/all/rp_filter", "0"),
+    ("ipv4/conf/default/rp_filter", "0"),
+];
+
+/// Brings a pod up and writes down what became of it.
+pub fn start(site: &Site, entry: &mut journal::Pod, pod: &Pod) -> Result<(), Error> {
+    let manifest = |addresses: &[IpAddr]| {
+        let object = objects::pod(&pod.object, &entry.namespace, &entry.node, addresses);
+        objects::write(&site.places, &object)
+    };
+    let netns = Netns::create(&site.places.netns(&entry.member()))?;
+    netns.set_parameters(&PARAMETERS)?;
+    link::loopback_up(&netns)?;
+    manifest(&[])?;
+    let addresses = plugin::add(site, entry)?;
+    manifest(&addresses)?;
+    entry.addresses = addresses;
+    for (entry_of, container) in entry.containers.iter_mut().zip(&pod.containers) {
+        let placement = Placement {
+            container,
+            hostname: &pod.name,
+            rootfs: &site.places.rootfs(),
+            netns: netns.path(),
+            cgroup: site.groups.container(&entry.node, &entry_of.id),
+        };
+        let log = format!("{}_{}_{}.log", pod.namespace, pod.name, container.name);
+        let log = site.places.logs().join(log);
+        let pid =
+            container::start(&site.places, &entry_of.id, &placement, &site.groups.setup(), &log)?;
+        entry_of.process = Process::of(pid);
+    }
+    Ok(())
+}
+
+/// Ends a pod: its processes, its interface, its namespace. It keeps its name and
+/// its place; what comes next has new ids, as after a crash in a cluster.
+pub fn stop(site: &Site, entry: &mut journal::Pod) -> Result<(), Error> {
+    let hierarchies = Hierarchies::find()?.ok_or_else(Error::no_cgroups)?;
+    for container in &mut entry.containers {
+        let group = site.groups.container(&entry.node, &container.id);
+        let group = group.strip_prefix("/").unwrap_or(&group);
+        hierarchies.kill(group)?;
+        container::delete(&site.places, &container.id, &site.groups.setup())?;
+        container.id = container::new_id()?;
+        container.process = None;
+    }
+    plugin::delete(site, entry)?;
+    Netns::at(site.places.netns(&entry.member())).remove()?;
+    entry.addresses.clear();
+    entry.sandbox = container::new_id()?;
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! Whether this machine can run a lab: asked before anything is touched, and
+//! answered with everything that is missing at once.
+
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Uid;
+
+use crate::cgroup::Hierarchies;
+use crate::container::bundle::SEARCH_PATH;
+use crate::definition::Definition;
+use crate::error::Error;
+use crate::netns;
+use crate::places::{BPFFS, Places};
+
+/// Programs that `up` itself runs, and the Debian package of each.
+const PROGRAMS: [(&str, &str); 2] = [("runc", "runc"), ("setsid", "util-linux")];
+
+/// Kernel features: a file that exists only with it, and its name.
+const FEATURES: [(&str, &str); 4] = [
+    ("/proc/self/ns/net", "network namespaces (CONFIG_NET_NS)"),
+    ("/proc/sys/net/ipv6", "IPv6 (CONFIG_IPV6)"),
+    ("/sys/kernel/btf/vmlinux", "BTF of the kernel (CONFIG_DEBUG_INFO_BTF)"),
+    (BPFFS, "the BPF file system (CONFIG_BPF_SYSCALL)"),
+];
+
+/// Checks the machine, and that the lab's names are free.
+pub fn check(
+    definition: &Definition,
+    places: &Places,
+    signet: &Path,
+) -> Result<Hierarchies, Error> {
+    let mut missing = Vec::new();
+    if !Uid::effective().is_root() {
+        missing.push("not run by root: namespaces and BPF need it (try `sudo`)".to_owned());
+    }
+    for (path, feature) in FEATURES {
+        if !Path::new(path).exists() {
+            missing.push(format!("the kernel lacks {feature}: `{path}` does not exist"));
+        }
+    }
+    for (program, package) in PROGRAMS {
+        if find_program(program).is_none() {
+            missing
+                .push(format!("`{program}` is not installed (Debian: apt-get install {package})"));
+        }
+    }
+    if !signet.is_file() {
+        missing.push(format!("`{}` is not a program", signet.display()));
+    }
+    missing.extend(unknown_commands(definition));
+    let hierarchies = Hierarchies::find()?;
+    if hierarchies.is_none() {
+        missing.push("no cgroup v2 hierarchy is mounted".to_owned());
+    }
+    match hierarchies {
+        Some(hierarchies) if missing.is_empty() => {
+            names_are_free(places, &hierarchies)?;
+            Ok(hierarchies)
+        }
+        _ => Err(Error::Unmet(missing)),
+    }
+}
+
+/// A container's program is the host's, so whether it exists is known beforehand.
+fn unknown_commands(definition: &Definition) -> Vec<String> {
+    let of_pods = definition.pods.iter().flat_map(|pod| {
+        pod.containers
+            .iter()
+            .map(|it| (format!("pod `{}/{}`", pod.namespace, pod.name), &it.command))
+    });
+    let of_hosts =
+        definition.external.iter().map(|host| (format!("host `{}`", host.name), &host.command));
+    of_pods
+        .chain(of_hosts)
+        .filter_map(|(who, command)| {
+            let program = command.first()?;
+            let exists = find_program(program).is_some();
+            (!exists)
+                .then(|| format!("{who} runs `{program}`, which is not installed on this host"))
+        })
+        .collect()
+}
+
+/// Looks where containers look: the search path of whoever calls does not count.
+fn find_program(name: &str) -> Option<PathBuf> {
+    let folders = SEARCH_PATH.split(':').map(Path::new);
+    let candidates = folders.map(|folder| folder.join(name));
+    let mut candidates = candidates.take(if name.contains('/') { 0 } else { usize::MAX });
+    candidates.find(|path| path.is_file()).or_else(|| {
+        let path = PathBuf::from(name);
+        (path.is_absolute() && path.is_file()).then_some(path)
+    })
+}
+
+fn names_are_free(places: &Places, hierarchies: &Hierarchies) -> Result<(), Error> {
+    let group = hierarchies.unified().join(places.cgroup());
+    let taken = [places.run(), places.all_pins(), group].into_iter().find(|path| path.exists());
+    let namespace = netns::named(&places.netns_prefix());
+    let taken = taken.or_else(|| namespace.first().map(|it| it.path().to_owned()));
+    match taken {
+        Some(path) => Err(Error::Exists { name: places.name().to_string(), path }),
+        None => Ok(()),
+    }
+}

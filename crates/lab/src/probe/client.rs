@@ -1,0 +1,117 @@
+//! The real program that tries, where the probe starts.
+
+use std::time::Duration;
+
+use crate::container;
+use crate::error::Error;
+use crate::lab::Lab;
+use crate::launch::Launch;
+use crate::netns::Netns;
+use crate::probe::end::End;
+use crate::probe::file::Client;
+use crate::probe::frame::{Mark, Tuple};
+
+/// Longer than any of the clients waits by itself.
+const LIMIT: Duration = Duration::from_secs(15);
+/// Seconds a client waits for an answer. A second try of TCP falls within.
+const PATIENCE: &str = "2";
+
+/// How the client fared.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Outcome {
+    /// Whether it got through.
+    pub success: bool,
+    /// Its exit status and last words.
+    pub detail: String,
+}
+
+/// The command of a client that sends exactly the packets of the tuple.
+pub fn command(client: Client, tuple: &Tuple) -> Vec<String> {
+    let flag = if tuple.source.is_ipv4() { "-4" } else { "-6" };
+    let (from, to) = (tuple.source.to_string(), tuple.destination.to_string());
+    let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    match (client, tuple.mark) {
+        (Client::Curl, Mark::Tcp(source, port)) => {
+            let host = if tuple.source.is_ipv4() { to } else { format!("[{to}]") };
+            let (source, url) = (source.to_string(), format!("http://{host}:{port}/"));
+            let mut command = own(&["curl", flag, "--silent", "--show-error"]);
+            command.extend(own(&["--output", "/dev/null", "--connect-timeout", PATIENCE]));
+            command.extend(own(&["--max-time", "5", "--interface", &from]));
+            command.extend(own(&["--local-port", &source, &url]));
+            command
+        }
+        (_, Mark::Tcp(source, port)) => {
+            let (source, port) = (source.to_string(), port.to_string());
+            let mut command = own(&["nc", flag, "-n", "-z", "-v", "-w", PATIENCE]);
+            command.extend(own(&["-s", &from, "-p", &source, &to, &port]));
+            command
+        }
+        (_, Mark::Echo(identifier)) => {
+            let identifier = identifier.to_string();
+            let mut command = own(&["ping", flag, "-n", "-c", "1", "-W", PATIENCE]);
+            command.extend(own(&["-I", &from, "-e", &identifier, &to]));
+            command
+        }
+    }
+}
+
+/// Runs the command at the end where the probe starts.
+pub fn run(lab: &Lab, from: &End<'_>, command: Vec<String>) -> Result<Outcome, Error> {
+    let group = lab.groups()?.probes();
+    let netns = Netns::at(lab.places.netns(&from.member()));
+    let container = match from {
+        End::Pod(pod) => Some(pod.container(None)?),
+        End::External(host) => Some(&host.container),
+        End::Node(_) => None,
+    };
+    let what = format!("probe from {}", from.name());
+    let launch = match container {
+        Some(container) => {
+            let command = container::exec(&lab.places, &container.id, false, &command);
+            Launch { what: &what, cgroup: &group, netns: None, command }
+        }
+        None => Launch { what: &what, cgroup: &group, netns: Some(&netns), command },
+    };
+    let output = launch.output(&[], b"", LIMIT)?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let words = if output.stderr.trim().is_empty() { stdout.trim() } else { output.stderr.trim() };
+    let last = words.lines().last().unwrap_or("no output");
+    Ok(Outcome { success: output.status.success(), detail: format!("{}: {last}", output.status) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(client: Client, from: &str, to: &str, mark: Mark, want: &str) {
+        let tuple = Tuple { source: from.parse().unwrap(), destination: to.parse().unwrap(), mark };
+        assert_eq!(command(client, &tuple).join(" "), want);
+    }
+
+    #[test]
+    fn clients_send_what_the_observer_looks_for() {
+        check(
+            Client::Nc,
+            "10.0.0.1",
+            "10.0.0.2",
+            Mark::Tcp(20000, 8080),
+            "nc -4 -n -z -v -w 2 -s 10.0.0.1 -p 20000 10.0.0.2 8080",
+        );
+        check(
+            Client::Ping,
+            "fd00::1",
+            "fd00::2",
+            Mark::Echo(77),
+            "ping -6 -n -c 1 -W 2 -I fd00::1 -e 77 fd00::2",
+        );
+        check(
+            Client::Curl,
+            "fd00::1",
+            "fd00::2",
+            Mark::Tcp(20000, 80),
+            "curl -6 --silent --show-error --output /dev/null --connect-timeout 2 --max-time 5 \
+             --interface fd00::1 --local-port 20000 http://[fd00::2]:80/",
+        );
+    }
+}

@@ -1,0 +1,172 @@
+//! What runs: a table for people, JSON for programs.
+
+use std::fmt::Write;
+use std::os::unix::net::UnixStream;
+
+use serde_json::{Value, json};
+
+use crate::journal::{Container, Journal, Pod};
+use crate::lab::Lab;
+
+/// The state of one lab.
+#[derive(Clone, Debug)]
+pub struct Status<'a> {
+    lab: &'a Lab,
+    relay_answers: bool,
+}
+
+impl<'a> Status<'a> {
+    /// Looks at processes and at the relay's socket.
+    pub fn of(lab: &'a Lab) -> Self {
+        let relay_answers = UnixStream::connect(lab.places.relay_socket()).is_ok();
+        Self { lab, relay_answers }
+    }
+
+    fn journal(&self) -> &'a Journal {
+        &self.lab.journal
+    }
+
+    fn agent(&self, node: &str) -> &'static str {
+        let daemons = &self.journal().daemons;
+        let agent = daemons.iter().find(|daemon| daemon.node.as_deref() == Some(node));
+        match agent {
+            Some(agent) if agent.process.is_alive() => "alive",
+            Some(_) => "dead",
+            None => "not started",
+        }
+    }
+
+    fn relay(&self) -> &'static str {
+        if self.relay_answers { "answers" } else { "does not answer" }
+    }
+
+    /// For programs.
+    pub fn json(&self) -> Value {
+        let journal = self.journal();
+        let container = |it: &Container| json!({"name": it.name, "id": it.id, "pid": it.process.map(|it| it.pid), "running": is_running(it)});
+        let node = |name: &str| {
+            let state = self.lab.places.state(name);
+            let pins = self.lab.places.pins(name);
+            json!({"stateDir": state, "pins": pins, "netns": self.lab.places.netns(name), "agent": self.agent(name)})
+        };
+        let nodes = journal.nodes.iter().map(|it| {
+            let mut object = node(&it.name);
+            object["name"] = json!(it.name);
+            object["addresses"] = json!(it.addresses);
+            object["podCIDRs"] = json!(it.pod_cidrs);
+            let agent =
+                journal.daemons.iter().find(|daemon| daemon.node.as_ref() == Some(&it.name));
+            object["agentPid"] = json!(agent.map(|daemon| daemon.process.pid));
+            object
+        });
+        let pods = journal.pods.iter().map(|it| {
+            json!({
+                "namespace": it.namespace,
+                "name": it.name,
+                "node": it.node,
+                "addresses": it.addresses,
+                "netns": self.lab.places.netns(&it.member()),
+                "containers": it.containers.iter().map(container).collect::<Vec<_>>(),
+            })
+        });
+        let external = journal.external.iter().map(|it| {
+            json!({"name": it.name, "addresses": it.addresses, "container": container(&it.container)})
+        });
+        json!({
+            "name": journal.name,
+            "cluster": journal.cluster,
+            "directory": journal.directory,
+            "ready": journal.ready,
+            "relay": {"socket": self.lab.places.relay_socket(), "answers": self.relay_answers},
+            "nodes": nodes.collect::<Vec<_>>(),
+            "pods": pods.collect::<Vec<_>>(),
+            "external": external.collect::<Vec<_>>(),
+        })
+    }
+
+    /// For people.
+    pub fn table(&self) -> String {
+        let journal = self.journal();
+        let mut text = format!("Lab {} (cluster {})", journal.name, journal.cluster);
+        if !journal.ready {
+            text.push_str(": not whole; end it with `signet lab down`");
+        }
+        text.push_str("\n\n");
+        let mut rows = vec![["NODE", "ADDRESSES", "POD RANGES", "AGENT"].map(str::to_owned)];
+        rows.extend(journal.nodes.iter().map(|node| {
+            [
+                node.name.clone(),
+                joined(&node.addresses),
+                joined(&node.pod_cidrs),
+                self.agent(&node.name).to_owned(),
+            ]
+        }));
+        aligned(&mut text, &rows);
+        let mut rows = vec![["POD", "NODE", "ADDRESSES", "STATE"].map(str::to_owned)];
+        rows.extend(
+            journal
+                .pods
+                .iter()
+                .map(|pod| [pod.full_name(), pod.node.clone(), joined(&pod.addresses), state(pod)]),
+        );
+        aligned(&mut text, &rows);
+        let mut rows = vec![["OUTSIDE", "", "ADDRESSES", "STATE"].map(str::to_owned)];
+        rows.extend(journal.external.iter().map(|host| {
+            let state = if is_running(&host.container) { "running" } else { "stopped" };
+            [host.name.clone(), String::new(), joined(&host.addresses), state.to_owned()]
+        }));
+        aligned(&mut text, &rows);
+        let socket = self.lab.places.relay_socket();
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "Relay  unix:{} ({})", socket.display(), self.relay());
+        text
+    }
+}
+
+fn is_running(container: &Container) -> bool {
+    container.process.is_some_and(|process| process.is_alive())
+}
+
+fn state(pod: &Pod) -> String {
+    let running = pod.containers.iter().filter(|container| is_running(container)).count();
+    match (running, pod.containers.len()) {
+        (running, all) if running == all => "running".into(),
+        (0, _) => "stopped".into(),
+        (running, all) => format!("{running} of {all} containers run"),
+    }
+}
+
+fn joined<T: ToString>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Writes rows under each other with columns as wide as their widest cell, and
+/// an empty line after them.
+pub fn aligned<const N: usize>(text: &mut String, rows: &[[String; N]]) {
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            let gap = if width == 0 { 0 } else { width + 2 };
+            // Writing to a String cannot fail.
+            let _ = write!(line, "{cell:gap$}");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let mut text = String::new();
+        aligned(&mut text, &[["a", "b"].map(str::to_owned), ["ccc", "d"].map(str::to_owned)]);
+        assert_eq!(text, "a    b\nccc  d\n\n");
+    }
+}

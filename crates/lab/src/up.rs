@@ -1,0 +1,314 @@
+//! Makes a lab: checks everything, writes down what will exist, then makes it.
+//!
+//! What fails midway is undone before the error is told. What is killed midway
+//! is undone by `down`, which needs nothing but the names.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crate::container;
+use crate::container::bundle::Placement;
+use crate::daemons::{self, Starting};
+use crate::definition::{self, Definition};
+use crate::down;
+use crate::error::Error;
+use crate::groups::Groups;
+use crate::journal::{self, Journal};
+use crate::link;
+use crate::mounts;
+use crate::netns::Netns;
+use crate::objects;
+use crate::places::{FABRIC, Places};
+use crate::pods;
+use crate::preflight;
+use crate::process::Process;
+use crate::progress::{Progress, check_interrupt};
+use crate::ready;
+use crate::registry::{Claim, SharedClaim};
+use crate::site::Site;
+use crate::topology::{Station, Topology};
+
+/// Pods that are brought up at the same time: each is mostly waiting.
+const AT_ONCE: usize = 4;
+
+/// Kernel parameters of a namespace that forwards.
+const ROUTER_PARAMETERS: [(&str, &str); 2] =
+    [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")];
+
+/// How a lab is made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The `signet` program: agent, relay and CNI plugin.
+    pub signet: PathBuf,
+    /// Whether to ask the relay at the end if every pod is enforced everywhere.
+    /// Only programs that stand in for `signet` in tests have nobody to ask.
+    pub confirm: bool,
+    /// Say nothing on the way.
+    pub quiet: bool,
+}
+
+impl Options {
+    /// With the running program as `signet`.
+    pub fn new() -> Result<Self, Error> {
+        let signet = std::env::current_exe().map_err(Error::file("find", "the signet program"))?;
+        Ok(Self { signet, confirm: true, quiet: false })
+    }
+}
+
+/// Makes the lab that a directory describes.
+pub fn up(directory: &Path, options: &Options) -> Result<Journal, Error> {
+    let progress = Progress::start(options.quiet);
+    let definition = definition::read(directory)?;
+    let places = Places::new(definition.name.clone());
+    let hierarchies = preflight::check(&definition, &places, &options.signet)?;
+    let mut journal = plan(&definition)?;
+    let site = Site {
+        groups: Groups::of(&places, &hierarchies),
+        places,
+        signet: options.signet.clone(),
+        cluster: definition.cluster.clone(),
+        nodes: journal.nodes.clone(),
+    };
+    progress.say(&format!(
+        "lab `{}` (nodes {}, pods {}, external hosts {})",
+        journal.name,
+        journal.nodes.len(),
+        journal.pods.len(),
+        journal.external.len()
+    ));
+    let claim = claim(&site, &journal)?;
+    let made = make(&site, &definition, &mut journal, options, &progress);
+    match made {
+        Ok(()) => Ok(journal),
+        Err(error) => Err(undo(&site, claim, error, &progress)),
+    }
+}
+
+/// Takes down what exists, and returns the error that is worth telling.
+fn undo(site: &Site, claim: Claim, error: Error, progress: &Progress) -> Error {
+    progress.say("failed: taking down what exists");
+    let undone = down::remove(&site.places).and_then(|()| {
+        drop(claim);
+        let _shared = SharedClaim::take()?;
+        down::remove_shared()
+    });
+    match (undone, check_interrupt()) {
+        (Err(cleanup), _) => Error::NotUndone { failure: error.chain(), cleanup: cleanup.chain() },
+        // Children get the terminal's signal too, and fail because of it.
+        (Ok(()), Err(interrupted)) => interrupted,
+        (Ok(()), Ok(())) => error,
+    }
+}
+
+/// Takes the lab's name: from here on there is something to take down.
+fn claim(site: &Site, journal: &Journal) -> Result<Claim, Error> {
+    let run = site.places.run();
+    let _shared = SharedClaim::take()?;
+    fs::DirBuilder::new().mode(0o755).create(&run).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Error::Exists { name: journal.name.clone(), path: run.clone() }
+        }
+        _ => Error::file("create", &run)(error),
+    })?;
+    Claim::on(&site.places)
+}
+
+/// What will exist, with names for everything.
+fn plan(definition: &Definition) -> Result<Journal, Error> {
+    let container = |name: &str| {
+        let id = container::new_id()?;
+        Ok::<_, Error>(journal::Container { name: name.to_owned(), id, process: None })
+    };
+    let pod = |pod: &definition::pod::Pod| {
+        Ok::<_, Error>(journal::Pod {
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            node: pod.node.clone().unwrap_or_default(),
+            sandbox: container::new_id()?,
+            addresses: vec![],
+            containers: pod
+                .containers
+                .iter()
+                .map(|it| container(&it.name))
+                .collect::<Result<_, _>>()?,
+        })
+    };
+    let external = |host: &definition::lab_object::External| {
+        Ok::<_, Error>(journal::External {
+            name: host.name.clone(),
+            addresses: host.addresses.clone(),
+            container: container(&host.name)?,
+        })
+    };
+    let node = |node: &definition::lab_object::Node| journal::Node {
+        name: node.name.clone(),
+        addresses: node.addresses.clone(),
+        pod_cidrs: node.pod_cidrs.clone(),
+    };
+    Ok(Journal {
+        version: journal::VERSION,
+        name: definition.name.to_string(),
+        directory: definition.directory.clone(),
+        cluster: definition.cluster.clone(),
+        ready: false,
+        nodes: definition.nodes.iter().map(node).collect(),
+        external: definition.external.iter().map(external).collect::<Result<_, _>>()?,
+        pods: definition.pods.iter().map(pod).collect::<Result<_, _>>()?,
+        daemons: vec![],
+    })
+}
+
+fn make(
+    site: &Site,
+    definition: &Definition,
+    journal: &mut Journal,
+    options: &Options,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let path = site.places.journal();
+    journal.write(&path)?;
+    {
+        let _shared = SharedClaim::take()?;
+        mounts::mount_bpffs()?;
+    }
+    prepare(site)?;
+    join(journal, site)?;
+    progress.say("network: nodes and external hosts are joined, IPv4 and IPv6");
+    for object in &definition.objects {
+        objects::write(&site.places, object)?;
+    }
+    for node in &definition.nodes {
+        objects::write(&site.places, &objects::node(node))?;
+    }
+    let mut starting: Vec<Starting> = Vec::new();
+    for node in &journal.nodes {
+        starting.push(daemons::start_agent(site, node)?);
+    }
+    starting.push(daemons::start_relay(site)?);
+    journal.daemons = starting.iter().map(|daemon| daemon.entry.clone()).collect();
+    journal.write(&path)?;
+    start_external(site, &definition.external, &mut journal.external)?;
+    starting.into_iter().try_for_each(Starting::wait)?;
+    progress.say("agents answer");
+    start_pods(site, &definition.pods, &mut journal.pods, progress)?;
+    journal.write(&path)?;
+    if options.confirm {
+        ready::wait(site, journal)?;
+        progress.say("every pod is enforced, and every node knows every pod");
+    }
+    journal.ready = true;
+    journal.write(&path)
+}
+
+/// Folders, cgroups, and the file system that containers see.
+fn prepare(site: &Site) -> Result<(), Error> {
+    let places = &site.places;
+    let shared = [places.cluster(), places.bundles(), places.logs(), places.runtime()];
+    let states = site.nodes.iter().map(|node| places.state(&node.name));
+    for folder in shared.into_iter().chain(states) {
+        fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
+    }
+    site.groups.create(site.nodes.iter().map(|node| node.name.as_str()))?;
+    mounts::bind_root_read_only(&places.rootfs())?;
+    check_interrupt()
+}
+
+/// Makes the namespaces of nodes, external hosts and fabric, and joins them.
+fn join(journal: &Journal, site: &Site) -> Result<(), Error> {
+    let nodes = journal.nodes.iter().map(|node| Station {
+        name: node.name.clone(),
+        addresses: node.addresses.clone(),
+        behind: node.pod_cidrs.clone(),
+    });
+    let hosts = journal.external.iter().map(|host| Station {
+        name: host.name.clone(),
+        addresses: host.addresses.clone(),
+        behind: vec![],
+    });
+    let stations: Vec<_> = nodes.chain(hosts).collect();
+    let topology = Topology::of(&stations, FABRIC);
+    let create = |member: &str, router: bool| {
+        let netns = Netns::create(&site.places.netns(member))?;
+        netns.set_parameters(&pods::PARAMETERS)?;
+        if router {
+            netns.set_parameters(&ROUTER_PARAMETERS)?;
+        }
+        link::loopback_up(&netns)?;
+        Ok::<_, Error>(netns)
+    };
+    let fabric = create(FABRIC, true)?;
+    for (wire, setup) in topology.wires.iter().zip(&topology.stations) {
+        check_interrupt()?;
+        let is_node = journal.nodes.iter().any(|node| node.name == wire.station);
+        let station = create(&wire.station, is_node)?;
+        link::connect(&fabric, &station, wire)?;
+        link::configure(&station, setup)?;
+    }
+    link::configure(&fabric, &topology.fabric)
+}
+
+fn start_external(
+    site: &Site,
+    hosts: &[definition::lab_object::External],
+    entries: &mut [journal::External],
+) -> Result<(), Error> {
+    for (host, entry) in hosts.iter().zip(entries) {
+        let mut container = definition::pod::Container::pause(&host.name);
+        if !host.command.is_empty() {
+            container.command.clone_from(&host.command);
+        }
+        let placement = Placement {
+            container: &container,
+            hostname: &host.name,
+            rootfs: &site.places.rootfs(),
+            netns: &site.places.netns(&host.name),
+            cgroup: site.groups.external(&entry.container.id),
+        };
+        let log = site.places.logs().join(format!("{}.log", host.name));
+        let id = &entry.container.id;
+        let pid = container::start(&site.places, id, &placement, &site.groups.setup(), &log)?;
+        entry.container.process = Process::of(pid);
+    }
+    Ok(())
+}
+
+/// Brings pods up, some at a time; the first failure stops the rest.
+fn start_pods(
+    site: &Site,
+    pods: &[definition::pod::Pod],
+    entries: &mut [journal::Pod],
+    progress: &Progress,
+) -> Result<(), Error> {
+    let work: Vec<_> = pods.iter().zip(entries).map(Mutex::new).collect();
+    let next = AtomicUsize::new(0);
+    let failure: Mutex<Option<Error>> = Mutex::new(None);
+    let fail = |error: Error| {
+        let mut failure = failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        failure.get_or_insert(error);
+    };
+    let worker = || {
+        while let Some(item) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+            // Each item has one taker, so the lock is never waited for.
+            let mut item = item.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let (pod, entry) = &mut *item;
+            match check_interrupt().and_then(|()| pods::start(site, entry, pod)) {
+                Ok(()) => progress.say(&format!("pod {} on {}", entry.full_name(), entry.node)),
+                Err(error) => {
+                    next.store(work.len(), Ordering::Relaxed);
+                    fail(error);
+                }
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE.min(work.len()) {
+            scope.spawn(worker);
+        }
+    });
+    let failure = failure.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    failure.map_or(Ok(()), Err)
+}
