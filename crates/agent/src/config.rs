@@ -295,6 +295,8 @@ impl TryFrom<AgentSettings> for AgentConfig {
                 cluster,
                 default_local_cluster,
                 max_entries,
+                cidr_match: None,
+                capabilities: policy::Capabilities::DATAPATH,
             },
         })
     }

@@ -100,12 +100,19 @@ impl Plan {
 pub fn plan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Plan {
     let snapshot = &inputs.snapshot;
     let mut problems = Vec::new();
-    let labels = pod_labels(snapshot, options);
-    let identities = identities(&labels, before);
+    let meaning = Meaning::of(snapshot, options);
+    let labels = pod_labels(snapshot, &meaning, options);
+    let identities = identities(&Everybody { inputs, options, labels: &labels }, &meaning, before);
 
     let mut joined = endpoints::join(inputs, options, before);
     let book = addresses::gather(
-        &addresses::Sources { inputs, options, labels: &labels, identities: &identities },
+        &addresses::Sources {
+            inputs,
+            options,
+            labels: &labels,
+            identities: &identities,
+            meaning: &meaning,
+        },
         &mut joined.endpoints,
         &mut problems,
     );
@@ -114,10 +121,19 @@ pub fn plan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Pl
     refusals::leave_out(snapshot, &inputs.installed, &mut endpoints);
 
     let same_meaning = before.filter(|before| {
-        before.snapshot.policies == snapshot.policies && before.identities == identities
+        before.snapshot.policies == snapshot.policies
+            && before.snapshot.catalogue == snapshot.catalogue
+            && before.identities == identities
     });
     let tables = tables::compile(
-        &tables::Task { snapshot, identities: &identities, options, before, same_meaning },
+        &tables::Task {
+            snapshot,
+            policies: &meaning.policies,
+            identities: &identities,
+            options,
+            before,
+            same_meaning,
+        },
         &mut endpoints,
         &mut problems,
     );
@@ -126,10 +142,12 @@ pub fn plan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Pl
     let desired = Desired {
         endpoints: endpoints.iter().filter_map(EndpointView::installed).collect(),
         addresses: book.identities(),
-        prefixes: prefixes(snapshot),
+        prefixes: prefixes(snapshot, &meaning, &identities),
         tables: tables.used(&endpoints),
     };
-    let policies = policies::views(snapshot, &endpoints);
+    let unsupported = policy::unsupported(&meaning.policies, &options.policy);
+    let policies = policies::views(snapshot, &unsupported, &endpoints);
+    problems.extend(unsupported.iter().map(ToString::to_string));
     Plan {
         desired,
         endpoints,
@@ -145,31 +163,105 @@ pub fn plan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Pl
     }
 }
 
+/// The policies with what they refer to written out, and what they mention
+/// besides labels.
+pub(crate) struct Meaning {
+    policies: Vec<policy::Policy>,
+    references: policy::References,
+}
+
+impl Meaning {
+    fn of(snapshot: &Snapshot, options: &PlanOptions) -> Self {
+        let policies = policy::resolve(&snapshot.policies, &snapshot.catalogue);
+        let references = policy::References::of(&policies, &options.policy);
+        Self { policies, references }
+    }
+
+    /// Labels of a pod at one of its addresses, as a peer.
+    fn at(&self, labels: &Labels, address: IpAddr) -> Labels {
+        self.references.at_address(labels, address)
+    }
+
+    /// Labels of another node at one of its addresses, as a peer.
+    fn of_node(&self, node: &model::Node, address: IpAddr, cluster: &str) -> Labels {
+        let base = Reserved::RemoteNode.identity().labels;
+        self.at(&self.references.of_node(&base, &node.labels, cluster), address)
+    }
+}
+
 /// Identity labels of every pod that has an identity of its own. Pods without an
 /// address yet are among them, so that their right is compiled when it comes.
-fn pod_labels(snapshot: &Snapshot, options: &PlanOptions) -> BTreeMap<PodName, Labels> {
+fn pod_labels(
+    snapshot: &Snapshot,
+    meaning: &Meaning,
+    options: &PlanOptions,
+) -> BTreeMap<PodName, Labels> {
     let pods = snapshot.pods.values().filter(|pod| !pod.host_network);
     pods.map(|pod| {
         let namespace = snapshot.namespace(&pod.name.namespace);
-        let cluster = &options.policy.cluster;
-        (pod.name.clone(), identity_labels(pod, &namespace, cluster, &options.filter))
+        let labels = identity_labels(pod, &namespace, &options.policy.cluster, &options.filter);
+        (pod.name.clone(), meaning.references.with_ports(&labels, &pod.ports))
     })
     .collect()
 }
 
+/// Whom identities are for.
+struct Everybody<'a> {
+    inputs: &'a Inputs,
+    options: &'a PlanOptions,
+    labels: &'a BTreeMap<PodName, Labels>,
+}
+
+impl Everybody<'_> {
+    /// Every label set that can be met: pods, also at each of their addresses,
+    /// other nodes, and the ranges that policies name.
+    fn sets(&self, meaning: &Meaning) -> Vec<Labels> {
+        let snapshot = &self.inputs.snapshot;
+        let mut sets: Vec<Labels> = self.labels.values().cloned().collect();
+        let recorded = self.inputs.records.iter().map(|record| (&record.pod, &record.addresses));
+        let reported = snapshot.pods.values().map(|pod| (&pod.name, &pod.addresses));
+        for (pod, addresses) in recorded.chain(reported) {
+            let Some(labels) = self.labels.get(pod) else { continue };
+            sets.extend(addresses.iter().map(|address| meaning.at(labels, *address)));
+        }
+        for node in snapshot.nodes.values().filter(|node| node.name != self.options.node) {
+            let cluster = &self.options.policy.cluster;
+            let addresses = node.addresses.iter();
+            sets.extend(addresses.map(|address| meaning.of_node(node, *address, cluster)));
+        }
+        sets.extend(meaning.references.ranges().map(|(_, labels)| labels));
+        sets
+    }
+}
+
 /// The book of all identities; the earlier one when nothing changed.
-fn identities(labels: &BTreeMap<PodName, Labels>, before: Option<&Plan>) -> Arc<IdentityBook> {
-    let book = IdentityBook::new(labels.values().cloned());
+fn identities(
+    everybody: &Everybody<'_>,
+    meaning: &Meaning,
+    before: Option<&Plan>,
+) -> Arc<IdentityBook> {
+    let book = IdentityBook::new(everybody.sets(meaning));
     match before {
         Some(before) if *before.identities == book => Arc::clone(&before.identities),
         _ => Arc::new(book),
     }
 }
 
-/// Inside a pod range but known to nobody is not the world.
-fn prefixes(snapshot: &Snapshot) -> BTreeMap<IpNet, IdentityId> {
-    let ranges = snapshot.nodes.values().flat_map(|node| &node.pod_cidrs);
-    ranges.map(|range| (*range, Reserved::Unmanaged.id())).collect()
+/// Ranges that policies name have identities of their own; but inside a pod
+/// range, who is known to nobody is unmanaged, and never the world.
+fn prefixes(
+    snapshot: &Snapshot,
+    meaning: &Meaning,
+    identities: &IdentityBook,
+) -> BTreeMap<IpNet, IdentityId> {
+    let pod_ranges: Vec<IpNet> =
+        snapshot.nodes.values().flat_map(|node| node.pod_cidrs.iter().copied()).collect();
+    let inside = |net: &IpNet| pod_ranges.iter().any(|range| range.contains(net));
+    let named = meaning.references.ranges().filter(|(net, _)| !inside(net));
+    let mut prefixes: BTreeMap<IpNet, IdentityId> =
+        named.filter_map(|(net, labels)| Some((net, identities.id(&labels)?))).collect();
+    prefixes.extend(pod_ranges.iter().map(|range| (*range, Reserved::Unmanaged.id())));
+    prefixes
 }
 
 #[cfg(test)]

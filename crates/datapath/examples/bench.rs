@@ -191,7 +191,7 @@ fn desired(rules: u16, peers: u32) -> Outcome<Desired> {
         id: RuleId { policy: name.clone(), path: format!("spec.egress[{number}]") },
         tier: Tier::Normal,
         priority: 0,
-        subject: Selector::default(),
+        subject: policy::Subject::Endpoints(Selector::default()),
         direction: Direction::Egress,
         action: Action::Allow,
         // A rule about a team costs an entry for each peer: a few of them suffice.
@@ -201,6 +201,9 @@ fn desired(rules: u16, peers: u32) -> Outcome<Desired> {
             port: Port::Range(FIRST_PORT + number, FIRST_PORT + number),
         }]),
         default_deny: true,
+        authentication: None,
+        layer7: None,
+        log: None,
     };
     let policy = Policy { name: name.clone(), rules: (0..rules).map(rule).collect() };
     let options = Options { max_entries: 60_000, ..Options::default() };

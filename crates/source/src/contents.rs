@@ -84,7 +84,9 @@ impl Contents {
 
     fn add(&mut self, document: &Document) {
         let name = object::name_of(document);
-        let mut scope = Scope::Nobody;
+        // A group of ranges may be what somebody's deny rule is about.
+        let mut scope =
+            if document.kind == "CiliumCIDRGroup" { Scope::Everybody } else { Scope::Nobody };
         let read = match object::read(document) {
             Some(read) => read.map_err(|refusal| vec![refusal]),
             None => {

@@ -56,6 +56,8 @@ pub(crate) enum Object {
     Pod(Pod),
     /// Addresses at which the Kubernetes API is served.
     ApiServer(Vec<IpAddr>),
+    /// Services and groups of ranges, that rules refer to.
+    Catalogue(policy::Catalogue),
     Policy(policy::Policy),
 }
 
@@ -65,7 +67,7 @@ impl Object {
     /// dropped anyway.
     pub fn is_remembered(&self) -> bool {
         match self {
-            Self::Namespace(_) | Self::Node(_) | Self::Policy(_) => true,
+            Self::Namespace(_) | Self::Node(_) | Self::Catalogue(_) | Self::Policy(_) => true,
             Self::Pod(_) | Self::ApiServer(_) => false,
         }
     }
@@ -75,9 +77,10 @@ impl Object {
 const DEFAULT_NAMESPACE: &str = "default";
 
 /// Kinds that are in no namespace.
-const CLUSTER_SCOPED: [&str; 6] = [
+const CLUSTER_SCOPED: [&str; 7] = [
     "AdminNetworkPolicy",
     "BaselineAdminNetworkPolicy",
+    "CiliumCIDRGroup",
     "CiliumClusterwideNetworkPolicy",
     "ClusterNetworkPolicy",
     "Namespace",
@@ -159,6 +162,9 @@ pub(crate) fn read(document: &Document) -> Option<Result<Object, Refusal>> {
         ("discovery.k8s.io/v1" | "discovery.k8s.io/v1beta1", "EndpointSlice") => {
             apiserver::slice(document)?
         }
+        ("v1", "Service") | ("cilium.io/v2" | "cilium.io/v2alpha1", "CiliumCIDRGroup") => {
+            return Some(catalogue(document));
+        }
         _ => return None,
     };
     Some(object.map_err(|Fault { field, reason }| Refusal {
@@ -168,6 +174,16 @@ pub(crate) fn read(document: &Document) -> Option<Result<Object, Refusal>> {
         reason,
         fix: None,
     }))
+}
+
+/// What rules may refer to. A service without a selector stands for nobody here:
+/// its backends are in other objects.
+fn catalogue(document: &Document) -> Result<Object, Refusal> {
+    let (cluster, refusals) = manifest::cluster(std::slice::from_ref(document));
+    match refusals.into_iter().next() {
+        Some(refusal) => Err(refusal),
+        None => Ok(Object::Catalogue(cluster.catalogue)),
+    }
 }
 
 fn parse<'de, T: Deserialize<'de>>(document: &Document) -> Result<T, Fault> {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use model::{Namespace, Node, Pod, PodName, PolicyName};
-use policy::Policy;
+use policy::{Catalogue, Policy};
 
 use crate::contents::{Contents, Entry, Refused};
 use crate::object::{NAMESPACE_NAME, Object, ObjectName};
@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub refused: Vec<Refused>,
     /// Where the Kubernetes API is served.
     pub apiservers: BTreeSet<IpAddr>,
+    /// Services and groups of ranges, that rules refer to.
+    pub catalogue: Catalogue,
     /// What else an operator may want to know, one sentence each.
     pub notes: Vec<String>,
 }
@@ -80,6 +82,10 @@ impl Snapshot {
                 self.pods.insert(pod.name.clone(), pod);
             }
             Object::ApiServer(addresses) => self.apiservers.extend(addresses),
+            Object::Catalogue(catalogue) => {
+                self.catalogue.services.extend(catalogue.services);
+                self.catalogue.groups.extend(catalogue.groups);
+            }
             Object::Policy(policy) => {
                 self.origins.insert(policy.name.clone(), file.to_owned());
                 self.policies.push(policy);

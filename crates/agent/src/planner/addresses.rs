@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use model::{IdentityBook, IdentityId, Labels, PodName, Reserved};
 
 use super::endpoints::{EndpointView, LeftOut};
-use super::{Inputs, PlanOptions};
+use super::{Inputs, Meaning, PlanOptions};
 
 /// Who has an address.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -45,6 +45,22 @@ pub(super) struct Sources<'a> {
     pub options: &'a PlanOptions,
     pub labels: &'a BTreeMap<PodName, Labels>,
     pub identities: &'a IdentityBook,
+    pub meaning: &'a Meaning,
+}
+
+impl Sources<'_> {
+    /// Identity of a pod at one of its addresses.
+    fn of_pod(&self, pod: &PodName, address: IpAddr) -> Option<IdentityId> {
+        self.identities.id(&self.meaning.at(self.labels.get(pod)?, address))
+    }
+
+    /// Identity of another node at one of its addresses.
+    fn of_node(&self, address: IpAddr) -> Option<IdentityId> {
+        let mut nodes = self.inputs.snapshot.nodes.values();
+        let node = nodes.find(|node| node.addresses.contains(&address))?;
+        let cluster = &self.options.policy.cluster;
+        self.identities.id(&self.meaning.of_node(node, address, cluster))
+    }
 }
 
 /// Makes the book. An endpoint of this node that claims what no pod can have is
@@ -66,7 +82,7 @@ pub(super) fn gather(
     for (address, pods) in claims {
         let pods: Vec<PodName> = pods.into_iter().collect();
         let entry = if let [pod] = pods.as_slice() {
-            let identity = sources.labels.get(pod).and_then(|one| sources.identities.id(one));
+            let identity = sources.of_pod(pod, address);
             (identity.unwrap_or(Reserved::Unmanaged.id()), Holder::Pod(pod.clone()))
         } else {
             let names: Vec<String> = pods.iter().map(ToString::to_string).collect();
@@ -83,7 +99,11 @@ pub(super) fn gather(
         if reserved == Reserved::KubeApiserver && book.contains_key(&address) {
             continue;
         }
-        book.insert(address, (reserved.id(), Holder::Node(reserved)));
+        let identity = match reserved {
+            Reserved::RemoteNode => sources.of_node(address).unwrap_or(reserved.id()),
+            _ => reserved.id(),
+        };
+        book.insert(address, (identity, Holder::Node(reserved)));
     }
     AddressBook(book)
 }

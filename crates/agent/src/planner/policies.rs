@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::Labels;
-use policy::Policy;
+use policy::{Policy, Unsupported};
 use source::{ObjectName, Refused, Scope, Snapshot};
 
 use super::endpoints::EndpointView;
@@ -31,7 +31,11 @@ pub struct PolicyView {
 }
 
 /// Views of all policies, accepted ones first, each group sorted.
-pub(super) fn views(snapshot: &Snapshot, endpoints: &[EndpointView]) -> Vec<PolicyView> {
+pub(super) fn views(
+    snapshot: &Snapshot,
+    unsupported: &[Unsupported],
+    endpoints: &[EndpointView],
+) -> Vec<PolicyView> {
     // By subject, because thousands of policies times hundreds of replicas add up.
     let mut subjects: BTreeMap<&Labels, Vec<&EndpointView>> = BTreeMap::new();
     for endpoint in endpoints {
@@ -57,8 +61,11 @@ pub(super) fn views(snapshot: &Snapshot, endpoints: &[EndpointView]) -> Vec<Poli
             let object = ObjectName::from(&policy.name);
             let file = snapshot.origins.get(&policy.name).cloned().unwrap_or_default();
             let keeper = kept_by.get(&object).copied();
-            let reason = refused.remove(&object).or(keeper).map(reason).unwrap_or_default();
-            accepted(policy, object, file, reason, &subjects)
+            let mut reasons: Vec<String> =
+                refused.remove(&object).or(keeper).map(reason).into_iter().collect();
+            let own = unsupported.iter().filter(|missing| missing.rule.policy == policy.name);
+            reasons.extend(own.map(ToString::to_string));
+            accepted(policy, object, file, reasons.join("; "), &subjects)
         })
         .collect();
     views.extend(refused.into_iter().map(|(object, refused)| PolicyView {

@@ -50,6 +50,8 @@ pub struct PlannedTable {
 /// What tables are compiled from.
 pub(super) struct Task<'a> {
     pub snapshot: &'a Snapshot,
+    /// Those of the snapshot, with what they refer to written out.
+    pub policies: &'a [policy::Policy],
     pub identities: &'a IdentityBook,
     pub options: &'a PlanOptions,
     pub before: Option<&'a Plan>,
@@ -127,7 +129,7 @@ fn compile_one(
         return Ok(table);
     }
     let compiled = policy::compile(
-        &task.snapshot.policies,
+        task.policies,
         &subject.labels,
         &subject.ports,
         task.identities,

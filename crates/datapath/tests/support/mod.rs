@@ -207,12 +207,15 @@ pub fn rule(path: &str, direction: Direction, action: Action, peers: Peers, port
         id: RuleId { policy: policy_name(), path: path.to_owned() },
         tier: Tier::Normal,
         priority: 0,
-        subject: Selector::default(),
+        subject: policy::Subject::Endpoints(Selector::default()),
         direction,
         action,
         peers,
         ports,
         default_deny: true,
+        authentication: None,
+        layer7: None,
+        log: None,
     }
 }
 
