@@ -33,7 +33,7 @@ fn every_example_means_what_the_document_says() {
     let (word, cluster, _) = &blocks[0];
     assert_eq!(*word, "yaml", "the document begins with its cluster");
     let mut manifests = None;
-    let (mut asked, mut refused) = (0, 0);
+    let (mut asked, mut refused, mut suggested) = (0, 0, 0);
     for (word, text, line) in &blocks[1..] {
         match *word {
             "yaml" => manifests = Some(text),
@@ -41,7 +41,9 @@ fn every_example_means_what_the_document_says() {
                 let text = text.lines().map(|line| format!("{line}\n")).collect::<String>();
                 println!("line {line}");
                 let manifests = manifests.expect("manifests before probes");
-                support::check(&format!("{cluster}---\n{manifests}"), &text);
+                let manifests = format!("{cluster}---\n{manifests}");
+                support::check(&manifests, &text);
+                suggested += support::check_suggestions(&manifests, &text);
                 asked += text.lines().count();
             }
             "refused" => {
@@ -62,5 +64,6 @@ fn every_example_means_what_the_document_says() {
             other => panic!("line {line}: no `{other}` is known"),
         }
     }
-    assert!(asked >= 100 && refused >= 5, "{asked} questions, {refused} refusals");
+    println!("{asked} questions, {refused} refusals, {suggested} suggestions");
+    assert!(asked >= 100 && refused >= 5 && suggested >= 40);
 }

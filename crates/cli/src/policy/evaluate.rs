@@ -111,8 +111,19 @@ pub fn run(args: &EvaluateArgs) -> u8 {
 /// Kinds that are no policies are still read here, as the cluster.
 fn is_of_cluster(note: &str) -> bool {
     const READ: [&str; 13] = [
-        "`Namespace`", "`Node`", "`Pod`", "`Service`", "`Endpoints`", "`EndpointSlice`", "`Lab`",
-        "`Deployment`", "`DaemonSet`", "`StatefulSet`", "`ReplicaSet`", "`Job`", "`CronJob`",
+        "`Namespace`",
+        "`Node`",
+        "`Pod`",
+        "`Service`",
+        "`Endpoints`",
+        "`EndpointSlice`",
+        "`Lab`",
+        "`Deployment`",
+        "`DaemonSet`",
+        "`StatefulSet`",
+        "`ReplicaSet`",
+        "`Job`",
+        "`CronJob`",
     ];
     READ.iter().any(|kind| note.starts_with(kind))
 }
@@ -127,16 +138,22 @@ fn one(args: &EvaluateArgs, asked: &Asked<'_>) -> io::Result<u8> {
     };
     put("from", args.from.clone().map(Value::from));
     put("to", args.to.clone().map(Value::from));
-    put("port", args.port.as_ref().map(|port| match port.parse::<u64>() {
-        Ok(number) => number.into(),
-        Err(_) => port.clone().into(),
-    }));
+    put(
+        "port",
+        args.port.as_ref().map(|port| match port.parse::<u64>() {
+            Ok(number) => number.into(),
+            Err(_) => port.clone().into(),
+        }),
+    );
     put("protocol", Some(args.protocol.clone().into()));
     put("family", args.family.map(Value::from));
-    put("http", args.http.as_ref().map(|request| {
-        let (method, path) = request.split_once(' ').unwrap_or((request, "/"));
-        json!({"method": method, "path": path})
-    }));
+    put(
+        "http",
+        args.http.as_ref().map(|request| {
+            let (method, path) = request.split_once(' ').unwrap_or((request, "/"));
+            json!({"method": method, "path": path})
+        }),
+    );
     put("dns", args.dns.as_ref().map(|name| json!({"name": name})));
     put("sni", args.sni.clone().map(Value::from));
 
@@ -178,7 +195,10 @@ fn probes(args: &EvaluateArgs, asked: &Asked<'_>, path: &PathBuf) -> io::Result<
             continue;
         }
         let (probe, answer) = answer_line(asked, text.trim(), number, args.explain);
-        let name = probe.get("id").and_then(Value::as_str).map_or_else(|| format!("line {number}"), str::to_owned);
+        let name = probe
+            .get("id")
+            .and_then(Value::as_str)
+            .map_or_else(|| format!("line {number}"), str::to_owned);
         if let Some(expect) = probe.get("expect") {
             expected += 1;
             let found = differences(expect, &answer);
@@ -306,8 +326,75 @@ fn shown(answer: &Answer, explain: bool) -> String {
             let rule = rule.as_ref().map(|rule| format!(" by `{rule}`")).unwrap_or_default();
             text += &format!("  request  allowed{rule}\n");
         }
-        Some((Verdict::Denied, _)) => text += "  request  denied: no rule about requests matches it\n",
+        Some((Verdict::Denied, _)) => {
+            text += "  request  denied: no rule about requests matches it\n"
+        }
         None => {}
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANIFESTS: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: a, labels: {app: web}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: pay, namespace: a, labels: {app: pay}}
+---
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: p, namespace: a}
+spec:
+  endpointSelector: {matchLabels: {app: pay}}
+  ingress:
+  - fromEndpoints: [{matchLabels: {app: web}}]
+    toPorts: [{ports: [{port: \"80\", protocol: TCP}]}]
+";
+
+    /// What is printed for a line of probes, or for a reader.
+    fn answered(line: &str, explain: bool) -> (Value, String) {
+        let documents = manifest::read("f", MANIFESTS).unwrap_or_default();
+        let policies = manifest::policies(&documents).policies;
+        let (cluster, _) = manifest::cluster(&documents);
+        let asked = Asked::new(&cluster, &policies, &policy::Options::default());
+        let (probe, value) = answer_line(&asked, line, 7, explain);
+        let answer = Ask::from_json(&probe).and_then(|ask| asked.answer(&ask));
+        (value, answer.map(|answer| shown(&answer, explain)).unwrap_or_default())
+    }
+
+    #[test]
+    fn unknown_keys_are_kept_and_bad_lines_are_answered() {
+        let (value, _) =
+            answered(r#"{"id":"x","from":"pod:a/web","to":"pod:a/pay","port":80,"y":[1]}"#, false);
+        assert_eq!(value["verdict"], "allowed");
+        assert_eq!(value["y"], json!([1]));
+        assert_eq!(value["rule"], "CiliumNetworkPolicy/a/p#spec.ingress[0]");
+        assert_eq!(value["egress"]["reason"], "unenforced");
+        let (value, _) = answered("nonsense", false);
+        assert_eq!((&value["verdict"], &value["line"]), (&json!("error"), &json!(7)));
+        let (value, _) = answered(r#"{"id":"x","from":"pod:a/web"}"#, false);
+        assert_eq!((&value["verdict"], &value["id"]), (&json!("error"), &json!("x")));
+    }
+
+    #[test]
+    fn a_denial_is_explained_with_the_rule_that_would_allow_it() {
+        let (value, text) = answered(r#"{"from":"pod:a/web","to":"pod:a/pay","port":81}"#, true);
+        assert_eq!(value["explain"][1]["rules"][0]["because"], "it is about TCP 80, not TCP 81");
+        assert!(text.starts_with("denied\n"), "{text}");
+        assert!(text.contains("`CiliumNetworkPolicy/a/p` switched default deny on"), "{text}");
+        let suggested: String = text
+            .lines()
+            .skip_while(|line| !line.contains("apiVersion"))
+            .map(|line| format!("{}\n", line.strip_prefix("          ").unwrap_or(line)))
+            .collect();
+        let documents = manifest::read("f", &suggested).unwrap_or_default();
+        assert_eq!(manifest::policies(&documents).policies.len(), 1, "{suggested}");
+        assert!(suggested.contains("port: \"81\", protocol: TCP"), "{suggested}");
+    }
 }

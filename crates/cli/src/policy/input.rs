@@ -103,8 +103,8 @@ pub fn read(paths: &[PathBuf]) -> Result<Input, InputError> {
             continue;
         }
         for file in files(path)? {
-            let bytes = std::fs::read(&file)
-                .map_err(|source| InputError { path: file.clone(), source })?;
+            let bytes =
+                std::fs::read(&file).map_err(|source| InputError { path: file.clone(), source })?;
             input.add(&file.display().to_string(), &bytes);
         }
     }
@@ -134,9 +134,9 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, InputError> {
     entries.sort();
     let mut found = Vec::new();
     for entry in entries {
-        let manifest = entry
-            .extension()
-            .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known));
+        let manifest = entry.extension().is_some_and(|extension| {
+            ["yaml", "yml", "json"].iter().any(|known| extension == *known)
+        });
         // A link is not followed into a folder: it could lead back here.
         let is_folder = std::fs::symlink_metadata(&entry).is_ok_and(|about| about.is_dir());
         if is_folder {

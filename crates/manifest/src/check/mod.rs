@@ -7,7 +7,7 @@ mod shadow;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Direction, LabelFilter, PolicyName, RuleId};
+use model::{Direction, LabelFilter, PolicyKind, PolicyName, RuleId};
 use policy::question::Cluster;
 use policy::{Action, Feature, Options, Peer, Peers, Policy, Requests, Rule, Subject, unsupported};
 
@@ -129,10 +129,10 @@ impl<'a> Context<'a> {
     fn subject(&self, rule: &Rule, notes: &mut Vec<Note>) {
         let spec = rule.id.path.split('.').next().unwrap_or_default();
         let field = match (&rule.subject, rule.id.policy.kind) {
-            (_, model::PolicyKind::NetworkPolicy) => format!("{spec}.podSelector"),
+            (_, PolicyKind::NetworkPolicy) => format!("{spec}.podSelector"),
             (Subject::Nodes(_), _) => format!("{spec}.nodeSelector"),
-            (Subject::Endpoints(_), model::PolicyKind::CiliumNetworkPolicy)
-            | (Subject::Endpoints(_), model::PolicyKind::CiliumClusterwideNetworkPolicy) => {
+            (Subject::Endpoints(_), PolicyKind::CiliumNetworkPolicy)
+            | (Subject::Endpoints(_), PolicyKind::CiliumClusterwideNetworkPolicy) => {
                 format!("{spec}.endpointSelector")
             }
             _ => format!("{spec}.subject"),
@@ -141,7 +141,7 @@ impl<'a> Context<'a> {
             self.warn(&rule.id, &field, text, notes);
         }
         let everywhere = rule.subject.selector().requirements().next().is_none();
-        let clusterwide = model::PolicyKind::CiliumClusterwideNetworkPolicy;
+        let clusterwide = PolicyKind::CiliumClusterwideNetworkPolicy;
         if everywhere && rule.id.policy.kind == clusterwide && rule.default_deny {
             let text = match rule.subject {
                 Subject::Endpoints(_) => {
@@ -158,9 +158,8 @@ impl<'a> Context<'a> {
     }
 
     fn rule(&self, rule: &Rule, notes: &mut Vec<Note>) {
-        let namespace = rule.id.policy.namespace.as_deref();
         match &rule.peers {
-            Peers::Any if rule.action == Action::Allow && namespace.is_some() => {
+            Peers::Any if rule.action == Action::Allow && self.names_nobody(rule) => {
                 let whom = match rule.direction {
                     Direction::Ingress => "lets everybody in, the world outside the cluster",
                     Direction::Egress => "lets out to everybody, the world outside the cluster",
@@ -183,6 +182,16 @@ impl<'a> Context<'a> {
             let text = format!("never decides: `{}` matches all of it first", by.id);
             self.warn(&rule.id, "", text, notes);
         }
+    }
+
+    /// Whether a rule of a namespace is for everybody only because it names
+    /// nobody; one that says so means it.
+    fn names_nobody(&self, rule: &Rule) -> bool {
+        let document = self.documents.get(&rule.id.policy);
+        let node = document.and_then(|document| find(&document.root, &rule.id.path));
+        let says =
+            |node: &Node| ["fromEntities", "toEntities"].iter().any(|m| node.get(m).is_some());
+        rule.id.policy.kind == PolicyKind::CiliumNetworkPolicy && !node.is_some_and(says)
     }
 
     /// Whether the text of the rule is `{}`.

@@ -101,3 +101,34 @@ fn shown(answer: &Value) -> Vec<String> {
     });
     words
 }
+
+/// Writes what an explanation suggests for each denial by default, and asks
+/// again: the end must let it pass then. The number of suggestions.
+pub fn check_suggestions(manifests: &str, lines: &str) -> usize {
+    let (cluster, policies) = read(manifests);
+    let options = Options::default();
+    let asked = Asked::new(&cluster, &policies, &options);
+    let mut tried = 0;
+    for line in lines.lines().filter(|line| !line.trim().is_empty()) {
+        let (question, _) = line.split_once(" => ").expect("a line");
+        let ask = Ask::from_json(&probe(question)).expect("a question");
+        let Ok(answer) = asked.answer(&ask) else { continue };
+        for end in &answer.explanation.ends {
+            let Some(fix) = end.fix.as_ref().filter(|fix| fix.starts_with("apiVersion")) else {
+                continue;
+            };
+            let (_, more) = read(fix);
+            let all = [&policies[..], &more].concat();
+            let again = Asked::new(&cluster, &all, &options).answer(&ask).expect("an answer");
+            let side = match end.direction {
+                model::Direction::Ingress => again.ingress,
+                model::Direction::Egress => again.egress,
+            };
+            let allowed =
+                side.is_some_and(|side| side.verdict == policy::question::Verdict::Allowed);
+            assert!(allowed, "{question}\n{fix}");
+            tried += 1;
+        }
+    }
+    tried
+}

@@ -73,6 +73,8 @@ pub(super) struct Side {
     pub direction: Direction,
     pub protocol: u8,
     pub port: u16,
+    /// The name by which the peer is asked for.
+    pub name: Option<String>,
 }
 
 impl Side {
@@ -141,7 +143,11 @@ impl Asked<'_> {
         let side = |who: &Who<'_>, own: Option<&Node>, other: &Who<'_>, direction| {
             let subject = self.judged(who, own)?;
             let peer = self.peer_labels(other, own, learnt, family);
-            Some(Side { subject, peer, direction, protocol: ask.protocol, port })
+            let name = match other {
+                Who::Name(name) => Some(name.clone()),
+                _ => None,
+            };
+            Some(Side { subject, peer, direction, protocol: ask.protocol, port, name })
         };
         let egress = side(&from.who, from_node, &to.who, Direction::Egress);
         let ingress = side(&to.who, to_node, &from.who, Direction::Ingress);

@@ -45,9 +45,18 @@ fn policy(side: &Side) -> String {
         text,
         "kind: {kind}\nmetadata: {{name: allow-this{place}}}\nspec:\n  {selector}: \
          {subject}\n  {list}:\n  - {prefix}{}\n{}",
-        peer(&side.peer, namespace),
+        peer(side, namespace),
         ports(side),
     );
+    if let (Some(name), Direction::Egress) = (&side.name, side.direction) {
+        // What a name stands for is learnt where it is asked for.
+        let _ = write!(
+            text,
+            "  - toEndpoints: [{{matchLabels: {{\"k8s:{POD_NAMESPACE}\": kube-system, k8s-app: \
+             kube-dns}}}}]\n    toPorts: [{{ports: [{{port: \"53\", protocol: ANY}}], rules: {{dns: \
+             [{{matchName: \"{name}\"}}]}}}}]\n"
+        );
+    }
     text
 }
 
@@ -78,11 +87,15 @@ fn own_labels(labels: &Labels) -> Vec<String> {
 }
 
 /// The member of a rule that names the other end, less its `from` or `to`.
-fn peer(labels: &Labels, namespace: Option<&str>) -> String {
+fn peer(side: &Side, namespace: Option<&str>) -> String {
+    let labels = &side.peer;
     const ENTITIES: [&str; 7] =
         ["kube-apiserver", "host", "remote-node", "health", "ingress", "init", "unmanaged"];
     if let Some(entity) = ENTITIES.iter().find(|name| labels.has_reserved(name)) {
         return format!("Entities: [{entity}]");
+    }
+    if let (Some(name), Direction::Egress) = (&side.name, side.direction) {
+        return format!("FQDNs: [{{matchName: \"{name}\"}}]");
     }
     if labels.has_reserved("world") {
         let range =
@@ -97,8 +110,10 @@ fn peer(labels: &Labels, namespace: Option<&str>) -> String {
     if let Some(theirs) = theirs.filter(|theirs| Some(*theirs) != namespace) {
         own.push(format!("\"k8s:{POD_NAMESPACE}\": {theirs}"));
     }
-    if let Some(cluster) = labels.get(CLUSTER).filter(|_| theirs.is_none()) {
-        own.push(format!("\"k8s:{CLUSTER}\": {}", cluster.value));
+    let cluster = labels.get(CLUSTER).map(|label| label.value.as_str());
+    let local = side.subject.labels.get(CLUSTER).map(|label| label.value.as_str());
+    if let Some(cluster) = cluster.filter(|cluster| Some(*cluster) != local) {
+        own.push(format!("\"k8s:{CLUSTER}\": {cluster}"));
     }
     format!("Endpoints: [{{matchLabels: {{{}}}}}]", own.join(", "))
 }
