@@ -296,7 +296,10 @@ impl TryFrom<AgentSettings> for AgentConfig {
                 default_local_cluster,
                 max_entries,
                 cidr_match: None,
-                capabilities: policy::Capabilities::DATAPATH,
+                capabilities: policy::Capabilities {
+                    labels: true,
+                    ..policy::Capabilities::DATAPATH
+                },
             },
         })
     }

@@ -23,6 +23,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use error::Error;
+use policy::PolicyCommand;
 
 /// Zero trust for Kubernetes and Linux hosts: who may talk to whom, enforced in the kernel.
 #[derive(Debug, Parser)]
@@ -53,7 +54,7 @@ enum Command {
     Identity(identity::IdentityCommand),
     /// Policies: in force, or refused and why
     #[command(subcommand)]
-    Policy(policy::PolicyCommand),
+    Policy(PolicyCommand),
     Agent(Box<agent::AgentArgs>),
     Relay(relay::RelayArgs),
     /// Be the CNI plugin: variables and stdin as the CNI specification says
@@ -85,7 +86,13 @@ fn main() -> ExitCode {
         Command::Status(args) => block_on(status::run(args)),
         Command::Endpoint(command) => block_on(endpoint::run(command)),
         Command::Identity(command) => block_on(identity::run(command)),
-        Command::Policy(command) => block_on(policy::run(command)),
+        Command::Policy(PolicyCommand::Check(args)) => {
+            return ExitCode::from(policy::check::run(&args));
+        }
+        Command::Policy(PolicyCommand::Evaluate(args)) => {
+            return ExitCode::from(policy::evaluate::run(&args));
+        }
+        Command::Policy(PolicyCommand::Served(command)) => block_on(policy::run(command)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "signet", &mut io::stdout());
             Ok(())

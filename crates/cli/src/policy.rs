@@ -1,4 +1,9 @@
-//! `signet policy`: what was read, what is in force, what was refused.
+//! `signet policy`: what is in force or refused, asked of agents; and what
+//! manifests mean, asked of nobody.
+
+pub mod check;
+pub mod evaluate;
+mod input;
 
 use api::proto::signet::v1::{ListPoliciesRequest, ListPoliciesResponse, Policy};
 
@@ -10,6 +15,17 @@ use crate::table::Table;
 /// What to do with policies.
 #[derive(Debug, clap::Subcommand)]
 pub enum PolicyCommand {
+    /// Accept manifests, or refuse them with the line, before anything is applied
+    Check(check::CheckArgs),
+    /// Say what manifests allow, and by which rule
+    Evaluate(Box<evaluate::EvaluateArgs>),
+    #[command(flatten)]
+    Served(ServedCommand),
+}
+
+/// What agents are asked about policies.
+#[derive(Debug, clap::Subcommand)]
+pub enum ServedCommand {
     /// List policies: in force since when, or refused and why
     #[command(after_help = "Example:\n  signet policy list")]
     List(RowsArgs),
@@ -27,13 +43,13 @@ Examples:
 }
 
 /// Runs the command.
-pub async fn run(command: PolicyCommand) -> Result<(), Error> {
+pub async fn run(command: ServedCommand) -> Result<(), Error> {
     match command {
-        PolicyCommand::List(args) => {
+        ServedCommand::List(args) => {
             let answer = ask(&args).await?;
             args.show(&answer, &answer.unavailable, table)
         }
-        PolicyCommand::Get { name, rows } => {
+        ServedCommand::Get { name, rows } => {
             let mut answer = ask(&rows).await?;
             answer.policies.retain(|policy| is_named(policy, &name));
             if answer.policies.is_empty() && answer.unavailable.is_empty() {

@@ -228,7 +228,7 @@ endpoints:
 #[test]
 fn other_kinds_and_other_versions_are_not_read() {
     for text in [
-        "{apiVersion: v1, kind: Service, metadata: {name: a}}",
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}",
         "{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}}",
         "{apiVersion: example.org/v1, kind: Pod, metadata: {name: a}}",
     ] {
