@@ -255,6 +255,7 @@ fn a_default_denial_is_as_in_the_documents_with_process_and_policy_behind_it() {
 fn a_denial_at_the_receiver_is_about_the_peers_identity() {
     check_brief(
         &model::Flow {
+            hook: Direction::Ingress,
             direction: Some(Direction::Ingress),
             source: end("payment", "dev-pod", unknown(UnknownProcess::OtherNode)),
             destination: end("payment", "ledger-db", process(88, "/usr/bin/postgres")),
