@@ -19,6 +19,7 @@ mod host;
 mod listener;
 mod observe;
 mod probes;
+mod ranges;
 mod refusals;
 mod restart;
 mod scene;
@@ -38,6 +39,7 @@ const TESTS: &[(&str, fn())] = &[
     ("observe::a_follower_sees_a_drop_within_two_seconds", observe::follow),
     ("observe::lists_tell_what_is_in_force", observe::lists),
     ("probes::every_denial_is_told_with_reason_rule_and_process", probes::denials),
+    ("ranges::rules_about_ranges_hold_on_the_wire", ranges::on_the_wire),
     ("refusals::a_bad_manifest_is_refused_with_its_place", refusals::manifests),
     ("refusals::a_name_in_use_is_refused_and_its_lab_stays", refusals::name_in_use),
     ("refusals::a_user_who_is_not_root_is_refused", refusals::not_root),

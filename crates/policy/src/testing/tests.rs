@@ -125,6 +125,18 @@ fn the_table_agrees_with_the_meaning_and_every_outcome_is_common() {
 }
 
 #[test]
+#[ignore = "soak: a million cases of the whole language"]
+fn the_table_agrees_with_the_meaning_for_long() {
+    // Other cases than those of every day.
+    for seed in (1 << 40)..(1 << 40) + 1_000_000 {
+        let case = broad_case(seed);
+        let table = case.compile().expect("random cases compile");
+        let found = difference(&case, &table);
+        assert!(found.is_none(), "seed {seed}: {found:?}");
+    }
+}
+
+#[test]
 fn the_order_of_policies_and_rules_does_not_matter() {
     for seed in 0..1_000 {
         let case = broad_case(seed);
