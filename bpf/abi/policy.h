@@ -29,6 +29,7 @@ enum sg_why {
 	SG_WHY_DEFAULT_DENY = 3,
 	SG_WHY_DENY_RULE = 4,
 	SG_WHY_LOCAL_HOST = 5,
+	SG_WHY_UNSUPPORTED = 6,	/* a rule that cannot be enforced yet: denied */
 };
 
 /* Key of a policy table, a longest-prefix trie. Direction and identity always

@@ -189,6 +189,8 @@ pub mod why {
     pub const DENY_RULE: u32 = 4;
     /// `SG_WHY_LOCAL_HOST`.
     pub const LOCAL_HOST: u32 = 5;
+    /// A rule that cannot be enforced yet: denied.
+    pub const UNSUPPORTED: u32 = 6;
     /// Every name with its value.
     pub const ALL: &[(&str, u32)] = &[
         ("NONE", 0),
@@ -197,6 +199,7 @@ pub mod why {
         ("DEFAULT_DENY", 3),
         ("DENY_RULE", 4),
         ("LOCAL_HOST", 5),
+        ("UNSUPPORTED", 6),
     ];
 }
 
