@@ -13,7 +13,7 @@ help:
 	@echo 'make demo    bring up a small bank, send real traffic, show verdicts; leaves the lab up'
 	@echo 'make test    all tests, on this kernel and under Debian'\''s 6.1 and 6.12'
 	@echo 'make lint    format, clippy, generated code, architecture, licences, C warnings, shell'
-	@echo 'make bench   nanoseconds per packet'
+	@echo 'make bench   time per packet, round trips beside nftables, memory of the kernel'
 	@echo 'make soak    the long tests (MINUTES=10 each)'
 	@echo 'make fuzz    hostile input for the parsers (MINUTES=10 each)'
 
@@ -52,7 +52,7 @@ lint:
 	@cargo xtask lint
 
 bench:
-	@echo 'bench: 5 minutes from nothing, 1 afterwards'
+	@echo 'bench: 5 minutes from nothing, 2 afterwards'
 	@.ci/bootstrap bench
 	@cargo xtask bench
 

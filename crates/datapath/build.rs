@@ -12,7 +12,7 @@ fn main() -> Result<(), String> {
     let bpf = crate_dir.join("../../bpf");
     let out = PathBuf::from(env::var("OUT_DIR").map_err(|e| e.to_string())?);
     println!("cargo:rerun-if-changed={}", bpf.display());
-    // The second one only adds to the first what `examples/bench.rs` needs.
+    // The second one only adds to the first what `examples/bench` needs.
     for name in ["signet.bpf", "bench.bpf"] {
         build(&bpf.join(format!("{name}.c")), &bpf, &out.join(format!("{name}.o")))?;
     }

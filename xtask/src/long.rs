@@ -41,7 +41,7 @@ const COVERAGE: &str = "--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-trace-compares \
     -Cdebug-assertions -Coverflow-checks";
 
-/// Nanoseconds per packet, measured by the kernel itself.
+/// Time per packet, round trips and memory of the kernel.
 pub fn bench() -> Result<(), Error> {
     let mut bench = process::command("cargo");
     bench.args(["run", "--release", "--package", "signet-datapath", "--example", "bench"]);
