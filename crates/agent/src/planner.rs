@@ -145,9 +145,9 @@ pub fn plan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Pl
         prefixes: prefixes(snapshot, &meaning, &identities),
         tables: tables.used(&endpoints),
     };
-    let unsupported = policy::unsupported(&meaning.policies, &options.policy);
-    let policies = policies::views(snapshot, &unsupported, &endpoints);
-    problems.extend(unsupported.iter().map(ToString::to_string));
+    let shortfalls = policies::shortfalls(&meaning.policies, &options.policy, &endpoints);
+    let policies = policies::views(snapshot, &shortfalls, &endpoints);
+    problems.extend(shortfalls.into_iter().map(|(_, text)| text).collect::<BTreeSet<_>>());
     Plan {
         desired,
         endpoints,

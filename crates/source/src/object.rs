@@ -16,9 +16,11 @@ use serde::Deserialize;
 
 use crate::contents::Scope;
 
-mod apiserver;
+mod backends;
 mod node;
 mod pod;
+
+pub(crate) use backends::Backends;
 
 /// Which object a document is: `Kind/namespace/name`, `-` for cluster-scoped ones.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -54,8 +56,8 @@ pub(crate) enum Object {
     Namespace(Namespace),
     Node(Node),
     Pod(Pod),
-    /// Addresses at which the Kubernetes API is served.
-    ApiServer(Vec<IpAddr>),
+    /// Who serves a service.
+    Backends(Backends),
     /// Services and groups of ranges, that rules refer to.
     Catalogue(policy::Catalogue),
     Policy(policy::Policy),
@@ -67,8 +69,12 @@ impl Object {
     /// dropped anyway.
     pub fn is_remembered(&self) -> bool {
         match self {
-            Self::Namespace(_) | Self::Node(_) | Self::Catalogue(_) | Self::Policy(_) => true,
-            Self::Pod(_) | Self::ApiServer(_) => false,
+            Self::Namespace(_)
+            | Self::Node(_)
+            | Self::Backends(_)
+            | Self::Catalogue(_)
+            | Self::Policy(_) => true,
+            Self::Pod(_) => false,
         }
     }
 }
@@ -158,9 +164,9 @@ pub(crate) fn read(document: &Document) -> Option<Result<Object, Refusal>> {
         ("v1", "Namespace") => namespace(document),
         ("v1", "Node") => node::read(document),
         ("v1", "Pod") => pod::read(document),
-        ("v1", "Endpoints") => apiserver::endpoints(document)?,
+        ("v1", "Endpoints") => backends::endpoints(document)?,
         ("discovery.k8s.io/v1" | "discovery.k8s.io/v1beta1", "EndpointSlice") => {
-            apiserver::slice(document)?
+            backends::slice(document)?
         }
         ("v1", "Service") | ("cilium.io/v2" | "cilium.io/v2alpha1", "CiliumCIDRGroup") => {
             return Some(catalogue(document));
@@ -176,8 +182,8 @@ pub(crate) fn read(document: &Document) -> Option<Result<Object, Refusal>> {
     }))
 }
 
-/// What rules may refer to. A service without a selector stands for nobody here:
-/// its backends are in other objects.
+/// What rules may refer to. The backends of a service without a selector are in
+/// other objects: the snapshot joins them.
 fn catalogue(document: &Document) -> Result<Object, Refusal> {
     let (cluster, refusals) = manifest::cluster(std::slice::from_ref(document));
     match refusals.into_iter().next() {

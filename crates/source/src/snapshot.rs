@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub catalogue: Catalogue,
     /// What else an operator may want to know, one sentence each.
     pub notes: Vec<String>,
+    /// Addresses listed for services, until they are joined.
+    backends: BTreeMap<(String, String), BTreeSet<IpAddr>>,
 }
 
 impl Snapshot {
@@ -64,6 +66,7 @@ impl Snapshot {
         for (file, object) in objects.into_values() {
             snapshot.add(file, object.clone());
         }
+        snapshot.join_backends();
         snapshot.policies.sort_by(|a, b| a.name.cmp(&b.name));
         let ignored = ignored.into_iter();
         snapshot.notes.extend(ignored.map(|(kind, n)| format!("{n} of kind `{kind}`: not used")));
@@ -81,7 +84,11 @@ impl Snapshot {
             Object::Pod(pod) => {
                 self.pods.insert(pod.name.clone(), pod);
             }
-            Object::ApiServer(addresses) => self.apiservers.extend(addresses),
+            Object::Backends(backends) => {
+                self.apiservers.extend(backends.api_servers());
+                let ready = backends.ready.into_iter();
+                self.backends.entry(backends.service).or_default().extend(ready);
+            }
             Object::Catalogue(catalogue) => {
                 self.catalogue.services.extend(catalogue.services);
                 self.catalogue.groups.extend(catalogue.groups);
@@ -91,5 +98,17 @@ impl Snapshot {
                 self.policies.push(policy);
             }
         }
+    }
+
+    /// A service without a selector stands for the addresses that are listed for
+    /// it; one with a selector for its pods, whatever is listed.
+    fn join_backends(&mut self) {
+        let services = self.catalogue.services.iter_mut();
+        for service in services.filter(|service| service.selector.is_empty()) {
+            let name = (service.namespace.clone(), service.name.clone());
+            let listed = self.backends.get(&name).into_iter().flatten();
+            service.backends = listed.copied().collect();
+        }
+        self.backends.clear();
     }
 }

@@ -1,9 +1,9 @@
 //! Every policy that was read: whom it selects here, or why it was refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::Labels;
-use policy::{Policy, Unsupported};
+use model::{Labels, PolicyName};
+use policy::{Options, Policy, conflicts, unsupported};
 use source::{ObjectName, Refused, Scope, Snapshot};
 
 use super::endpoints::EndpointView;
@@ -30,10 +30,32 @@ pub struct PolicyView {
     pub digest: [u8; 32],
 }
 
+/// What is accepted but not in force: whose it is, and what is missing.
+pub(super) type Shortfall = (PolicyName, String);
+
+/// Where policies ask for more than is enforced, or contradict each other about
+/// an endpoint of this node; the table denies it.
+pub(super) fn shortfalls(
+    policies: &[Policy],
+    options: &Options,
+    endpoints: &[EndpointView],
+) -> Vec<Shortfall> {
+    let missing = unsupported(policies, options);
+    let mut found: Vec<Shortfall> =
+        missing.iter().map(|one| (one.rule.policy.clone(), one.to_string())).collect();
+    let subjects: BTreeSet<&Labels> =
+        endpoints.iter().filter_map(|endpoint| Some(&endpoint.identity.as_ref()?.1)).collect();
+    for conflict in conflicts(policies, subjects) {
+        let names: BTreeSet<&PolicyName> = conflict.rules.iter().map(|rule| &rule.policy).collect();
+        found.extend(names.into_iter().map(|name| (name.clone(), conflict.to_string())));
+    }
+    found
+}
+
 /// Views of all policies, accepted ones first, each group sorted.
 pub(super) fn views(
     snapshot: &Snapshot,
-    unsupported: &[Unsupported],
+    shortfalls: &[Shortfall],
     endpoints: &[EndpointView],
 ) -> Vec<PolicyView> {
     // By subject, because thousands of policies times hundreds of replicas add up.
@@ -63,8 +85,8 @@ pub(super) fn views(
             let keeper = kept_by.get(&object).copied();
             let mut reasons: Vec<String> =
                 refused.remove(&object).or(keeper).map(reason).into_iter().collect();
-            let own = unsupported.iter().filter(|missing| missing.rule.policy == policy.name);
-            reasons.extend(own.map(ToString::to_string));
+            let own = shortfalls.iter().filter(|(name, _)| *name == policy.name);
+            reasons.extend(own.map(|(_, text)| text.clone()));
             accepted(policy, object, file, reasons.join("; "), &subjects)
         })
         .collect();
@@ -137,3 +159,6 @@ fn tables_digest(endpoints: &[&EndpointView]) -> [u8; 32] {
     }
     digest(digests.iter().map(<[u8; 32]>::as_slice))
 }
+
+#[cfg(test)]
+mod tests;

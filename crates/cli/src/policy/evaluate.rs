@@ -94,6 +94,9 @@ pub fn run(args: &EvaluateArgs) -> u8 {
         eprintln!("note: {note}");
     }
     let asked = Asked::new(&cluster, &outcome.policies, &args.choices.options());
+    for conflict in asked.conflicts() {
+        eprintln!("conflict: {conflict}");
+    }
     let done = match &args.probes {
         Some(path) => probes(args, &asked, path),
         None => one(args, &asked),

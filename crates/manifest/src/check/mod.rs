@@ -1,14 +1,15 @@
 //! Everything there is to say about manifests before they are applied: what is
 //! refused, what is probably not meant, and what it costs.
 
+mod conflicts;
 mod cost;
 mod selectors;
 mod shadow;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Direction, LabelFilter, PolicyKind, PolicyName, RuleId};
-use policy::question::Cluster;
+use model::{Direction, LabelFilter, Labels, PolicyKind, PolicyName, RuleId};
+use policy::question::{Asked, Cluster};
 use policy::{Action, Feature, Options, Peer, Peers, Policy, Requests, Rule, Subject, unsupported};
 
 pub use cost::Cost;
@@ -41,10 +42,12 @@ pub fn check(documents: &[Document], options: &Options) -> Report {
     for policy in &outcome.policies {
         context.policy(policy, &mut notes);
     }
+    let contradictions = conflicts::refusals(&context);
     // A rule that was lowered to several says the same of each.
     let mut said = BTreeSet::new();
     notes.retain(|note| said.insert((note.file.clone(), note.field.clone(), note.text.clone())));
     outcome.notes.extend(notes);
+    outcome.refusals.extend(contradictions);
     let costs = cost::costs(&cluster, &outcome.policies, options);
     Report { outcome, costs }
 }
@@ -58,6 +61,8 @@ struct Context<'a> {
     filter: LabelFilter,
     /// Rules that decide before some other rule could.
     first: Vec<&'a Rule>,
+    /// Identity labels of the pods.
+    pods: BTreeSet<Labels>,
 }
 
 impl<'a> Context<'a> {
@@ -85,7 +90,10 @@ impl<'a> Context<'a> {
         let rules = || policies.iter().flat_map(|policy| &policy.rules);
         let last = rules().map(shadow::rank).max();
         let first = rules().filter(|rule| Some(shadow::rank(rule)) < last).collect();
-        Self { documents: named, cluster, policies, options, filter, first }
+        let asked = Asked::new(cluster, policies, options);
+        let pods = cluster.pods.iter().filter(|pod| !pod.host_network);
+        let pods = pods.map(|pod| asked.pod_labels(pod, &options.cluster)).collect();
+        Self { documents: named, cluster, policies, options, filter, first, pods }
     }
 
     fn warn(&self, rule: &RuleId, field: &str, text: String, notes: &mut Vec<Note>) {
