@@ -110,7 +110,10 @@ impl Reading {
 
     /// Numbers of the events that are there, from the newest back to the one at
     /// which to stop, without it.
-    async fn back_until(&mut self, mut stop: impl FnMut(&Self, &Stored) -> bool + Send) -> Vec<u64> {
+    async fn back_until(
+        &mut self,
+        mut stop: impl FnMut(&Self, &Stored) -> bool + Send,
+    ) -> Vec<u64> {
         let mut numbers = Vec::new();
         let mut position = self.position;
         while let Some((number, event)) = self.store.before(position) {
