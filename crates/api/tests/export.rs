@@ -36,7 +36,7 @@ fn numbers() -> Text {
     let metrics = FlowMetrics::new(api::metrics::Settings { plugins, series: 100 });
     for answer in answers() {
         if let Some(ResponseTypes::Flow(flow)) = answer.response_types {
-            metrics.flow(&flow);
+            metrics.flow(&flow, 1);
         }
     }
     let mut text = Text::default();

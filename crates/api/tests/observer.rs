@@ -295,12 +295,12 @@ fn requests_that_mean_nothing_are_refused() {
         Code::Unknown,
         "filter field `http_path`: `(` is no regular expression, or too large a one",
     );
-    let experimental = Experimental { cel_expression: vec!["true".into()] };
+    let experimental = Experimental { cel_expression: vec!["_flow.sauce".into()] };
     let filter = FlowFilter { experimental: Some(experimental), ..FlowFilter::default() };
     check_refused(
         GetFlowsRequest { blacklist: vec![filter], ..request() },
         Code::Unknown,
-        "filter field `experimental.cel_expression` is not supported by this server: use the other fields instead",
+        "filter field `experimental.cel_expression`: `_flow.sauce`: a `flow.Flow` has no field `sauce`",
     );
     let field_mask = Some(FieldMask { paths: vec!["sauce".into()] });
     check_refused(

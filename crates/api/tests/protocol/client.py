@@ -118,13 +118,15 @@ FILTERS = [
     ("trace_id", ["4bf92f3577b34da6a3ce929d0e0e4736"], "d"),
     ("ip_trace_id", [77], "e"),
     ("encrypted", [True], "c"),
+    ("experimental", {"cel_expression": ["_flow.verdict == Verdict.DROPPED"]}, "be"),
+    ("experimental", {"cel_expression": ["has(_flow.l7.http)", "_flow.l4.UDP.destination_port == 53u"]}, "cd"),
 ]
 
 for field, values, want in FILTERS:
     check(f"whitelist {field} {json.dumps(values)}", get(whitelist=[{field: values}]), want + ".")
     rest = "".join(uuid for uuid in "abcde" if uuid not in want)
     check(f"blacklist {field} {json.dumps(values)}", get(blacklist=[{field: values}]), rest + ".")
-tested = {field for field, _, _ in FILTERS} | {"experimental"}
+tested = {field for field, _, _ in FILTERS}
 every = {field.name for field in flow_pb2.FlowFilter.DESCRIPTOR.fields}
 check("every field of FlowFilter is tested", sorted(every - tested), [])
 check(
@@ -144,11 +146,14 @@ BAD = [
     ("http_status_code", ["x"]),
     ("dns_query", ["("]),
     ("node_name", [""]),
-    ("experimental", {"cel_expression": ["true"]}),
+    ("experimental.cel_expression", {"cel_expression": ["_flow.sauce == 1"]}),
+    ("experimental.cel_expression", {"cel_expression": ["_flow.uuid"]}),
 ]
 for field, values in BAD:
     call = lambda: OBSERVER.GetFlows(
-        json_format.ParseDict({"whitelist": [{field: values}]}, observer_pb2.GetFlowsRequest()),
+        json_format.ParseDict(
+            {"whitelist": [{field.split(".")[0]: values}]}, observer_pb2.GetFlowsRequest()
+        ),
         timeout=10,
     )
     refused(f"refused {field} {values!r}", call, grpc.StatusCode.UNKNOWN, field)
