@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use lab::Exec;
-use lab::command::{Command, Format, Target};
+use lab::command::{Command, Format, ProbeFormat, Target};
 
 /// What to do with labs.
 #[derive(Debug, clap::Subcommand)]
@@ -50,17 +50,45 @@ pub enum LabCommand {
         command: Vec<String>,
     },
     /// Run probes with real traffic and compare with what they expect
-    #[command(after_help = "Example:\n  signet lab probe examples/tiny/probes.jsonl")]
+    #[command(after_help = "\
+Examples:
+  signet lab probe examples/tiny/probes.jsonl
+  signet lab probe examples/tiny/probes.jsonl --manifests examples/tiny")]
     Probe {
         /// Name of the lab [default: the only one]
         #[arg(long, value_name = "NAME")]
         lab: Option<String>,
         /// File of probes, one JSON object a line
         file: PathBuf,
+        /// Folder of manifests; what they mean is compared, too
+        #[arg(long, value_name = "DIR")]
+        manifests: Vec<PathBuf>,
         /// Form of the output
         #[arg(short, long, value_enum, default_value = "table")]
-        output: FormatArg,
+        output: ProbeFormatArg,
     },
+}
+
+/// How answers to probes are printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ProbeFormatArg {
+    /// For people: a line for each probe
+    Table,
+    /// For people: a line for each `cell` that probes name
+    Cells,
+    /// For programs
+    #[value(alias = "jsonl")]
+    Json,
+}
+
+impl From<ProbeFormatArg> for ProbeFormat {
+    fn from(format: ProbeFormatArg) -> Self {
+        match format {
+            ProbeFormatArg::Table => Self::Table,
+            ProbeFormatArg::Cells => Self::Cells,
+            ProbeFormatArg::Json => Self::Json,
+        }
+    }
 }
 
 /// How answers are printed.
@@ -69,7 +97,6 @@ pub enum FormatArg {
     /// For people
     Table,
     /// For programs
-    #[value(alias = "jsonl")]
     Json,
 }
 
@@ -93,8 +120,8 @@ pub fn run(command: LabCommand) -> u8 {
         LabCommand::Exec { lab, container, pod, command } => {
             Command::Exec { lab, exec: Exec { pod, container, command } }
         }
-        LabCommand::Probe { lab, file, output } => {
-            Command::Probe { lab, file, format: output.into() }
+        LabCommand::Probe { lab, file, manifests, output } => {
+            Command::Probe { lab, file, manifests, format: output.into() }
         }
     })
 }

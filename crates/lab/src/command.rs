@@ -31,7 +31,18 @@ pub enum Target {
 pub enum Format {
     /// For people.
     Table,
-    /// For programs: one object, or for probes one object a line.
+    /// For programs: one object.
+    Json,
+}
+
+/// How answers to probes are printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ProbeFormat {
+    /// For people, a line for each probe.
+    Table,
+    /// For people, a line for each of the cells that the probes belong to.
+    Cells,
+    /// For programs: one object a line.
     Json,
 }
 
@@ -68,8 +79,10 @@ pub enum Command {
         lab: Option<String>,
         /// The file of probes.
         file: PathBuf,
+        /// Directories of manifests to compare with; without any, nothing is.
+        manifests: Vec<PathBuf>,
         /// Form of the answers.
-        format: Format,
+        format: ProbeFormat,
     },
 }
 
@@ -101,12 +114,13 @@ fn dispatch(command: Command) -> Result<u8, Error> {
         Command::Down { target } => down(&target),
         Command::Status { lab, format } => status(lab.as_deref(), format),
         Command::Exec { lab, exec } => match exec::exec(&open(lab.as_deref())?, &exec)? {},
-        Command::Probe { lab, file, format } => {
+        Command::Probe { lab, file, manifests, format } => {
             let lab = open(lab.as_deref())?;
-            let report = probe::run(&lab, &file)?;
+            let report = probe::run(&lab, &file, &manifests)?;
             match format {
-                Format::Table => print(&report.table()),
-                Format::Json => {
+                ProbeFormat::Table => print(&report.table()),
+                ProbeFormat::Cells => print(&report.cells()),
+                ProbeFormat::Json => {
                     print(&report.jsonl());
                     note(&report.summary());
                 }

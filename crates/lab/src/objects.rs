@@ -2,6 +2,7 @@
 //!
 //! In a lab this directory stands for the Kubernetes API.
 
+use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -15,6 +16,21 @@ use crate::places::Places;
 /// Writes one object.
 pub fn write(places: &Places, object: &Value) -> Result<(), Error> {
     replace(&path_of(places, object), &object.to_string())
+}
+
+/// All objects, by the names of their files.
+pub fn read_all(places: &Places) -> Result<Vec<Value>, Error> {
+    let folder = places.cluster();
+    let entries = fs::read_dir(&folder).map_err(Error::file("list", &folder))?;
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
+        // Others write here, too: what is no object is nobody.
+        Ok(serde_json::from_str(&text).unwrap_or_default())
+    };
+    let objects = paths.into_iter().filter(|path| path.extension().is_some_and(|it| it == "json"));
+    objects.map(read).collect()
 }
 
 fn path_of(places: &Places, object: &Value) -> PathBuf {

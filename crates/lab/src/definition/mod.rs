@@ -54,15 +54,8 @@ pub struct Definition {
 pub fn read(directory: &Path) -> Result<Definition, Error> {
     let directory =
         fs::canonicalize(directory).map_err(Error::file("find the directory", directory))?;
-    let mut refusals = Vec::new();
-    let mut documents = Vec::new();
-    for path in manifest_files(&directory)? {
-        let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
-        match manifest::read(&path.display().to_string(), &text) {
-            Ok(found) => documents.extend(found),
-            Err(found) => refusals.extend(found),
-        }
-    }
+    let (mut documents, mut refusals) = (Vec::new(), Vec::new());
+    self::documents(&directory, &mut documents, &mut refusals)?;
     let definition = build(&directory, &documents, &mut refusals);
     match definition {
         Some(definition) if refusals.is_empty() => Ok(definition),
@@ -73,6 +66,22 @@ pub fn read(directory: &Path) -> Result<Definition, Error> {
 /// Name of the lab that a directory describes, for commands that only need that.
 pub fn name_of(directory: &Path) -> Result<LabName, Error> {
     read(directory).map(|definition| definition.name)
+}
+
+/// Reads what all manifests of a directory hold, whatever it is.
+pub fn documents(
+    directory: &Path,
+    documents: &mut Vec<Document>,
+    refusals: &mut Vec<Refusal>,
+) -> Result<(), Error> {
+    for path in manifest_files(directory)? {
+        let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
+        match manifest::read(&path.display().to_string(), &text) {
+            Ok(found) => documents.extend(found),
+            Err(found) => refusals.extend(found),
+        }
+    }
+    Ok(())
 }
 
 fn manifest_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {

@@ -4,11 +4,13 @@
 //! packets seen at the destination); what the datapath reported is compared with
 //! it, never believed.
 
+use policy::question::Answer as Meant;
 use serde_json::{Map, Value, json};
 
 use crate::probe::client::Outcome;
 use crate::probe::file::{Client, Expected, ExpectedSide};
 use crate::probe::flows::{Decision, Decisions, Wanted};
+use crate::probe::meaning;
 
 /// What really happened.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -118,6 +120,8 @@ pub struct Answer {
     pub expected: Option<Expected>,
     /// What was found; or why nothing could be.
     pub found: Result<Findings, String>,
+    /// What manifests mean, if they are asked; or why they say nothing.
+    pub meant: Option<Result<Meant, String>>,
 }
 
 impl Answer {
@@ -138,6 +142,15 @@ impl Answer {
         }
         let Ok(findings) = &self.found else { return differences };
         differences.extend(findings.contradictions());
+        match &self.meant {
+            None => {}
+            Some(Err(why)) => differences.push(format!("manifests say nothing: {why}")),
+            Some(Ok(meant)) => differences.extend(meaning::differences(
+                verdict.as_str(),
+                &findings.decisions,
+                meant,
+            )),
+        }
         let Some(expected) = &self.expected else { return differences };
         if verdict.as_str() != expected.verdict {
             differences.push(format!("verdict: {}, not {}", verdict.as_str(), expected.verdict));

@@ -25,8 +25,28 @@ pub struct Outcome {
     pub detail: String,
 }
 
-/// The command of a client that sends exactly the packets of the tuple.
-pub fn command(client: Client, tuple: &Tuple) -> Vec<String> {
+/// What a client does.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Attempt {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// What it sends and must get back, where a program cannot tell by itself
+    /// that it got through.
+    pub nonce: Option<String>,
+}
+
+impl Attempt {
+    /// Of a client that sends exactly the packets of the tuple.
+    pub fn new(client: Client, tuple: &Tuple) -> Result<Self, Error> {
+        let nonce = match tuple.mark {
+            Mark::Udp(..) => Some(container::new_id()?),
+            Mark::Tcp(..) | Mark::Echo(_) => None,
+        };
+        Ok(Self { command: command(client, tuple), nonce })
+    }
+}
+
+fn command(client: Client, tuple: &Tuple) -> Vec<String> {
     let flag = if tuple.source.is_ipv4() { "-4" } else { "-6" };
     let (from, to) = (tuple.source.to_string(), tuple.destination.to_string());
     let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
@@ -46,6 +66,13 @@ pub fn command(client: Client, tuple: &Tuple) -> Vec<String> {
             command.extend(own(&["-s", &from, "-p", &source, &to, &port]));
             command
         }
+        // Ends with the first answer.
+        (_, Mark::Udp(source, port)) => {
+            let (source, port) = (source.to_string(), port.to_string());
+            let mut command = own(&["nc", flag, "-n", "-u", "-w", PATIENCE, "-W", "1"]);
+            command.extend(own(&["-s", &from, "-p", &source, &to, &port]));
+            command
+        }
         (_, Mark::Echo(identifier)) => {
             let identifier = identifier.to_string();
             let mut command = own(&["ping", flag, "-n", "-c", "1", "-W", PATIENCE]);
@@ -55,8 +82,8 @@ pub fn command(client: Client, tuple: &Tuple) -> Vec<String> {
     }
 }
 
-/// Runs the command at the end where the probe starts.
-pub fn run(lab: &Lab, from: &End<'_>, command: Vec<String>) -> Result<Outcome, Error> {
+/// Runs the client at the end where the probe starts.
+pub fn run(lab: &Lab, from: &End<'_>, attempt: &Attempt) -> Result<Outcome, Error> {
     let group = lab.groups()?.probes();
     let netns = Netns::at(lab.places.netns(&from.member()));
     let container = match from {
@@ -67,16 +94,22 @@ pub fn run(lab: &Lab, from: &End<'_>, command: Vec<String>) -> Result<Outcome, E
     let what = format!("probe from {}", from.name());
     let launch = match container {
         Some(container) => {
-            let command = container::exec(&lab.places, &container.id, false, &command);
+            let command = container::exec(&lab.places, &container.id, false, &attempt.command);
             Launch { what: &what, cgroup: &group, netns: None, command }
         }
-        None => Launch { what: &what, cgroup: &group, netns: Some(&netns), command },
+        None => {
+            let command = attempt.command.clone();
+            Launch { what: &what, cgroup: &group, netns: Some(&netns), command }
+        }
     };
-    let output = launch.output(&[], b"", LIMIT)?;
+    let sent = attempt.nonce.as_deref().unwrap_or_default();
+    let output = launch.output(&[], sent.as_bytes(), LIMIT)?;
     let stdout = String::from_utf8_lossy(&output.stdout);
+    let answered = attempt.nonce.is_none() || stdout.trim() == sent;
     let words = if output.stderr.trim().is_empty() { stdout.trim() } else { output.stderr.trim() };
     let last = words.lines().last().unwrap_or("no output");
-    Ok(Outcome { success: output.status.success(), detail: format!("{}: {last}", output.status) })
+    let success = output.status.success() && answered;
+    Ok(Outcome { success, detail: format!("{}: {last}", output.status) })
 }
 
 #[cfg(test)]
@@ -97,6 +130,13 @@ mod tests {
             "10.0.0.2",
             Mark::Tcp(20000, 8080),
             "nc -4 -n -z -v -w 2 -s 10.0.0.1 -p 20000 10.0.0.2 8080",
+        );
+        check(
+            Client::Nc,
+            "10.0.0.1",
+            "10.0.0.2",
+            Mark::Udp(20000, 53),
+            "nc -4 -n -u -w 2 -W 1 -s 10.0.0.1 -p 20000 10.0.0.2 53",
         );
         check(
             Client::Ping,

@@ -22,7 +22,8 @@ pub enum End<'a> {
 
 impl<'a> End<'a> {
     /// The end that a text stands for: `pod:ns/name`, `node:name`, `ip:ADDR`, or
-    /// `entity:world`, which is the first external host.
+    /// `entity:world`, which is the first external host. Other entities are what
+    /// [`entity::named`](super::entity::named) makes of them.
     pub fn of(text: &str, journal: &'a Journal) -> Result<Self, String> {
         let (kind, name) = text.split_once(':').ok_or(format!("`{text}` is not KIND:NAME"))?;
         let unknown = || format!("the lab has no {text}");
@@ -42,7 +43,7 @@ impl<'a> End<'a> {
             "entity" if name == "world" => {
                 journal.external.first().map(Self::External).ok_or_else(unknown)
             }
-            _ => Err(format!("`{text}`: a lab probe has pod:, node:, ip: and entity:world")),
+            _ => Err(format!("`{text}`: a lab probe has pod:, node:, ip: and entity:")),
         }
     }
 

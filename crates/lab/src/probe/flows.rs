@@ -90,8 +90,9 @@ fn request(tuple: &Tuple, since_ns: u64) -> GetFlowsRequest {
         ..proto::FlowFilter::default()
     };
     match tuple.mark {
-        Mark::Tcp(source, destination) => {
-            filter.protocol = vec!["tcp".into()];
+        Mark::Tcp(source, destination) | Mark::Udp(source, destination) => {
+            let tcp = matches!(tuple.mark, Mark::Tcp(..));
+            filter.protocol = vec![if tcp { "tcp" } else { "udp" }.into()];
             filter.source_port = vec![source.to_string()];
             filter.destination_port = vec![destination.to_string()];
         }

@@ -4,15 +4,18 @@
 pub mod answer;
 pub mod client;
 pub mod end;
+pub mod entity;
 pub mod file;
 pub mod flows;
 pub mod frame;
+pub mod meaning;
 pub mod observer;
 pub mod report;
+pub mod responder;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -21,25 +24,31 @@ use crate::error::Error;
 use crate::lab::Lab;
 use crate::netns::Netns;
 use crate::probe::answer::{Answer, Findings};
+use crate::probe::client::Attempt;
 use crate::probe::end::End;
 use crate::probe::file::{Line, Probe, Protocol};
 use crate::probe::flows::{Decisions, Wanted};
 use crate::probe::frame::{Mark, Tuple};
+use crate::probe::meaning::Meaning;
 use crate::probe::observer::{Observer, Watch};
 use crate::probe::report::Report;
+use crate::probe::responder::{Port, Responder};
 
 /// Probes at the same time: a denied one mostly waits for an answer.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 24;
 /// Source ports of probes: below those that the kernel gives out itself.
 const FIRST_PORT: u16 = 10_000;
 const PORTS: u16 = 20_000;
 
-/// Runs all probes of a file.
-pub fn run(lab: &Lab, file: &Path) -> Result<Report, Error> {
+/// Runs all probes of a file; with directories of manifests, compares with what
+/// those mean, too.
+pub fn run(lab: &Lab, file: &Path, manifests: &[PathBuf]) -> Result<Report, Error> {
     let text = fs::read_to_string(file).map_err(Error::file("read", file))?;
     let lines = file::read(&text);
+    let meant = meant(lab, &lines, manifests)?;
     let echoes = Echoes::default();
     let first = first_number()?;
+    let _responder = Responder::start(&ports(lab, &lines))?;
     let next = AtomicUsize::new(0);
     let answers: Vec<Mutex<Option<Answer>>> = lines.iter().map(|_| Mutex::new(None)).collect();
     let worker = || {
@@ -56,26 +65,72 @@ pub fn run(lab: &Lab, file: &Path) -> Result<Report, Error> {
             scope.spawn(worker);
         }
     });
-    let answers = answers.into_iter().filter_map(|slot| lock(&slot).take()).collect();
-    Ok(Report::new(answers))
+    let answers = answers.into_iter().filter_map(|slot| lock(&slot).take());
+    let answers = answers.zip(meant).map(|(answer, meant)| Answer { meant, ..answer });
+    Ok(Report::new(answers.collect()))
+}
+
+type Meant = Option<Result<policy::question::Answer, String>>;
+
+/// What manifests mean for each line; for none, if there are no manifests.
+fn meant(lab: &Lab, lines: &[Line], manifests: &[PathBuf]) -> Result<Vec<Meant>, Error> {
+    if manifests.is_empty() {
+        return Ok(vec![None; lines.len()]);
+    }
+    let meaning = Meaning::of(manifests, &lab.journal.cluster)?;
+    let answers = meaning.answers(lines.iter().map(|line| &line.object));
+    Ok(answers.into_iter().map(Some).collect())
 }
 
 fn answer(lab: &Lab, line: &Line, number: u16, echoes: &Echoes) -> Answer {
     let found = line.probe.clone().and_then(|probe| try_probe(lab, &probe, number, echoes));
     let expected = line.probe.as_ref().ok().and_then(|probe| probe.expected.clone());
-    Answer { object: line.object.clone(), expected, found }
+    Answer { object: line.object.clone(), expected, found, meant: None }
 }
 
-/// Does one probe: `number` is its source port, or its echo identifier.
+/// Who is at both ends, and what goes between them.
+struct Route<'a> {
+    from: End<'a>,
+    to: End<'a>,
+    tuple: Tuple,
+}
+
+impl<'a> Route<'a> {
+    /// `number` is the probe's source port, or its echo identifier.
+    fn of(lab: &'a Lab, probe: &Probe, number: u16) -> Result<Self, String> {
+        let from = entity::named(&probe.from, &probe.to, probe.family, lab)?;
+        let to = entity::named(&probe.to, &probe.from, probe.family, lab)?;
+        let (source, destination) = (End::of(&from, &lab.journal)?, End::of(&to, &lab.journal)?);
+        let port = |port| destination.port(port, &lab.places);
+        let mark = match (&probe.port, probe.protocol) {
+            (Some(named), Protocol::Tcp) => Mark::Tcp(number, port(named)?),
+            (Some(named), Protocol::Udp) => Mark::Udp(number, port(named)?),
+            _ => Mark::Echo(number),
+        };
+        let tuple = Tuple {
+            source: source.address(&from, probe.family)?,
+            destination: destination.address(&to, probe.family)?,
+            mark,
+        };
+        Ok(Self { from: source, to: destination, tuple })
+    }
+}
+
+/// The ports that the probes of a file try, by network namespace.
+fn ports(lab: &Lab, lines: &[Line]) -> BTreeMap<Netns, BTreeSet<Port>> {
+    let mut ports: BTreeMap<Netns, BTreeSet<Port>> = BTreeMap::new();
+    for probe in lines.iter().filter_map(|line| line.probe.as_ref().ok()) {
+        // What is wrong with a probe is said when it is its turn.
+        let Ok(route) = Route::of(lab, probe, 0) else { continue };
+        let netns = Netns::at(lab.places.netns(&route.to.member()));
+        ports.entry(netns).or_default().extend(Port::of(&route.tuple));
+    }
+    ports
+}
+
+/// Does one probe.
 fn try_probe(lab: &Lab, probe: &Probe, number: u16, echoes: &Echoes) -> Result<Findings, String> {
-    let from = End::of(&probe.from, &lab.journal)?;
-    let to = End::of(&probe.to, &lab.journal)?;
-    let destination = to.address(&probe.to, probe.family)?;
-    let mark = match (&probe.port, probe.protocol) {
-        (Some(port), Protocol::Tcp) => Mark::Tcp(number, to.port(port, &lab.places)?),
-        _ => Mark::Echo(number),
-    };
-    let tuple = Tuple { source: from.address(&probe.from, probe.family)?, destination, mark };
+    let Route { from, to, tuple } = Route::of(lab, probe, number)?;
     let wanted = Wanted { egress: from.pod().is_some(), ingress: to.pod().is_some() };
     let failed = |error: Error| error.chain();
 
@@ -84,10 +139,10 @@ fn try_probe(lab: &Lab, probe: &Probe, number: u16, echoes: &Echoes) -> Result<F
     // A node's own pods are seen there before they are judged: count answers.
     let watch = if to.is_node_of(&from) { Watch::Answers(tuple) } else { Watch::Arrivals(tuple) };
     let netns = Netns::at(lab.places.netns(&to.member()));
+    let attempt = Attempt::new(probe.client, &tuple).map_err(failed)?;
     let observer = Observer::start(&netns, watch).map_err(failed)?;
     let since = api::time::now_ns();
-    let command = client::command(probe.client, &tuple);
-    let outcome = client::run(lab, &from, command).map_err(failed)?;
+    let outcome = client::run(lab, &from, &attempt).map_err(failed)?;
     let arrived = observer.finish().map_err(failed)?;
     let (decisions, unreported) = match flows::find(lab, &tuple, since, wanted) {
         Ok(decisions) => (decisions, None),

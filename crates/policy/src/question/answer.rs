@@ -23,7 +23,8 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub(super) fn as_str(self) -> &'static str {
+    /// As it is written in answers.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
             Self::Denied => "denied",

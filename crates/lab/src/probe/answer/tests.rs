@@ -31,6 +31,7 @@ fn answer(
             unreported: None,
             wanted: Wanted { egress: true, ingress: true },
         }),
+        meant: None,
     }
 }
 
