@@ -29,6 +29,7 @@ enum sg_connection_flag {
 					 * come back as an answer to a connection nobody saw */
 	SG_CONNECTION_FIN = 8,		/* from the initiator */
 	SG_CONNECTION_FIN_REPLY = 16,	/* from the other end */
+	SG_CONNECTION_NODE = 32,	/* the node itself opened it */
 };
 
 struct sg_connection {
@@ -44,5 +45,16 @@ struct sg_connection {
 	__u32 peer_ifindex;	/* of a pod of this node that opened it; else 0 */
 };
 
+/* The one element of map `sweeps`: who frees what has ended. */
+struct sg_sweeps {
+	__u64 agent_ns;		/* CLOCK_MONOTONIC, when an agent did it last */
+	__u64 kernel_ns;	/* when the kernel did, because no agent has for a while */
+	__u64 pressure;		/* 1: an endpoint has used half of its room since */
+	__u64 runs;		/* of the kernel's */
+	__u64 freed;		/* by them */
+	__u64 longest_ns;	/* of them */
+};
+
+_Static_assert(sizeof(struct sg_sweeps) == 48, "sg_sweeps is ABI");
 _Static_assert(sizeof(struct sg_connection_key) == 44, "sg_connection_key is ABI");
 _Static_assert(sizeof(struct sg_connection) == 40, "sg_connection is ABI");

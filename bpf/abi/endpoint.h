@@ -32,6 +32,9 @@ struct sg_usage {
 	__u64 second;		/* the second that drop_records counts, since boot */
 	__u64 drop_records;
 	__u64 suppressed;	/* drops that were counted and not told */
+	__u32 salt;		/* so that nobody can choose whom to share a place with */
+	__u32 pad;		/* zero */
+	__u32 peers[256];	/* connections that peers opened, by a hash of their address */
 };
 
 /* Value of map `addresses`. */
@@ -47,6 +50,6 @@ struct sg_prefix_key {
 };
 
 _Static_assert(sizeof(struct sg_endpoint) == 68, "sg_endpoint is ABI");
-_Static_assert(sizeof(struct sg_usage) == 32, "sg_usage is ABI");
+_Static_assert(sizeof(struct sg_usage) == 1064, "sg_usage is ABI");
 _Static_assert(sizeof(struct sg_peer) == 8, "sg_peer is ABI");
 _Static_assert(sizeof(struct sg_prefix_key) == 20, "sg_prefix_key is ABI");

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "lib/conntrack.h"
+#include "lib/fragment.h"
 #include "lib/identity.h"
 #include "lib/policy.h"
 #include "lib/report.h"
@@ -30,23 +31,30 @@ inline_fn __u32 peer_of(struct __sk_buff *skb, const struct sg_control *ctl,
 	return peer;
 }
 
-/* The port of the side that was asked, in the direction of the first packet. */
-inline_fn __be16 asked_port(const struct sg_connection_key *key, __u8 direction)
+/* The port of the side that was asked, in the direction of the first packet;
+ * for ICMP the type of the message. */
+inline_fn __be16 asked_port(const struct sg_connection_key *key, __u8 direction, __u8 icmp_type)
 {
 	if (key->protocol == PROTOCOL_ICMPV4 || key->protocol == PROTOCOL_ICMPV6)
-		return 0;
+		return bpf_htons(icmp_type);
 	return direction == SG_EGRESS ? key->remote_port : key->local_port;
+}
+
+/* ICMP that belongs to a connection began with this type. */
+inline_fn __u8 echo_type(const struct sg_connection_key *key)
+{
+	return key->protocol == PROTOCOL_ICMPV4 ? ICMPV4_ECHO : ICMPV6_ECHO;
 }
 
 inline_fn enum sg_reason ask_policy(const struct sg_endpoint *ep,
 				    const struct sg_connection_key *key, __u8 direction,
-				    __u32 revision, struct verdict *v)
+				    __u8 icmp_type, __u32 revision, struct verdict *v)
 {
 	struct question ask = {
 		.table = subject_at(ep, revision)->table,
 		.revision = revision,
 		.peer = v->peer,
-		.port = asked_port(key, direction),
+		.port = asked_port(key, direction, icmp_type),
 		.direction = direction,
 		.protocol = key->protocol,
 	};
@@ -68,7 +76,7 @@ inline_fn enum sg_reason judge_again(struct __sk_buff *skb, const struct sg_endp
 	 * somebody behind the node's address does not make him the node. */
 	if (v->peer == IDENTITY_HOST && conn->direction == SG_INGRESS && conn->peer != IDENTITY_HOST)
 		v->peer = IDENTITY_UNKNOWN;
-	if (ask_policy(ep, key, conn->direction, revision, v)) {
+	if (ask_policy(ep, key, conn->direction, echo_type(key), revision, v)) {
 		conn->flags |= SG_CONNECTION_CUT;
 		conn->expires_ns = now + LIFETIME_CUT;
 		return v->judged.reason;
@@ -86,19 +94,20 @@ inline_fn enum sg_reason judge_again(struct __sk_buff *skb, const struct sg_endp
  * its receiver open. That nobody enforces the other direction is no such rule:
  * or every pod without ingress policy could send past its egress policy. */
 inline_fn enum sg_reason judge_midstream(const struct sg_endpoint *ep,
-					 const struct sg_connection_key *key, __u32 revision,
-					 struct verdict *v)
+					 const struct sg_connection_key *key, __u8 icmp_type,
+					 __u32 revision, struct verdict *v)
 {
 	__u8 reverse = v->hook == SG_EGRESS ? SG_INGRESS : SG_EGRESS;
 
-	if (!ask_policy(ep, key, v->hook, revision, v))
+	if (!ask_policy(ep, key, v->hook, icmp_type, revision, v))
 		return SG_REASON_NONE;
-	if (!ask_policy(ep, key, reverse, revision, v) && v->judged.why == SG_WHY_RULE) {
+	if (!ask_policy(ep, key, reverse, echo_type(key), revision, v) &&
+	    v->judged.why == SG_WHY_RULE) {
 		v->reply = SG_REPLY_YES;
 		return SG_REASON_NONE;
 	}
 	v->reply = SG_REPLY_UNKNOWN;
-	return ask_policy(ep, key, v->hook, revision, v);
+	return ask_policy(ep, key, v->hook, icmp_type, revision, v);
 }
 
 /* Whether the packet can only be an answer. */
@@ -127,12 +136,42 @@ inline_fn enum sg_reason peer_interface(struct __sk_buff *skb, const struct sg_a
 						      : SG_REASON_INVALID_SOURCE_IP;
 }
 
+/* Whether the answers to an allowed packet may pass on their own right: 1 or 0. */
+checked_fn int answers_may_pass(const struct sg_endpoint *ep, const struct sg_connection_key *key,
+				__u32 direction, __u32 peer, __u32 revision)
+{
+	struct judgement judged = {};
+	struct question ask = { .revision = revision, .peer = peer };
+
+	if (!ep || !key)
+		return 0;
+	ask.table = subject_at(ep, revision)->table;
+	ask.direction = direction == SG_EGRESS ? SG_INGRESS : SG_EGRESS;
+	ask.protocol = key->protocol;
+	ask.port = asked_port(key, ask.direction, 0);
+	return !policy_judge(&ask, &judged);
+}
+
+/* There is no room for an entry. TCP goes on without, packet by packet, where its
+ * answers may pass without one, too: as many as a flood may open, nobody who has
+ * the right is kept out. */
+inline_fn bool goes_on_without_entry(const struct sg_endpoint *ep,
+				     const struct sg_connection_key *key, __u32 revision,
+				     const struct verdict *v)
+{
+	if (key->protocol != PROTOCOL_TCP)
+		return false;
+	return v->judged.why == SG_WHY_RULE ||
+	       answers_may_pass(ep, key, v->direction, v->peer, revision);
+}
+
 /* `stale`: an entry of another connection with the same tuple, in the way. */
 inline_fn enum sg_reason judge_new(struct __sk_buff *skb, const struct sg_endpoint *ep,
 				   const struct sg_control *ctl,
 				   const struct sg_connection_key *key, const struct packet *pkt,
-				   __u32 revision, __u32 epoch, __u64 now, bool stale,
-				   struct verdict *v, bool *fresh)
+				   __u32 revision, __u32 epoch, __u64 now,
+				   const struct sg_connection *stale, struct verdict *v,
+				   bool *fresh)
 {
 	struct sg_connection conn = {};
 	bool opens = pkt->protocol == PROTOCOL_TCP ? tcp_opens(pkt) : !packet_is_echo_reply(pkt);
@@ -145,9 +184,9 @@ inline_fn enum sg_reason judge_new(struct __sk_buff *skb, const struct sg_endpoi
 	v->reply = SG_REPLY_NO;
 	*fresh = true;
 	if (opens)
-		reason = ask_policy(ep, key, v->hook, revision, v);
+		reason = ask_policy(ep, key, v->hook, pkt->icmp_type, revision, v);
 	else
-		reason = judge_midstream(ep, key, revision, v);
+		reason = judge_midstream(ep, key, pkt->icmp_type, revision, v);
 	if (reason || !connection_tracks(pkt) ||
 	    (packet_answers(pkt) && v->reply != SG_REPLY_YES))
 		return reason;
@@ -158,18 +197,25 @@ inline_fn enum sg_reason judge_new(struct __sk_buff *skb, const struct sg_endpoi
 		return SG_REASON_NONE;
 	}
 	if (stale)
-		connection_delete(key);
+		connection_delete(key, connection_is_shared(stale));
 	conn.expires_ns = now + connection_lifetime(pkt, 0);
 	conn.revision = revision;
 	conn.epoch = epoch;
 	conn.peer = v->peer;
 	conn.rule_set = v->judged.rule_sets[0];
 	conn.direction = v->direction;
+	if (v->peer == IDENTITY_HOST)
+		conn.flags = SG_CONNECTION_NODE;
 	if (v->hook == SG_EGRESS && v->reply == SG_REPLY_NO)
 		conn.cookie = bpf_get_socket_cookie(skb);
 	else if (v->hook == SG_INGRESS)
 		conn.cookie = report_peer_cookie(pkt, v);
-	return connection_create(key, &conn, ctl->connections);
+	reason = connection_create(key, &conn, ctl->connections);
+	if (reason == SG_REASON_CT_FULL && goes_on_without_entry(ep, key, revision, v)) {
+		*fresh = opens;
+		return SG_REASON_NONE;
+	}
+	return reason;
 }
 
 /* An ICMP error passes when the packet it quotes belongs to a connection of
@@ -181,25 +227,28 @@ inline_fn bool icmp_is_error(const struct packet *pkt)
 	return pkt->protocol == PROTOCOL_ICMPV6 && pkt->icmp_type >= 1 && pkt->icmp_type <= 4;
 }
 
-inline_fn enum sg_reason judge_icmp_error(struct __sk_buff *skb, const struct sg_endpoint *ep,
-					  const struct packet *pkt, __u32 revision, __u32 epoch,
-					  __u64 now, struct verdict *v)
+checked_fn int judge_icmp_error(struct __sk_buff *skb, const struct sg_endpoint *ep,
+				const struct packet *pkt, __u32 hook_of_error, __u32 revision)
 {
 	/* The quoted packet went the other way: its source is this error's receiver. */
-	__u8 hook = v->hook == SG_EGRESS ? SG_INGRESS : SG_EGRESS;
+	__u8 hook = hook_of_error == SG_EGRESS ? SG_INGRESS : SG_EGRESS;
+	const struct sg_control *ctl = control_get();
 	struct sg_connection_key key;
 	struct packet quoted = {};
 	struct sg_connection *conn;
 	__u8 head[8];
-	__u32 offset = pkt->transport + 8;
+	__u32 offset;
 
-	v->reply = SG_REPLY_YES;
+	if (!ep || !pkt || !ctl)
+		return SG_REASON_NO_CONFIGURATION;
+	offset = pkt->transport + 8;
 	if (pkt->protocol == PROTOCOL_ICMPV4) {
 		struct ipv4_header ip;
 
 		if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)))
 			return SG_REASON_CT_TRUNCATED;
-		if (ip.version_length != 0x45)
+		/* A later fragment's payload is no header. */
+		if (ip.version_length != 0x45 || bpf_ntohs(ip.fragment) & IPV4_FRAGMENT_OFFSET)
 			return SG_REASON_UNKNOWN_STATE;
 		address_map_ipv4(&quoted.source, ip.source);
 		address_map_ipv4(&quoted.destination, ip.destination);
@@ -214,6 +263,16 @@ inline_fn enum sg_reason judge_icmp_error(struct __sk_buff *skb, const struct sg
 		quoted.destination = ip.destination;
 		quoted.protocol = ip.next;
 		offset += sizeof(ip);
+		if (ip.next == IPV6_FRAGMENT) {
+			struct ipv6_fragment_header part;
+
+			if (bpf_skb_load_bytes(skb, offset, &part, sizeof(part)))
+				return SG_REASON_CT_TRUNCATED;
+			if (bpf_ntohs(part.offset_more) & IPV6_FRAGMENT_OFFSET)
+				return SG_REASON_UNKNOWN_STATE;
+			quoted.protocol = part.next;
+			offset += sizeof(part);
+		}
 	}
 	if (bpf_skb_load_bytes(skb, offset, head, sizeof(head)))
 		return SG_REASON_CT_TRUNCATED;
@@ -229,8 +288,9 @@ inline_fn enum sg_reason judge_icmp_error(struct __sk_buff *skb, const struct sg
 		return SG_REASON_UNKNOWN_STATE;
 	connection_key(&key, &quoted, ep->id, hook);
 	conn = bpf_map_lookup_elem(&conntrack, &key);
-	if (!conn || conn->expires_ns <= now || conn->revision != revision ||
-	    conn->epoch != epoch || conn->flags & SG_CONNECTION_CUT)
+	if (!conn || conn->expires_ns <= bpf_ktime_get_coarse_ns() ||
+	    conn->revision != revision || conn->epoch != ctl->epoch ||
+	    conn->flags & SG_CONNECTION_CUT)
 		return SG_REASON_UNKNOWN_STATE;
 	return SG_REASON_NONE;
 }
@@ -244,15 +304,17 @@ inline_fn enum sg_reason judge(struct __sk_buff *skb, const struct sg_endpoint *
 	struct sg_connection_key key;
 	struct sg_connection *conn = NULL;
 	__u32 revision, epoch;
-	bool reply, restart, stale = false;
+	bool reply, restart;
 
 	if (!ctl)
 		return SG_REASON_NO_CONFIGURATION;
 	revision = v->judged.revision;
 	epoch = *(volatile __u32 *)&ctl->epoch;
 	v->direction = v->hook;
-	if (icmp_is_error(pkt))
-		return judge_icmp_error(skb, ep, pkt, revision, epoch, now, v);
+	if (icmp_is_error(pkt)) {
+		v->reply = SG_REPLY_YES;
+		return judge_icmp_error(skb, ep, pkt, v->hook, revision);
+	}
 	connection_key(&key, pkt, ep->id, v->hook);
 	if (connection_has_key(pkt))
 		conn = bpf_map_lookup_elem(&conntrack, &key);
@@ -280,9 +342,23 @@ inline_fn enum sg_reason judge(struct __sk_buff *skb, const struct sg_endpoint *
 				connection_touch(&key, conn, pkt, reply, ctl->connections, now);
 			return reason;
 		}
-		stale = true;
 	}
-	return judge_new(skb, ep, ctl, &key, pkt, revision, epoch, now, stale, v, fresh);
+	return judge_new(skb, ep, ctl, &key, pkt, revision, epoch, now, conn, v, fresh);
+}
+
+/* The same for a packet that may be a part of a datagram. */
+inline_fn enum sg_reason judge_part(struct __sk_buff *skb, const struct sg_endpoint *ep,
+				    struct packet *pkt, struct verdict *v, bool *fresh)
+{
+	enum sg_reason reason = SG_REASON_NONE;
+
+	if (pkt->fragment == FRAGMENT_LATER)
+		reason = fragment_restore(pkt, ep->id, v->hook);
+	if (!reason)
+		reason = judge(skb, ep, pkt, v, fresh);
+	if (!reason && pkt->fragment == FRAGMENT_FIRST)
+		fragment_remember(pkt, ep->id, v->hook);
+	return reason;
 }
 
 /* Counts, tells, and turns the reason into the hook's return code. */

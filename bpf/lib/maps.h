@@ -79,6 +79,59 @@ struct {
 } conntrack SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sg_sweeps);
+} sweeps SEC(".maps");
+
+struct sweeper {
+	struct bpf_timer timer;
+};
+
+/* Its timer runs on while the map is pinned, whoever lives. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sweeper);
+} sweeper SEC(".maps");
+
+/* The first fragment of a datagram. */
+struct fragment {
+	struct sg_address source;
+	struct sg_address destination;
+	__u64 expires_ns;	/* CLOCK_MONOTONIC, coarse; 0: the place is free */
+	__u32 id;
+	__be16 source_port;
+	__be16 destination_port;
+	__u16 header_end;
+	__u8 hook;		/* enum sg_direction */
+	__u8 fragment_protocol;
+	__u8 protocol;
+	__u8 tcp_flags;
+	__u8 icmp_type;
+	__u8 icmp_code;
+};
+
+#define FRAGMENT_PLACES 64
+
+struct fragment_memory {
+	struct bpf_spin_lock lock;
+	__u32 pad;
+	struct fragment places[FRAGMENT_PLACES];
+};
+
+/* By sg_endpoint.id, made and removed with the endpoint's usage. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct fragment_memory);
+} fragments SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 20);
 } traces SEC(".maps");

@@ -106,7 +106,7 @@ inline_fn enum sg_reason egress_check(struct __sk_buff *skb, const struct sg_end
 		return reason;
 	if (!endpoint_owns(ep, &pkt->source))
 		return SG_REASON_INVALID_SOURCE_IP;
-	return judge(skb, ep, pkt, v, fresh);
+	return judge_part(skb, ep, pkt, v, fresh);
 }
 
 inline_fn int egress(struct __sk_buff *skb)

@@ -42,7 +42,7 @@ inline_fn enum sg_reason ingress_check(struct __sk_buff *skb, const struct sg_en
 		return SG_REASON_NONE;
 	if (!endpoint_owns(ep, &pkt->destination))
 		return SG_REASON_UNKNOWN_TARGET;
-	return judge(skb, ep, pkt, v, fresh);
+	return judge_part(skb, ep, pkt, v, fresh);
 }
 
 inline_fn int ingress(struct __sk_buff *skb)

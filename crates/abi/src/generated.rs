@@ -11,9 +11,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Values of `enum sg_abi`.
 pub mod abi {
     /// `SG_ABI_VERSION`.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
     /// Every name with its value.
-    pub const ALL: &[(&str, u32)] = &[("VERSION", 1)];
+    pub const ALL: &[(&str, u32)] = &[("VERSION", 2)];
 }
 
 /// Values of `enum sg_connection_flag`.
@@ -28,9 +28,17 @@ pub mod connection_flag {
     pub const FIN: u32 = 8;
     /// From the other end.
     pub const FIN_REPLY: u32 = 16;
+    /// The node itself opened it.
+    pub const NODE: u32 = 32;
     /// Every name with its value.
-    pub const ALL: &[(&str, u32)] =
-        &[("ESTABLISHED", 1), ("CLOSED", 2), ("CUT", 4), ("FIN", 8), ("FIN_REPLY", 16)];
+    pub const ALL: &[(&str, u32)] = &[
+        ("ESTABLISHED", 1),
+        ("CLOSED", 2),
+        ("CUT", 4),
+        ("FIN", 8),
+        ("FIN_REPLY", 16),
+        ("NODE", 32),
+    ];
 }
 
 /// Values of `enum sg_direction`.
@@ -106,6 +114,10 @@ pub mod reason {
     pub const NO_CONFIGURATION: u32 = 165;
     /// `SG_REASON_UNSUPPORTED_L2`.
     pub const UNSUPPORTED_L2: u32 = 166;
+    /// `SG_REASON_ENCAPSULATION`.
+    pub const ENCAPSULATION: u32 = 170;
+    /// `SG_REASON_FRAGMENT_NOT_FOUND`.
+    pub const FRAGMENT_NOT_FOUND: u32 = 175;
     /// `SG_REASON_FORBIDDEN_ICMPV6`.
     pub const FORBIDDEN_ICMPV6: u32 = 176;
     /// `SG_REASON_POLICY_DENY`.
@@ -130,6 +142,8 @@ pub mod reason {
         ("UNKNOWN_STATE", 163),
         ("NO_CONFIGURATION", 165),
         ("UNSUPPORTED_L2", 166),
+        ("ENCAPSULATION", 170),
+        ("FRAGMENT_NOT_FOUND", 175),
         ("FORBIDDEN_ICMPV6", 176),
         ("POLICY_DENY", 181),
         ("VLAN", 182),
@@ -535,6 +549,28 @@ pub struct Subject {
 
 const _: () = assert!(size_of::<Subject>() == 8);
 
+/// The one element of map `sweeps`: who frees what has ended.
+///
+/// `struct sg_sweeps`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Sweeps {
+    /// CLOCK_MONOTONIC, when an agent did it last.
+    pub agent_ns: u64,
+    /// When the kernel did, because no agent has for a while.
+    pub kernel_ns: u64,
+    /// 1: an endpoint has used half of its room since.
+    pub pressure: u64,
+    /// Of the kernel's.
+    pub runs: u64,
+    /// By them.
+    pub freed: u64,
+    /// Of them.
+    pub longest_ns: u64,
+}
+
+const _: () = assert!(size_of::<Sweeps>() == 48);
+
 /// Value of map `usage`, by sg_endpoint.id: what an endpoint takes of what all share. Number 0 stands for frames of interfaces without an endpoint.
 ///
 /// `struct sg_usage`.
@@ -549,6 +585,12 @@ pub struct Usage {
     pub drop_records: u64,
     /// Drops that were counted and not told.
     pub suppressed: u64,
+    /// So that nobody can choose whom to share a place with.
+    pub salt: u32,
+    /// Zero.
+    pub pad: u32,
+    /// Connections that peers opened, by a hash of their address.
+    pub peers: [u32; 256],
 }
 
-const _: () = assert!(size_of::<Usage>() == 32);
+const _: () = assert!(size_of::<Usage>() == 1064);

@@ -13,9 +13,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use abi::{Address, Peer, PolicyEntry, PolicyKey, PrefixKey, Subject, Usage};
+use abi::{Address, Peer, PolicyEntry, PolicyKey, PrefixKey, Subject};
 use ipnet::IpNet;
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::IntoBytes;
 
 use crate::control::ControlWord;
 use crate::desired::{Applied, Desired, Endpoint, Limits};
@@ -220,9 +220,9 @@ impl Apply<'_> {
             }
             if same.is_none() {
                 if let Some(other) = installed {
-                    self.installed.usage_map.remove(&other.id)?;
+                    self.installed.accounts.close(other.id)?;
                 }
-                self.installed.usage_map.set(&endpoint.id, &Usage::new_zeroed())?;
+                self.installed.accounts.open(endpoint.id)?;
             }
             self.installed.endpoint_map.set(ifindex, &value)?;
             self.installed.endpoints.insert(*ifindex, value);
@@ -328,7 +328,7 @@ impl Apply<'_> {
             .collect();
         for (ifindex, id) in &gone {
             self.installed.endpoint_map.remove(ifindex)?;
-            self.installed.usage_map.remove(id)?;
+            self.installed.accounts.close(*id)?;
             self.installed.endpoints.remove(ifindex);
         }
         Ok(gone.len())

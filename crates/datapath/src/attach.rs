@@ -13,6 +13,7 @@ use std::path::Path;
 use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
 use libbpf_rs::{Link, Object, Program, TC_EGRESS, TC_INGRESS, TcHook, TcHookBuilder};
 
+use crate::account::Accounts;
 use crate::error::{AttachError, MapError};
 use crate::map::Map;
 use crate::object;
@@ -225,8 +226,7 @@ pub fn detach_pod(pins: &Path, ifindex: u32) -> Result<(), AttachError> {
         let map: Map<u32, abi::Endpoint> = Map::open("endpoints", &endpoints)?;
         if let Some(endpoint) = map.get(&ifindex)? {
             map.remove(&ifindex)?;
-            let usage: Map<u32, abi::Usage> = Map::open("usage", &pins.map("usage"))?;
-            usage.remove(&endpoint.id)?;
+            Accounts::of(&pins)?.close(endpoint.id)?;
         }
     }
     for hook in &HOOKS {

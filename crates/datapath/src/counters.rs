@@ -1,6 +1,7 @@
 //! The kernel's own counts: what records and reported losses must add up to.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::error::MapError;
 use crate::object;
@@ -24,6 +25,27 @@ pub struct Counters {
     pub drops: RingCounters,
     /// Dropped packets by Hubble's drop code; those never seen are left out.
     pub dropped_by_reason: BTreeMap<u8, u64>,
+}
+
+/// What the kernel's own sweep has done: it runs when no agent has swept for a while.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Sweeps {
+    /// How often it ran.
+    pub runs: u64,
+    /// Connections that it freed.
+    pub freed: u64,
+    /// The longest run.
+    pub longest: Duration,
+}
+
+pub(crate) fn sweeps(pins: &Pins) -> Result<Sweeps, MapError> {
+    let map = object::typed::<u32, abi::Sweeps>(pins, "sweeps")?;
+    let found = map.get(&0)?.map(|raw| Sweeps {
+        runs: raw.runs,
+        freed: raw.freed,
+        longest: Duration::from_nanos(raw.longest_ns),
+    });
+    Ok(found.unwrap_or_default())
 }
 
 pub(crate) fn read(pins: &Pins) -> Result<Counters, MapError> {

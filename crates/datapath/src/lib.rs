@@ -12,6 +12,7 @@
 //!
 //! Start at [`Datapath::open`].
 
+mod account;
 mod apply;
 mod attach;
 mod cgroup;
@@ -30,7 +31,7 @@ mod trie;
 
 pub use attach::{AttachKind, attach_pod, detach_pod, is_attached, is_enforced};
 pub use cgroup::HookState;
-pub use counters::{Counters, RingCounters};
+pub use counters::{Counters, RingCounters, Sweeps};
 pub use desired::{Applied, Config, Desired, Endpoint, Limits};
 pub use error::{ApplyError, AttachError, MapError, OpenError};
 pub use object::{Datapath, Features};

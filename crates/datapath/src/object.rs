@@ -5,16 +5,16 @@ use std::path::Path;
 use abi::Control;
 use libbpf_rs::{MapCore, Object, ObjectBuilder, OpenObject, Program, ProgramMut};
 use model::Reserved;
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::apply::Apply;
 use crate::attach::{self, AttachKind};
 use crate::cgroup::{self, HookState};
 use crate::control::ControlWord;
-use crate::counters::{self, Counters};
+use crate::counters::{self, Counters, Sweeps};
 use crate::desired::{Applied, Config, Desired, Limits};
 use crate::error::{ApplyError, MapError, OpenError};
-use crate::installed::{self, Installed};
+use crate::installed::Installed;
 use crate::map::Map;
 use crate::pins::{self, Pins};
 
@@ -27,6 +27,7 @@ static OBJECT: &Aligned<[u8]> =
 /// Programs for interfaces: pinned, so that the CNI plugin can attach them.
 const INTERFACE_PROGRAMS: [&str; 2] = ["pod_egress", "pod_ingress"];
 const SWEEP: &str = "sweep_connections";
+const ARM_SWEEPER: &str = "sweeper_arm";
 
 /// What this kernel lets the datapath do; each was tried.
 #[derive(Clone, Debug)]
@@ -79,8 +80,8 @@ impl Datapath {
             attach::replace_programs(&object, &pins);
         }
         let installed = Installed::read(&pins)?;
-        let nobody = abi::Usage::new_zeroed();
-        installed.usage_map.set(&installed::NOBODY, &nobody)?;
+        installed.accounts.open_nobody_s()?;
+        arm_sweeper(&object)?;
         let limits = actual_limits(&installed, &pins, &config.limits)?;
         control.set_quotas(limits.connections_per_endpoint, limits.drop_records);
         if taken_over {
@@ -128,6 +129,11 @@ impl Datapath {
         counters::read(&self.pins)
     }
 
+    /// What the kernel has freed on its own while no agent was there.
+    pub fn sweeps(&self) -> Result<Sweeps, MapError> {
+        counters::sweeps(&self.pins)
+    }
+
     /// The revision that judges packets now.
     pub fn revision(&self) -> u32 {
         self.control.revision()
@@ -159,6 +165,17 @@ fn sweep(object: &Object) -> Result<u32, MapError> {
         .test_run(libbpf_rs::ProgramInput::default())
         .map(|output| output.return_value)
         .map_err(|source| MapError { step: "sweep", map: "conntrack".into(), source })
+}
+
+/// From here on the kernel frees what has ended when no agent does.
+fn arm_sweeper(object: &Object) -> Result<(), MapError> {
+    let failed = |source| MapError { step: "arm", map: "sweeper".into(), source };
+    let program = program(object, ARM_SWEEPER).ok_or_else(|| missing(ARM_SWEEPER))?;
+    let output = program.test_run(libbpf_rs::ProgramInput::default()).map_err(failed)?;
+    match output.return_value as i32 {
+        0 => Ok(()),
+        code => Err(failed(std::io::Error::from_raw_os_error(-code).into())),
+    }
 }
 
 fn missing(name: &str) -> MapError {
@@ -242,7 +259,7 @@ fn size_maps(open: &mut OpenObject, limits: &Limits) -> Result<(), OpenError> {
     let usage = limits.endpoints.saturating_add(1);
     for mut map in open.maps_mut() {
         let entries = match map.name().to_str() {
-            Some("endpoints") => limits.endpoints,
+            Some("endpoints" | "fragments") => limits.endpoints,
             Some("usage") => usage,
             Some("tables") => limits.tables(),
             Some("addresses" | "prefixes") => limits.addresses,

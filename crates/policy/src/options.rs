@@ -74,9 +74,10 @@ impl Capabilities {
         labels: true,
     };
 
-    /// What the datapath enforces today: addresses, protocols and ports of pods.
+    /// What the datapath enforces today: addresses, protocols, ports and ICMP
+    /// types of pods.
     pub const DATAPATH: Self = Self {
-        icmp_types: false,
+        icmp_types: true,
         layer7: false,
         authentication: false,
         names: false,

@@ -4,6 +4,8 @@
 //! so a test that dies leaves no mount and no pin.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod site;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
