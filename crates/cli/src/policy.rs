@@ -4,6 +4,7 @@
 pub mod check;
 pub mod evaluate;
 mod input;
+mod shadow;
 
 use api::proto::signet::v1::{ListPoliciesRequest, ListPoliciesResponse, Policy};
 

@@ -24,6 +24,7 @@ mod refusals;
 mod restart;
 mod scene;
 mod sender;
+mod services;
 mod signet;
 
 use libtest_mimic::{Arguments, Trial};
@@ -44,6 +45,7 @@ const TESTS: &[(&str, fn())] = &[
     ("refusals::a_name_in_use_is_refused_and_its_lab_stays", refusals::name_in_use),
     ("refusals::a_user_who_is_not_root_is_refused", refusals::not_root),
     ("restart::verdicts_connections_and_flows_outlive_the_agents", restart::killed_agents),
+    ("services::rules_about_services_hold_on_the_wire", services::on_the_wire),
 ];
 
 fn main() {

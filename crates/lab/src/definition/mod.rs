@@ -22,11 +22,16 @@ use crate::error::Error;
 use crate::places::LabName;
 
 /// Kinds that only concern those who read the cluster's objects.
-const PASSED_ON: [&str; 6] = [
+const PASSED_ON: [&str; 11] = [
     "Namespace",
     "CiliumNetworkPolicy",
     "CiliumClusterwideNetworkPolicy",
+    "CiliumCIDRGroup",
     "NetworkPolicy",
+    "ClusterNetworkPolicy",
+    "AdminNetworkPolicy",
+    "BaselineAdminNetworkPolicy",
+    "Service",
     "Endpoints",
     "EndpointSlice",
 ];

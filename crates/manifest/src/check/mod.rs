@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Direction, LabelFilter, Labels, PolicyKind, PolicyName, RuleId};
 use policy::question::{Asked, Cluster};
-use policy::{Action, Feature, Options, Peer, Peers, Policy, Requests, Rule, Subject, unsupported};
+use policy::{
+    Action, Feature, Options, Peer, Peers, Policy, Ports, Requests, Rule, Subject, unsupported,
+};
 
 pub use cost::Cost;
 
@@ -166,7 +168,14 @@ impl<'a> Context<'a> {
     }
 
     fn rule(&self, rule: &Rule, notes: &mut Vec<Note>) {
+        let no_port = matches!(&rule.ports, Ports::OneOf(ports) if ports.is_empty());
+        if no_port && rule.action == Action::Allow {
+            let text =
+                "names no port: nothing is allowed by it; leave `toPorts` out for every port";
+            self.warn(&rule.id, "", text.to_owned(), notes);
+        }
         match &rule.peers {
+            Peers::Any if no_port => {}
             Peers::Any if rule.action == Action::Allow && self.names_nobody(rule) => {
                 let whom = match rule.direction {
                     Direction::Ingress => "lets everybody in, the world outside the cluster",
