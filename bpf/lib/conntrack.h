@@ -83,13 +83,9 @@ inline_fn __u64 connection_lifetime(const struct packet *pkt, __u8 flags)
 /* The counter of those peers whose addresses come to the same as this one's. */
 inline_fn __u32 *peer_count(struct sg_usage *used, const struct sg_address *remote)
 {
-	__u32 words[4], hash = used->salt;
-	int i;
+	const __u32 places = sizeof(used->peers) / sizeof(used->peers[0]);
 
-	__builtin_memcpy(words, remote, sizeof(words));
-	for (i = 0; i < 4; i++)
-		hash = (hash ^ words[i]) * 0x9e3779b1;
-	return &used->peers[(hash ^ hash >> 16) % (sizeof(used->peers) / sizeof(used->peers[0]))];
+	return &used->peers[address_hash(remote, used->salt) % places];
 }
 
 inline_fn void connection_delete(const struct sg_connection_key *key, bool shared)
