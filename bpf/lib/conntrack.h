@@ -167,14 +167,16 @@ checked_fn int connection_create(const struct sg_connection_key *key,
 {
 	__u32 *count = NULL, own = 0, room = quota;
 	struct sg_connection_key copy;
+	struct sg_connection value;
 	struct sg_usage *used;
 	__u64 total;
 	long err;
 
 	if (!key || !conn)
 		return SG_REASON_NO_CONFIGURATION;
-	/* On the stack: Linux 6.1 takes no key from an argument. */
+	/* On the stack: Linux 6.1 takes no element from an argument. */
 	copy = *key;
+	value = *conn;
 	used = bpf_map_lookup_elem(&usage, &copy.endpoint);
 	if (!used)
 		return SG_REASON_EP_NOT_READY;
@@ -189,7 +191,7 @@ checked_fn int connection_create(const struct sg_connection_key *key,
 	if (total >= room || (total >= quota / 2 && own >= quota / 4))
 		err = -7 /* E2BIG */;
 	else
-		err = bpf_map_update_elem(&conntrack, &copy, conn, BPF_NOEXIST);
+		err = bpf_map_update_elem(&conntrack, &copy, &value, BPF_NOEXIST);
 	if (!err)
 		return SG_REASON_NONE;
 	__sync_fetch_and_add(&used->connections, -1);
