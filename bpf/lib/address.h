@@ -44,3 +44,21 @@ inline_fn bool address_is_link_multicast(const struct sg_address *address)
 {
 	return address->bytes[0] == 0xff && (address->bytes[1] & 0xf) <= 2;
 }
+
+/* Spreads an address over 32 bits, differently for each seed (the steps of
+ * MurmurHash3, which is in the public domain). */
+inline_fn __u32 address_hash(const struct sg_address *address, __u32 seed)
+{
+	/* Wherever one is hashed, it is aligned: byte by byte takes too much stack. */
+	const __u32 __attribute__((may_alias)) *words = (const void *)address;
+	__u32 hash = seed;
+	int i;
+
+	for (i = 0; i < 4; i++) {
+		hash ^= words[i] * 0xcc9e2d51;
+		hash = (hash << 13 | hash >> 19) * 5 + 0xe6546b64;
+	}
+	hash = (hash ^ hash >> 16) * 0x85ebca6b;
+	hash = (hash ^ hash >> 13) * 0xc2b2ae35;
+	return hash ^ hash >> 16;
+}

@@ -83,13 +83,9 @@ inline_fn __u64 connection_lifetime(const struct packet *pkt, __u8 flags)
 /* The counter of those peers whose addresses come to the same as this one's. */
 inline_fn __u32 *peer_count(struct sg_usage *used, const struct sg_address *remote)
 {
-	__u32 words[4], hash = used->salt;
-	int i;
+	const __u32 places = sizeof(used->peers) / sizeof(used->peers[0]);
 
-	__builtin_memcpy(words, remote, sizeof(words));
-	for (i = 0; i < 4; i++)
-		hash = (hash ^ words[i]) * 0x9e3779b1;
-	return &used->peers[(hash ^ hash >> 16) % (sizeof(used->peers) / sizeof(used->peers[0]))];
+	return &used->peers[address_hash(remote, used->salt) % places];
 }
 
 inline_fn void connection_delete(const struct sg_connection_key *key, bool shared)
@@ -171,14 +167,16 @@ checked_fn int connection_create(const struct sg_connection_key *key,
 {
 	__u32 *count = NULL, own = 0, room = quota;
 	struct sg_connection_key copy;
+	struct sg_connection value;
 	struct sg_usage *used;
 	__u64 total;
 	long err;
 
 	if (!key || !conn)
 		return SG_REASON_NO_CONFIGURATION;
-	/* On the stack: Linux 6.1 takes no key from an argument. */
+	/* On the stack: Linux 6.1 takes no element from an argument. */
 	copy = *key;
+	value = *conn;
 	used = bpf_map_lookup_elem(&usage, &copy.endpoint);
 	if (!used)
 		return SG_REASON_EP_NOT_READY;
@@ -193,7 +191,7 @@ checked_fn int connection_create(const struct sg_connection_key *key,
 	if (total >= room || (total >= quota / 2 && own >= quota / 4))
 		err = -7 /* E2BIG */;
 	else
-		err = bpf_map_update_elem(&conntrack, &copy, conn, BPF_NOEXIST);
+		err = bpf_map_update_elem(&conntrack, &copy, &value, BPF_NOEXIST);
 	if (!err)
 		return SG_REASON_NONE;
 	__sync_fetch_and_add(&used->connections, -1);

@@ -16,14 +16,10 @@
 
 inline_fn __u32 fragment_place(const struct packet *pkt, __u32 hook)
 {
-	__u32 words[8], hash = pkt->fragment_id ^ ((__u32)hook << 8 | pkt->fragment_protocol);
-	int i;
+	__u32 seed = pkt->fragment_id ^ (hook << 8 | pkt->fragment_protocol);
 
-	__builtin_memcpy(&words[0], &pkt->source, 16);
-	__builtin_memcpy(&words[4], &pkt->destination, 16);
-	for (i = 0; i < 8; i++)
-		hash = (hash ^ words[i]) * 0x9e3779b1;
-	return (hash ^ hash >> 16) & (FRAGMENT_PLACES - 1);
+	seed = address_hash(&pkt->source, seed);
+	return address_hash(&pkt->destination, seed) & (FRAGMENT_PLACES - 1);
 }
 
 inline_fn bool fragment_is_of(const struct fragment *first, const struct packet *pkt, __u32 hook,

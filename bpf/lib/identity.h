@@ -9,6 +9,8 @@
 
 #define IDENTITY_UNKNOWN 0
 #define IDENTITY_HOST 1
+#define IDENTITY_REMOTE_NODE 6
+#define IDENTITY_KUBE_APISERVER 7
 
 inline_fn struct sg_control *control_get(void)
 {

@@ -9,7 +9,9 @@
 #pragma once
 
 #include "lib/conntrack.h"
+#include "lib/encapsulation.h"
 #include "lib/fragment.h"
+#include "lib/icmp.h"
 #include "lib/identity.h"
 #include "lib/policy.h"
 #include "lib/report.h"
@@ -71,15 +73,20 @@ inline_fn enum sg_reason judge_again(struct __sk_buff *skb, const struct sg_endp
 				     struct sg_connection *conn, __u32 revision, __u32 epoch,
 				     __u64 now, struct verdict *v)
 {
+	enum sg_reason reason;
+
 	v->peer = peer_of(skb, ctl, &key->remote, v->hook);
 	/* Only what comes in shows whether the node itself sent it: an answer to
 	 * somebody behind the node's address does not make him the node. */
 	if (v->peer == IDENTITY_HOST && conn->direction == SG_INGRESS && conn->peer != IDENTITY_HOST)
 		v->peer = IDENTITY_UNKNOWN;
-	if (ask_policy(ep, key, conn->direction, echo_type(key), revision, v)) {
+	reason = ask_policy(ep, key, conn->direction, echo_type(key), revision, v);
+	if (!reason)
+		reason = encapsulation_check(key, v);
+	if (reason) {
 		conn->flags |= SG_CONNECTION_CUT;
 		conn->expires_ns = now + LIFETIME_CUT;
-		return v->judged.reason;
+		return reason;
 	}
 	conn->flags &= ~SG_CONNECTION_CUT;
 	conn->rule_set = v->judged.rule_sets[0];
@@ -187,6 +194,8 @@ inline_fn enum sg_reason judge_new(struct __sk_buff *skb, const struct sg_endpoi
 		reason = ask_policy(ep, key, v->hook, pkt->icmp_type, revision, v);
 	else
 		reason = judge_midstream(ep, key, pkt->icmp_type, revision, v);
+	if (!reason)
+		reason = encapsulation_check(key, v);
 	if (reason || !connection_tracks(pkt) ||
 	    (packet_answers(pkt) && v->reply != SG_REPLY_YES))
 		return reason;
@@ -216,83 +225,6 @@ inline_fn enum sg_reason judge_new(struct __sk_buff *skb, const struct sg_endpoi
 		return SG_REASON_NONE;
 	}
 	return reason;
-}
-
-/* An ICMP error passes when the packet it quotes belongs to a connection of
- * this endpoint (RFC 5927 section 2); it opens nothing. */
-inline_fn bool icmp_is_error(const struct packet *pkt)
-{
-	if (pkt->protocol == PROTOCOL_ICMPV4)
-		return pkt->icmp_type == 3 || pkt->icmp_type == 11 || pkt->icmp_type == 12;
-	return pkt->protocol == PROTOCOL_ICMPV6 && pkt->icmp_type >= 1 && pkt->icmp_type <= 4;
-}
-
-checked_fn int judge_icmp_error(struct __sk_buff *skb, const struct sg_endpoint *ep,
-				const struct packet *pkt, __u32 hook_of_error, __u32 revision)
-{
-	/* The quoted packet went the other way: its source is this error's receiver. */
-	__u8 hook = hook_of_error == SG_EGRESS ? SG_INGRESS : SG_EGRESS;
-	const struct sg_control *ctl = control_get();
-	struct sg_connection_key key;
-	struct packet quoted = {};
-	struct sg_connection *conn;
-	__u8 head[8];
-	__u32 offset;
-
-	if (!ep || !pkt || !ctl)
-		return SG_REASON_NO_CONFIGURATION;
-	offset = pkt->transport + 8;
-	if (pkt->protocol == PROTOCOL_ICMPV4) {
-		struct ipv4_header ip;
-
-		if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)))
-			return SG_REASON_CT_TRUNCATED;
-		/* A later fragment's payload is no header. */
-		if (ip.version_length != 0x45 || bpf_ntohs(ip.fragment) & IPV4_FRAGMENT_OFFSET)
-			return SG_REASON_UNKNOWN_STATE;
-		address_map_ipv4(&quoted.source, ip.source);
-		address_map_ipv4(&quoted.destination, ip.destination);
-		quoted.protocol = ip.protocol;
-		offset += sizeof(ip);
-	} else {
-		struct ipv6_header ip;
-
-		if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)))
-			return SG_REASON_CT_TRUNCATED;
-		quoted.source = ip.source;
-		quoted.destination = ip.destination;
-		quoted.protocol = ip.next;
-		offset += sizeof(ip);
-		if (ip.next == IPV6_FRAGMENT) {
-			struct ipv6_fragment_header part;
-
-			if (bpf_skb_load_bytes(skb, offset, &part, sizeof(part)))
-				return SG_REASON_CT_TRUNCATED;
-			if (bpf_ntohs(part.offset_more) & IPV6_FRAGMENT_OFFSET)
-				return SG_REASON_UNKNOWN_STATE;
-			quoted.protocol = part.next;
-			offset += sizeof(part);
-		}
-	}
-	if (bpf_skb_load_bytes(skb, offset, head, sizeof(head)))
-		return SG_REASON_CT_TRUNCATED;
-	if (packet_is_icmp(&quoted)) {
-		quoted.icmp_type = head[0];
-		__builtin_memcpy(&quoted.source_port, &head[4], 2);
-	} else {
-		__builtin_memcpy(&quoted.source_port, &head[0], 2);
-		__builtin_memcpy(&quoted.destination_port, &head[2], 2);
-	}
-	/* An error goes to who sent what it quotes: it is no way to anybody else. */
-	if (!address_equal(&pkt->destination, &quoted.source))
-		return SG_REASON_UNKNOWN_STATE;
-	connection_key(&key, &quoted, ep->id, hook);
-	conn = bpf_map_lookup_elem(&conntrack, &key);
-	if (!conn || conn->expires_ns <= bpf_ktime_get_coarse_ns() ||
-	    conn->revision != revision || conn->epoch != ctl->epoch ||
-	    conn->flags & SG_CONNECTION_CUT)
-		return SG_REASON_UNKNOWN_STATE;
-	return SG_REASON_NONE;
 }
 
 /* 0, or why the packet must be dropped. `fresh` is set when a record is due. */

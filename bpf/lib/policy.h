@@ -42,16 +42,26 @@ inline_fn const struct sg_decision *policy_find(void *table, struct sg_policy_ke
 	return decision->verdict == SG_VERDICT_NONE ? NULL : decision;
 }
 
-/* Hubble's number for how specific the match was. */
+/* Hubble's numbers for how specific a match was. */
+enum match {
+	MATCH_NONE = 0,
+	MATCH_L3 = 1,
+	MATCH_L3_L4 = 2,
+	MATCH_L4 = 3,
+	MATCH_ALL = 4,
+	MATCH_L3_PROTOCOL = 5,
+	MATCH_PROTOCOL = 6,
+};
+
 inline_fn __u8 policy_match_type(const struct sg_decision *decision, bool specific)
 {
 	if (decision->why == SG_WHY_DEFAULT_DENY)
-		return 0;
+		return MATCH_NONE;
 	if (!decision->specificity)
-		return specific ? 1 : 4;
+		return specific ? MATCH_L3 : MATCH_ALL;
 	if (decision->specificity <= 8)
-		return specific ? 5 : 6;
-	return specific ? 2 : 3;
+		return specific ? MATCH_L3_PROTOCOL : MATCH_PROTOCOL;
+	return specific ? MATCH_L3_L4 : MATCH_L4;
 }
 
 struct question {

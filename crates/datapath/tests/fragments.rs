@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 use datapath::Desired;
 use model::{Direction, Layer4, Verdict};
-use policy::{Action, Port, PortMatch, Ports, Transport};
+use policy::Action;
 use support::*;
 
 use Direction::{Egress, Ingress};
@@ -65,17 +65,12 @@ fn ports(source: u16, destination: u16) -> [u8; 24] {
     bytes
 }
 
-fn udp(port: u16) -> Ports {
-    let port = Port::Range(port, port);
-    Ports::OneOf(vec![PortMatch { transport: Transport::Number(UDP), port }])
-}
-
 /// The pod may send UDP 53 and TCP 443 to web, and web UDP 53 to it; no more.
 fn strict(world: &World) -> Desired {
     world.desired(world.table(vec![
-        rule("names", Egress, Action::Allow, app("web"), udp(53)),
+        rule("names", Egress, Action::Allow, app("web"), numbered(UDP, 53)),
         rule("pages", Egress, Action::Allow, app("web"), tcp(443)),
-        rule("in", Ingress, Action::Allow, app("web"), udp(53)),
+        rule("in", Ingress, Action::Allow, app("web"), numbered(UDP, 53)),
     ]))
 }
 
@@ -132,7 +127,7 @@ fn a_later_part_is_judged_by_the_policy_of_its_own_moment_and_tells_the_ports() 
         let first = Part { ends, protocol: UDP, id: 7, offset: 0, more: true, payload: &head };
         let later = Part { offset: 24, more: false, ..first };
         assert_eq!(node.reason(Egress, &first.frame(Egress)), 0);
-        let closed = rule("other", Egress, Action::Allow, app("dev"), udp(53));
+        let closed = rule("other", Egress, Action::Allow, app("dev"), numbered(UDP, 53));
         node.apply(&world.desired(world.table(vec![closed])));
         let denied = node.record(Egress, &later.frame(Egress));
         assert_eq!((denied.verdict, denied.reason), (Verdict::Dropped, POLICY_DENIED));

@@ -235,6 +235,22 @@ pub fn tcp(port: u16) -> Ports {
     }])
 }
 
+/// One port, or ICMP type, of a protocol.
+pub fn numbered(protocol: u8, port: u16) -> Ports {
+    Ports::OneOf(vec![policy::PortMatch {
+        transport: policy::Transport::Number(protocol),
+        port: policy::Port::Range(port, port),
+    }])
+}
+
+/// A protocol whatever the port.
+pub fn protocol(number: u8) -> Ports {
+    Ports::OneOf(vec![policy::PortMatch {
+        transport: policy::Transport::Number(number),
+        port: policy::Port::Any,
+    }])
+}
+
 pub fn rule_set(rules: &[&str], because: bool) -> RuleSet {
     let id = |path: &&str| RuleId { policy: policy_name(), path: (*path).to_owned() };
     RuleSet {
@@ -336,8 +352,11 @@ pub fn raw(
     protocol: u8,
     payload: &[u8],
 ) -> Vec<u8> {
-    let step = with_ip(direction, source.into(), destination.into());
+    /// Means nothing to the library, which would write headers of its own.
+    const UNASSIGNED: IpNumber = IpNumber(253);
+    let (source, destination) = (source.into(), destination.into());
     let mut frame = Vec::new();
-    step.write(&mut frame, IpNumber(protocol), payload).unwrap();
+    with_ip(direction, source, destination).write(&mut frame, UNASSIGNED, payload).unwrap();
+    frame[if source.is_ipv4() { 23 } else { 20 }] = protocol;
     frame
 }

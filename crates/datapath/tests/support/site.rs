@@ -1,9 +1,8 @@
 //! A node and pods made of network namespaces: real interfaces, real sockets,
 //! real processes, the programs on the side that a pod cannot reach.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use datapath::{Config, Datapath, Desired, Endpoint, Record, RecordReader};
 use model::{Attribution, Direction, Layer4};
 use nix::mount::{MsFlags, mount};
 use nix::net::if_::if_nametoindex;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 
 use super::*;
 
@@ -70,11 +69,32 @@ impl Pod {
     pub fn address(&self) -> Ipv4Addr {
         Ipv4Addr::new(10, 1, 0, self.number)
     }
+
+    /// Does something in the pod's network namespace; sockets stay there.
+    pub fn inside<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+        let namespace = fs::File::open(format!("/proc/{}/ns/net", self.pid())).unwrap();
+        thread::scope(|scope| {
+            let enter = || {
+                setns(&namespace, CloneFlags::CLONE_NEWNET).unwrap();
+                act()
+            };
+            scope.spawn(enter).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// A datagram socket of the pod that is not connected.
+    pub fn udp(&self, port: u16) -> UdpSocket {
+        let socket = self.inside(|| UdpSocket::bind((self.address(), port)).unwrap());
+        socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        socket
+    }
 }
 
 /// A node in namespaces of this thread's own.
 pub struct Site {
-    pub datapath: Datapath,
+    /// None: the agent is dead.
+    pub datapath: Option<Datapath>,
+    limits: Limits,
     pub reader: RecordReader,
     pub pins: PathBuf,
     pub cgroup: PathBuf,
@@ -94,6 +114,10 @@ pub fn cgroup_root() -> PathBuf {
 }
 
 pub fn site(name: &str) -> Site {
+    site_with(name, SMALL)
+}
+
+pub fn site_with(name: &str, limits: Limits) -> Site {
     let folder = tempfile::tempdir().unwrap();
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("these tests need root");
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -103,13 +127,13 @@ pub fn site(name: &str) -> Site {
     let cgroup = cgroup_root().join(format!("signet-{name}-{}", std::process::id()));
     fs::create_dir_all(&cgroup).unwrap();
     let pins = folder.path().join("node");
-    let config = Config { pins: pins.clone(), cgroup: Some(cgroup.clone()), limits: SMALL };
+    let config = Config { pins: pins.clone(), cgroup: Some(cgroup.clone()), limits };
     let datapath = Datapath::open(&config).unwrap_or_else(|error| panic!("{}", chain(&error)));
     for hook in &datapath.features().hooks {
         assert_eq!(hook.missing, None, "{}", hook.name);
     }
     let reader = RecordReader::open(&pins).unwrap();
-    Site { datapath, reader, pins, cgroup, _folder: folder }
+    Site { datapath: Some(datapath), limits, reader, pins, cgroup, _folder: folder }
 }
 
 impl Site {
@@ -163,22 +187,33 @@ impl Site {
     /// `web` is the client, `pay` the server; the server takes what `ingress` says.
     pub fn enforce(&mut self, world: &World, pods: [&Pod; 2], ingress: Vec<Rule>) {
         let [client, server] = pods;
-        let desired = Desired {
-            endpoints: BTreeMap::from([
-                (client.ifindex, self.endpoint(client, world, "web", 1)),
-                (server.ifindex, self.endpoint(server, world, "pay", 2)),
-            ]),
-            addresses: BTreeMap::from([
-                (IpAddr::from(client.address()), world.id("web")),
-                (IpAddr::from(server.address()), world.id("pay")),
-            ]),
-            prefixes: BTreeMap::new(),
-            tables: BTreeMap::from([
-                (1, Arc::new(world.table_of("web", vec![]))),
-                (2, Arc::new(world.table_of("pay", ingress))),
-            ]),
-        };
-        self.datapath.apply(&desired).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        self.enforce_all(world, &[(client, "web", vec![]), (server, "pay", ingress)]);
+    }
+
+    /// Pods, what each of them is, and rules about it.
+    pub fn enforce_all(&mut self, world: &World, pods: &[(&Pod, &str, Vec<Rule>)]) {
+        let mut desired = Desired::default();
+        for (pod, app, rules) in pods {
+            let table = u32::from(pod.number);
+            desired.endpoints.insert(pod.ifindex, self.endpoint(pod, world, app, table));
+            desired.addresses.insert(IpAddr::from(pod.address()), world.id(app));
+            desired.tables.insert(table, Arc::new(world.table_of(app, rules.clone())));
+        }
+        self.agent().apply(&desired).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    }
+
+    /// Ends the agent: what it held open is closed, what is pinned stays.
+    pub fn kill_agent(&mut self) {
+        self.datapath = None;
+    }
+
+    /// The agent, a new one if the last is dead.
+    pub fn agent(&mut self) -> &mut Datapath {
+        let (pins, cgroup, limits) = (self.pins.clone(), self.cgroup.clone(), self.limits);
+        self.datapath.get_or_insert_with(|| {
+            let config = Config { pins, cgroup: Some(cgroup), limits };
+            Datapath::open(&config).unwrap_or_else(|error| panic!("{}", chain(&error)))
+        })
     }
 
     /// A program in a pod and in the node's cgroup, as a container is.
