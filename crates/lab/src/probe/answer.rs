@@ -93,21 +93,25 @@ impl Findings {
             found.push("the destination's node reported no flow".into());
         }
         if let Some(decision) = egress {
-            found.extend(wrong_program(decision, self.client));
+            found.extend(wrong_program("egress", decision, self.client));
+        }
+        if let Some(decision) = ingress.as_ref().filter(|_| self.wanted.same_node) {
+            found.extend(wrong_program("ingress", decision, self.client));
         }
         found
     }
 }
 
 /// The flow must name the program that really sent: `nc` may be `nc.openbsd`.
-fn wrong_program(decision: &Decision, client: Client) -> Option<String> {
+fn wrong_program(side: &str, decision: &Decision, client: Client) -> Option<String> {
     let wanted = client.program();
-    match &decision.program {
+    match &decision.sender {
         Ok(path) => {
             let name = path.rsplit('/').next().unwrap_or(path);
-            (!name.starts_with(wanted)).then(|| format!("process: `{path}`, not `{wanted}`"))
+            let wrong = !name.starts_with(wanted);
+            wrong.then(|| format!("{side} process: `{path}`, not `{wanted}`"))
         }
-        Err(why) => Some(format!("process: not known ({why}), not `{wanted}`")),
+        Err(why) => Some(format!("{side} process: not known ({why}), not `{wanted}`")),
     }
 }
 

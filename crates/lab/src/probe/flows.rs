@@ -36,6 +36,8 @@ pub struct Decision {
     pub because: Vec<String>,
     /// The program at this end, or why it is not known.
     pub program: Result<String, String>,
+    /// The program that sent, as this end knows it.
+    pub sender: Result<String, String>,
 }
 
 /// What both ends decided; `None` where nobody judged, or the packet never came.
@@ -64,6 +66,8 @@ pub struct Wanted {
     pub egress: bool,
     /// The destination.
     pub ingress: bool,
+    /// Both, and on one node: then either knows the program that sent.
+    pub same_node: bool,
 }
 
 /// Asks until the decisions are complete, or for as long as that is worthwhile.
@@ -139,13 +143,14 @@ fn decisions(mut flows: Vec<proto::Flow>) -> Decisions {
 fn decision(flow: &proto::Flow) -> Option<Decision> {
     let detail = Detail::from_any(flow.extensions.as_ref()?)?;
     let allowed = flow.verdict() == proto::Verdict::Forwarded;
-    let actor = match flow.traffic_direction() {
-        proto::TrafficDirection::Egress => detail.source,
-        _ => detail.destination,
-    };
-    let program = match actor {
+    let program = |actor: Actor| match actor {
         Actor::Known(process) => Ok(process.binary),
         Actor::Unknown(why) => Err(why),
+    };
+    let sender = program(detail.source);
+    let program = match flow.traffic_direction() {
+        proto::TrafficDirection::Egress => sender.clone(),
+        _ => program(detail.destination),
     };
     Some(Decision {
         allowed,
@@ -154,5 +159,6 @@ fn decision(flow: &proto::Flow) -> Option<Decision> {
         rules: detail.rules,
         because: detail.because,
         program,
+        sender,
     })
 }

@@ -131,6 +131,7 @@ spec:
             rules: rules.iter().map(|rule| (*rule).to_owned()).collect(),
             because: vec![],
             program: Ok("nc".into()),
+            sender: Ok("nc".into()),
         })
     }
 

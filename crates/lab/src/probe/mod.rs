@@ -131,7 +131,8 @@ fn ports(lab: &Lab, lines: &[Line]) -> BTreeMap<Netns, BTreeSet<Port>> {
 /// Does one probe.
 fn try_probe(lab: &Lab, probe: &Probe, number: u16, echoes: &Echoes) -> Result<Findings, String> {
     let Route { from, to, tuple } = Route::of(lab, probe, number)?;
-    let wanted = Wanted { egress: from.pod().is_some(), ingress: to.pod().is_some() };
+    let same_node = from.pod().zip(to.pod()).is_some_and(|(from, to)| from.node == to.node);
+    let wanted = Wanted { egress: from.pod().is_some(), ingress: to.pod().is_some(), same_node };
     let failed = |error: Error| error.chain();
 
     let pair = echoes.between(&tuple);
