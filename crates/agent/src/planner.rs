@@ -144,6 +144,7 @@ pub fn plan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Pl
         addresses: book.identities(),
         prefixes: prefixes(snapshot, &meaning, &identities),
         tables: tables.used(&endpoints),
+        services: datapath::Services::default(),
     };
     let unsupported = policy::unsupported(&meaning.policies, &options.policy);
     let policies = policies::views(snapshot, &unsupported, &endpoints);

@@ -79,6 +79,7 @@ fn measure(pins: &Path, rules: u16, peers: u32) -> Outcome<()> {
         table_entries: 65_536,
         ring_bytes: 64 << 20,
         drop_records: u32::MAX,
+        ..Limits::default()
     };
     let config = Config { pins: pins.to_owned(), cgroup: None, limits };
     let mut datapath = Datapath::open(&config)?;
@@ -229,6 +230,7 @@ fn desired(rules: u16, peers: u32) -> Outcome<Desired> {
         addresses,
         prefixes: BTreeMap::new(),
         tables: [(TABLE, Arc::new(table))].into(),
+        ..Desired::default()
     })
 }
 

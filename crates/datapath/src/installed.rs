@@ -10,6 +10,7 @@ use libbpf_rs::{MapHandle, MapType};
 use crate::error::MapError;
 use crate::map::Map;
 use crate::pins::Pins;
+use crate::services::InstalledServices;
 use crate::trie::{Image, Node};
 
 /// Stands in map `usage` for interfaces without an endpoint.
@@ -34,6 +35,7 @@ pub(crate) struct Installed {
     pub(crate) addresses: BTreeMap<[u8; 16], (u32, u32)>,
     pub(crate) prefixes: BTreeMap<(u32, [u8; 16]), u32>,
     pub(crate) tables: BTreeMap<u32, Table>,
+    pub(crate) services: InstalledServices,
 }
 
 impl Installed {
@@ -49,6 +51,7 @@ impl Installed {
             addresses: BTreeMap::new(),
             prefixes: BTreeMap::new(),
             tables: BTreeMap::new(),
+            services: InstalledServices::read(pins)?,
         };
         installed.endpoints = installed.endpoint_map.dump()?.into_iter().collect();
         installed.drop_unowned_usage()?;

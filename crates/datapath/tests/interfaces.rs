@@ -185,6 +185,7 @@ impl Site {
                 (1, Arc::new(world.table_of("web", vec![]))),
                 (2, Arc::new(world.table_of("pay", ingress))),
             ]),
+            ..Desired::default()
         };
         self.datapath.apply(&desired).unwrap_or_else(|error| panic!("{}", chain(&error)));
     }
