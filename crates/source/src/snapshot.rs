@@ -10,6 +10,7 @@ use policy::{Catalogue, Policy};
 
 use crate::contents::{Contents, Entry, Refused};
 use crate::object::{NAMESPACE_NAME, Object, ObjectName};
+use crate::service::{Service, ServiceName, Serving};
 
 /// Everything known about the cluster at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,6 +29,10 @@ pub struct Snapshot {
     pub refused: Vec<Refused>,
     /// Where the Kubernetes API is served.
     pub apiservers: BTreeSet<IpAddr>,
+    /// Services, by name.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// Who serves each service, where the cluster says so.
+    pub endpoints: BTreeMap<ServiceName, Vec<Serving>>,
     /// Services and groups of ranges, that rules refer to.
     pub catalogue: Catalogue,
     /// What else an operator may want to know, one sentence each.
@@ -81,15 +86,28 @@ impl Snapshot {
             Object::Pod(pod) => {
                 self.pods.insert(pod.name.clone(), pod);
             }
-            Object::ApiServer(addresses) => self.apiservers.extend(addresses),
-            Object::Catalogue(catalogue) => {
-                self.catalogue.services.extend(catalogue.services);
-                self.catalogue.groups.extend(catalogue.groups);
+            Object::Endpoints(endpoints) => {
+                if endpoints.is_api_server() {
+                    let all = endpoints.serving.iter();
+                    let all = all.flat_map(|serving| serving.ready.iter().chain(&serving.unready));
+                    self.apiservers.extend(all);
+                }
+                self.endpoints.entry(endpoints.service).or_default().extend(endpoints.serving);
             }
+            Object::Service(service, catalogue) => {
+                self.refer_to(catalogue);
+                self.services.insert(service.name.clone(), *service);
+            }
+            Object::Catalogue(catalogue) => self.refer_to(catalogue),
             Object::Policy(policy) => {
                 self.origins.insert(policy.name.clone(), file.to_owned());
                 self.policies.push(policy);
             }
         }
+    }
+
+    fn refer_to(&mut self, catalogue: Catalogue) {
+        self.catalogue.services.extend(catalogue.services);
+        self.catalogue.groups.extend(catalogue.groups);
     }
 }

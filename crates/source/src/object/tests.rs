@@ -183,8 +183,11 @@ status:
 fn check_apiserver(text: &str, want: &[&str]) {
     let documents = manifest::read("a.yaml", text).unwrap();
     let found = match read(&documents[0]) {
-        Some(Ok(Object::ApiServer(addresses))) => addresses,
-        None => vec![],
+        Some(Ok(Object::Endpoints(endpoints))) if endpoints.is_api_server() => {
+            let all = endpoints.serving.iter();
+            all.flat_map(|one| one.ready.iter().chain(&one.unready).copied()).collect()
+        }
+        Some(Ok(Object::Endpoints(_))) => vec![],
         other => panic!("{other:?}"),
     };
     assert_eq!(found, addresses(want));
