@@ -5,6 +5,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::dns;
 use crate::error::Error;
 use crate::exec::{self, Exec};
 use crate::lab::{self, Lab};
@@ -62,6 +63,13 @@ pub enum Command {
         /// What, and where.
         exec: Exec,
     },
+    /// Be a lab's name server: what one of its pods runs.
+    Dns {
+        /// Folder of the cluster's objects.
+        cluster: PathBuf,
+        /// Names of external hosts.
+        hosts: dns::Hosts,
+    },
     /// Run probes and compare with what they expect.
     Probe {
         /// Name of the lab.
@@ -101,6 +109,7 @@ fn dispatch(command: Command) -> Result<u8, Error> {
         Command::Down { target } => down(&target),
         Command::Status { lab, format } => status(lab.as_deref(), format),
         Command::Exec { lab, exec } => match exec::exec(&open(lab.as_deref())?, &exec)? {},
+        Command::Dns { cluster, hosts } => dns::serve(&cluster, hosts).map(|()| DONE),
         Command::Probe { lab, file, format } => {
             let lab = open(lab.as_deref())?;
             let report = probe::run(&lab, &file)?;

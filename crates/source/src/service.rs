@@ -35,8 +35,6 @@ pub struct Service {
     pub addresses: Vec<IpAddr>,
     /// `clusterIP: None`: its name stands for its backends.
     pub headless: bool,
-    /// `ExternalName`: its name stands for another.
-    pub external_name: Option<String>,
     /// Which pods serve it; empty: its backends are listed.
     pub selector: BTreeMap<String, String>,
     /// Its ports.

@@ -34,7 +34,6 @@ struct Spec {
     cluster_ip: Option<String>,
     #[serde(rename = "clusterIPs")]
     cluster_ips: Option<Vec<String>>,
-    external_name: Option<String>,
     selector: Option<std::collections::BTreeMap<String, String>>,
     ports: Option<Vec<Port>>,
     session_affinity: Option<String>,
@@ -87,7 +86,6 @@ pub(super) fn read(document: &Document) -> Result<Service, Fault> {
         name,
         addresses,
         headless,
-        external_name: spec.external_name.filter(|_| external),
         selector: checked_labels(spec.selector)?,
         ports,
         affinity_seconds,
