@@ -5,9 +5,11 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::definition;
 use crate::dns;
 use crate::error::Error;
 use crate::exec::{self, Exec};
+use crate::journal::Pod;
 use crate::lab::{self, Lab};
 use crate::places::LabName;
 use crate::probe;
@@ -135,7 +137,9 @@ fn up(directory: &Path) -> Result<u8, Error> {
 
 fn next_steps(lab: &Lab) -> String {
     let name = &lab.journal.name;
-    let pod = lab.journal.pods.first().map_or("NAMESPACE/POD".to_owned(), |pod| pod.full_name());
+    let own = |pod: &&Pod| pod.namespace == definition::names::NAMESPACE;
+    let mut pods = lab.journal.pods.iter().filter(|pod| !own(pod));
+    let pod = pods.next().map_or("NAMESPACE/POD".to_owned(), Pod::full_name);
     let probes = lab.journal.directory.join("probes.jsonl");
     let mut text = "Try next:\n".to_owned();
     if probes.exists() {
@@ -179,7 +183,7 @@ fn find(what: &Path) -> Result<LabName, Error> {
         return Err(Error::NoSuchLab(text.into_owned()));
     }
     // No journal says so: what the manifests say may still be right about remains.
-    let name = crate::definition::name_of(what)?;
+    let name = definition::name_of(what)?;
     if names.contains(&name) { Ok(name) } else { Err(Error::NoSuchLab(name.to_string())) }
 }
 

@@ -42,7 +42,7 @@ impl<'a> End<'a> {
             "entity" if name == "world" => {
                 journal.external.first().map(Self::External).ok_or_else(unknown)
             }
-            _ => Err(format!("`{text}`: a lab probe has pod:, node:, ip: and entity:world")),
+            _ => Err(format!("`{text}`: a lab probe has pod:, svc:, node:, ip: and entity:world")),
         }
     }
 

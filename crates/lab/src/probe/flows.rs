@@ -67,8 +67,18 @@ pub struct Wanted {
 }
 
 /// Asks until the decisions are complete, or for as long as that is worthwhile.
-pub fn find(lab: &Lab, tuple: &Tuple, since_ns: u64, wanted: Wanted) -> Result<Decisions, Error> {
-    let request = request(tuple, since_ns.saturating_sub(SLACK_NS));
+///
+/// `tuples`: the same packet, to each place where it may arrive.
+pub fn find(
+    lab: &Lab,
+    tuples: &[Tuple],
+    since_ns: u64,
+    wanted: Wanted,
+) -> Result<Decisions, Error> {
+    if tuples.is_empty() {
+        return Ok(Decisions::default());
+    }
+    let request = request(tuples, since_ns.saturating_sub(SLACK_NS));
     relay::ask(&lab.places.relay_socket(), |channel| async move {
         let mut client = ObserverClient::new(channel);
         let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -82,7 +92,15 @@ pub fn find(lab: &Lab, tuple: &Tuple, since_ns: u64, wanted: Wanted) -> Result<D
     })
 }
 
-fn request(tuple: &Tuple, since_ns: u64) -> GetFlowsRequest {
+fn request(tuples: &[Tuple], since_ns: u64) -> GetFlowsRequest {
+    GetFlowsRequest {
+        whitelist: tuples.iter().map(filter).collect(),
+        since: Some(api::time::timestamp(since_ns)),
+        ..GetFlowsRequest::default()
+    }
+}
+
+fn filter(tuple: &Tuple) -> proto::FlowFilter {
     let mut filter = proto::FlowFilter {
         source_ip: vec![tuple.source.to_string()],
         destination_ip: vec![tuple.destination.to_string()],
@@ -100,11 +118,7 @@ fn request(tuple: &Tuple, since_ns: u64) -> GetFlowsRequest {
             filter.protocol = vec![if v4 { "icmpv4" } else { "icmpv6" }.into()];
         }
     }
-    GetFlowsRequest {
-        whitelist: vec![filter],
-        since: Some(api::time::timestamp(since_ns)),
-        ..GetFlowsRequest::default()
-    }
+    filter
 }
 
 async fn flows(

@@ -9,6 +9,7 @@ pub mod flows;
 pub mod frame;
 pub mod observer;
 pub mod report;
+pub mod service;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,6 +28,7 @@ use crate::probe::flows::{Decisions, Wanted};
 use crate::probe::frame::{Mark, Tuple};
 use crate::probe::observer::{Observer, Watch};
 use crate::probe::report::Report;
+use crate::probe::service::Route;
 
 /// Probes at the same time: a denied one mostly waits for an answer.
 const AT_ONCE: usize = 8;
@@ -69,31 +71,61 @@ fn answer(lab: &Lab, line: &Line, number: u16, echoes: &Echoes) -> Answer {
 /// Does one probe: `number` is its source port, or its echo identifier.
 fn try_probe(lab: &Lab, probe: &Probe, number: u16, echoes: &Echoes) -> Result<Findings, String> {
     let from = End::of(&probe.from, &lab.journal)?;
+    let route = route(lab, probe, &from, number)?;
+    let Route { asked, name, arrivals } = &route;
+    // Without anybody behind a service nothing is sent, so nothing is reported.
+    let is_sent = !arrivals.is_empty();
+    let wanted = Wanted {
+        egress: is_sent && from.pod().is_some(),
+        ingress: is_sent && arrivals.iter().all(|(to, _)| to.pod().is_some()),
+    };
+    let failed = |error: Error| error.chain();
+
+    let pair = echoes.between(asked);
+    let _alone = pair.as_deref().map(lock);
+    let mut observers = Vec::new();
+    for (to, tuple) in arrivals {
+        // A node's own pods are seen there before they are judged: count answers.
+        let answers = to.is_node_of(&from);
+        let watch = if answers { Watch::Answers(*tuple) } else { Watch::Arrivals(*tuple) };
+        let netns = Netns::at(lab.places.netns(&to.member()));
+        observers.push(Observer::start(&netns, watch).map_err(failed)?);
+    }
+    let since = api::time::now_ns();
+    let command = client::command(probe.client, asked, name.as_deref());
+    let outcome = client::run(lab, &from, command).map_err(failed)?;
+    let mut arrived = 0;
+    for observer in observers {
+        arrived += observer.finish().map_err(failed)?;
+    }
+    let tuples: Vec<Tuple> = arrivals.iter().map(|(_, tuple)| *tuple).collect();
+    let (decisions, unreported) = match flows::find(lab, &tuples, since, wanted) {
+        Ok(decisions) => (decisions, None),
+        Err(error) => (Decisions::default(), Some(error.chain())),
+    };
+    Ok(Findings { client: probe.client, outcome, arrived, decisions, unreported, wanted })
+}
+
+/// What the client asks for, and where that may arrive.
+fn route<'a>(
+    lab: &'a Lab,
+    probe: &Probe,
+    from: &End<'_>,
+    number: u16,
+) -> Result<Route<'a>, String> {
+    let source = from.address(&probe.from, probe.family)?;
+    if service::is_service(&probe.to) {
+        let lab = (&lab.journal, &lab.places);
+        return service::route(&probe.to, (source, number), probe.port.as_ref(), probe.family, lab);
+    }
     let to = End::of(&probe.to, &lab.journal)?;
     let destination = to.address(&probe.to, probe.family)?;
     let mark = match (&probe.port, probe.protocol) {
         (Some(port), Protocol::Tcp) => Mark::Tcp(number, to.port(port, &lab.places)?),
         _ => Mark::Echo(number),
     };
-    let tuple = Tuple { source: from.address(&probe.from, probe.family)?, destination, mark };
-    let wanted = Wanted { egress: from.pod().is_some(), ingress: to.pod().is_some() };
-    let failed = |error: Error| error.chain();
-
-    let pair = echoes.between(&tuple);
-    let _alone = pair.as_deref().map(lock);
-    // A node's own pods are seen there before they are judged: count answers.
-    let watch = if to.is_node_of(&from) { Watch::Answers(tuple) } else { Watch::Arrivals(tuple) };
-    let netns = Netns::at(lab.places.netns(&to.member()));
-    let observer = Observer::start(&netns, watch).map_err(failed)?;
-    let since = api::time::now_ns();
-    let command = client::command(probe.client, &tuple);
-    let outcome = client::run(lab, &from, command).map_err(failed)?;
-    let arrived = observer.finish().map_err(failed)?;
-    let (decisions, unreported) = match flows::find(lab, &tuple, since, wanted) {
-        Ok(decisions) => (decisions, None),
-        Err(error) => (Decisions::default(), Some(error.chain())),
-    };
-    Ok(Findings { client: probe.client, outcome, arrived, decisions, unreported, wanted })
+    let tuple = Tuple { source, destination, mark };
+    Ok(Route { asked: tuple, name: None, arrivals: vec![(to, tuple)] })
 }
 
 /// Flows of echo requests carry no identifier: between two addresses only one
