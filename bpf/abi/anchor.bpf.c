@@ -7,6 +7,7 @@
 #include "abi/endpoint.h"
 #include "abi/policy.h"
 #include "abi/record.h"
+#include "abi/service.h"
 #include "abi/types.h"
 
 enum sg_abi abi_abi;
@@ -39,3 +40,10 @@ enum sg_reply abi_reply;
 enum sg_origin abi_origin;
 struct sg_process abi_process;
 struct sg_record abi_record;
+
+struct sg_service_key abi_service_key;
+struct sg_service abi_service;
+struct sg_backend_key abi_backend_key;
+struct sg_backend abi_backend;
+struct sg_member_key abi_member_key;
+enum sg_service_count abi_service_count;

@@ -15,6 +15,7 @@
 #include "lib/identity.h"
 #include "lib/policy.h"
 #include "lib/report.h"
+#include "lib/service.h"
 
 inline_fn bool tcp_opens(const struct packet *pkt)
 {
@@ -190,6 +191,9 @@ inline_fn enum sg_reason judge_new(struct __sk_buff *skb, const struct sg_endpoi
 	v->peer = peer_of(skb, ctl, &key->remote, v->hook);
 	v->reply = SG_REPLY_NO;
 	*fresh = true;
+	/* No socket hook has translated it, so nobody knows whom it means. */
+	if (address_is_service(&key->remote))
+		return SG_REASON_CLUSTER_IP;
 	if (opens)
 		reason = ask_policy(ep, key, v->hook, pkt->icmp_type, revision, v);
 	else

@@ -116,6 +116,8 @@ pub mod reason {
     pub const UNSUPPORTED_L2: u32 = 166;
     /// `SG_REASON_ENCAPSULATION`.
     pub const ENCAPSULATION: u32 = 170;
+    /// `SG_REASON_CLUSTER_IP`.
+    pub const CLUSTER_IP: u32 = 174;
     /// `SG_REASON_FRAGMENT_NOT_FOUND`.
     pub const FRAGMENT_NOT_FOUND: u32 = 175;
     /// `SG_REASON_FORBIDDEN_ICMPV6`.
@@ -143,6 +145,7 @@ pub mod reason {
         ("NO_CONFIGURATION", 165),
         ("UNSUPPORTED_L2", 166),
         ("ENCAPSULATION", 170),
+        ("CLUSTER_IP", 174),
         ("FRAGMENT_NOT_FOUND", 175),
         ("FORBIDDEN_ICMPV6", 176),
         ("POLICY_DENY", 181),
@@ -173,6 +176,23 @@ pub mod ring {
     pub const RINGS: u32 = 2;
     /// Every name with its value.
     pub const ALL: &[(&str, u32)] = &[("TRACES", 0), ("DROPS", 1), ("RINGS", 2)];
+}
+
+/// Per-CPU counters of map `service_counters`.
+///
+/// Values of `enum sg_service_count`.
+pub mod service_count {
+    /// `SG_SERVICE_TRANSLATED`.
+    pub const TRANSLATED: u32 = 0;
+    /// refused: nobody serves it.
+    pub const NO_BACKEND: u32 = 1;
+    /// refused: no memory to find the way back.
+    pub const NO_ROOM: u32 = 2;
+    /// `SG_SERVICE_COUNTS`.
+    pub const COUNTS: u32 = 3;
+    /// Every name with its value.
+    pub const ALL: &[(&str, u32)] =
+        &[("TRANSLATED", 0), ("NO_BACKEND", 1), ("NO_ROOM", 2), ("COUNTS", 3)];
 }
 
 /// Values of `enum sg_verdict`.
@@ -228,6 +248,36 @@ pub struct Address {
 }
 
 const _: () = assert!(size_of::<Address>() == 16);
+
+/// Value of map `backends`.
+///
+/// `struct sg_backend`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Backend {
+    /// Field `address`.
+    pub address: Address,
+    /// Network byte order.
+    pub port: u16,
+    /// Zero.
+    pub pad: [u8; 2],
+}
+
+const _: () = assert!(size_of::<Backend>() == 20);
+
+/// Key of map `backends`.
+///
+/// `struct sg_backend_key`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct BackendKey {
+    /// Field `set`.
+    pub set: u32,
+    /// Field `slot`.
+    pub slot: u32,
+}
+
+const _: () = assert!(size_of::<BackendKey>() == 8);
 
 /// `struct sg_connection`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
@@ -352,6 +402,20 @@ pub struct Endpoint {
 }
 
 const _: () = assert!(size_of::<Endpoint>() == 68);
+
+/// Key of map `members`, whose value is nothing: who is in a set.
+///
+/// `struct sg_member_key`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct MemberKey {
+    /// Field `set`.
+    pub set: u32,
+    /// Field `backend`.
+    pub backend: Backend,
+}
+
+const _: () = assert!(size_of::<MemberKey>() == 24);
 
 /// Value of map `addresses`.
 ///
@@ -534,6 +598,40 @@ pub struct RingCounters {
 }
 
 const _: () = assert!(size_of::<RingCounters>() == 16);
+
+/// Value of map `services`.
+///
+/// `struct sg_service`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Service {
+    /// Of backends, never used twice.
+    pub set: u32,
+    /// Slots 0 to backends - 1; 0: nobody serves it.
+    pub backends: u32,
+    /// A client keeps its backend this long; 0: it does not.
+    pub affinity_seconds: u32,
+}
+
+const _: () = assert!(size_of::<Service>() == 12);
+
+/// Key of map `services`. Port and protocol 0: the address itself, which never stands on the wire.
+///
+/// `struct sg_service_key`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct ServiceKey {
+    /// Field `address`.
+    pub address: Address,
+    /// Network byte order.
+    pub port: u16,
+    /// IANA number.
+    pub protocol: u8,
+    /// Zero.
+    pub pad: u8,
+}
+
+const _: () = assert!(size_of::<ServiceKey>() == 20);
 
 /// Who an endpoint is, and the policy table it is judged by.
 ///

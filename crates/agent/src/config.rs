@@ -311,6 +311,8 @@ fn check_limits(check: &mut Check, limits: Limits) {
         connections_per_endpoint,
         addresses,
         table_entries,
+        services,
+        backends,
         ring_bytes,
         drop_records,
     } = limits;
@@ -318,6 +320,8 @@ fn check_limits(check: &mut Check, limits: Limits) {
     check.that(connections_per_endpoint > 0, "max-connections", "must not be 0");
     check.that(addresses > 0, "max-addresses", "must not be 0");
     check.that(table_entries >= 2, "max-table-entries", "a table has at least its two defaults");
+    check.that(services > 0, "max-services", "must not be 0");
+    check.that(backends > 0, "max-backends", "must not be 0");
     check.that(drop_records > 0, "max-drop-records", "must not be 0");
     check.that(
         ring_bytes.is_power_of_two() && ring_bytes >= RING_MIN,

@@ -24,11 +24,13 @@ mod addresses;
 mod endpoints;
 mod policies;
 mod refusals;
+mod services;
 mod tables;
 
 pub use addresses::{AddressBook, Holder};
 pub use endpoints::{EndpointView, LeftOut};
 pub use policies::PolicyView;
+pub use services::ServiceView;
 pub use tables::{PlannedTable, Subject};
 
 /// What a plan is made for.
@@ -72,6 +74,8 @@ pub struct Plan {
     pub tables: BTreeMap<u32, PlannedTable>,
     /// Every policy that was read, accepted or refused.
     pub policies: Vec<PolicyView>,
+    /// Every port of every service with an address of its own.
+    pub services: Vec<ServiceView>,
     /// Policies that were refused and have no earlier version, one sentence each.
     pub unprotected: Vec<String>,
     /// What else an operator should look at, one sentence each.
@@ -139,11 +143,13 @@ pub fn plan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Pl
     );
     endpoints::fit(&mut endpoints, options.limits, before);
 
+    let (services, service_views) = services::plan(snapshot, &book, &mut problems);
     let desired = Desired {
         endpoints: endpoints.iter().filter_map(EndpointView::installed).collect(),
         addresses: book.identities(),
         prefixes: prefixes(snapshot, &meaning, &identities),
         tables: tables.used(&endpoints),
+        services,
     };
     let shortfalls = policies::shortfalls(&meaning.policies, &options.policy, &endpoints);
     let policies = policies::views(snapshot, &shortfalls, &endpoints);
@@ -155,6 +161,7 @@ pub fn plan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Pl
         addresses: book,
         tables: tables.planned,
         policies,
+        services: service_views,
         unprotected: refusals::problems(snapshot),
         problems,
         snapshot: Arc::clone(snapshot),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use api::proto::signet::v1::signet_server::Signet;
 use api::proto::signet::v1::{
     DropCounter, Feature, ListEndpointsRequest, ListEndpointsResponse, ListIdentitiesRequest,
-    ListIdentitiesResponse, ListPoliciesRequest, ListPoliciesResponse, NodeStatus, RingCounters,
-    StatusRequest, StatusResponse,
+    ListIdentitiesResponse, ListPoliciesRequest, ListPoliciesResponse, ListServicesRequest,
+    ListServicesResponse, NodeStatus, RingCounters, ServiceCounters, StatusRequest, StatusResponse,
 };
 use api::time::timestamp;
 use tonic::{Request, Response, Status};
@@ -18,6 +18,7 @@ use crate::state::NodeState;
 mod endpoints;
 mod identities;
 mod policies;
+mod services;
 
 /// The service of one node.
 #[derive(Clone, Debug)]
@@ -57,6 +58,7 @@ impl NodeSignet {
                 .into_iter()
                 .map(|(code, packets)| DropCounter { code: code.into(), packets })
                 .collect(),
+            services: Some(attempts(state.services())),
         }
     }
 }
@@ -79,6 +81,11 @@ fn features(features: &datapath::Features) -> Vec<Feature> {
 fn ring(name: &str, totals: Totals) -> RingCounters {
     let Totals { attempted, delivered, lost } = totals;
     RingCounters { name: name.to_owned(), attempted, delivered, lost }
+}
+
+fn attempts(counters: datapath::ServiceCounters) -> ServiceCounters {
+    let datapath::ServiceCounters { translated, no_backend, no_room } = counters;
+    ServiceCounters { translated, no_backend, no_room }
 }
 
 /// A count in a field of 32 bits.
@@ -115,6 +122,14 @@ impl Signet for NodeSignet {
     ) -> Result<Response<ListPoliciesResponse>, Status> {
         let policies = policies::list(&self.0.facts.node, &self.0.control());
         Ok(Response::new(ListPoliciesResponse { policies, unavailable: vec![] }))
+    }
+
+    async fn list_services(
+        &self,
+        _: Request<ListServicesRequest>,
+    ) -> Result<Response<ListServicesResponse>, Status> {
+        let services = services::list(&self.0.facts.node, &self.0.control());
+        Ok(Response::new(ListServicesResponse { services, unavailable: vec![] }))
     }
 }
 

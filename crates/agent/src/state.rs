@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use api::events::AgentEvents;
 use api::proto::flow::AgentEvent;
-use datapath::Counters;
+use datapath::{Counters, ServiceCounters};
 
 use crate::enforced::Enforced;
 use crate::flow::Names;
@@ -141,5 +141,10 @@ impl NodeState {
     /// Packets dropped by reason.
     pub fn drops(&self) -> BTreeMap<u8, u64> {
         self.counters().map(|(_, counters)| counters.dropped_by_reason.clone()).unwrap_or_default()
+    }
+
+    /// What became of attempts to reach services, as read last.
+    pub fn services(&self) -> ServiceCounters {
+        self.counters().map(|(_, counters)| counters.services).unwrap_or_default()
     }
 }

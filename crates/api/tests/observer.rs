@@ -29,8 +29,8 @@ use api::proto::signet::v1::signet_client::SignetClient;
 use api::proto::signet::v1::signet_server::Signet;
 use api::proto::signet::v1::{
     Endpoint, Identity, ListEndpointsRequest, ListEndpointsResponse, ListIdentitiesRequest,
-    ListIdentitiesResponse, ListPoliciesRequest, ListPoliciesResponse, StatusRequest,
-    StatusResponse,
+    ListIdentitiesResponse, ListPoliciesRequest, ListPoliciesResponse, ListServicesRequest,
+    ListServicesResponse, StatusRequest, StatusResponse,
 };
 use api::relay::{Member, Relay};
 use api::server::{ServeError, listener, serve};
@@ -73,6 +73,13 @@ impl Signet for Enforced {
         _: Request<ListPoliciesRequest>,
     ) -> Result<Response<ListPoliciesResponse>, Status> {
         Ok(Response::new(ListPoliciesResponse::default()))
+    }
+
+    async fn list_services(
+        &self,
+        _: Request<ListServicesRequest>,
+    ) -> Result<Response<ListServicesResponse>, Status> {
+        Ok(Response::new(ListServicesResponse::default()))
     }
 }
 

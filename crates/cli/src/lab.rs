@@ -1,5 +1,6 @@
 //! `signet lab`: flags to commands; the lab itself is the `lab` crate.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -48,6 +49,19 @@ pub enum LabCommand {
         /// Program and arguments
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<String>,
+    },
+    /// Be the name server of a lab: one of its pods runs this
+    #[command(
+        hide = true,
+        after_help = "Example:\n  signet lab dns --cluster-dir /run/signet/cluster --host bank.example=198.51.100.7"
+    )]
+    Dns {
+        /// Folder of the cluster's objects
+        #[arg(long, value_name = "DIR")]
+        cluster_dir: PathBuf,
+        /// A name outside the cluster and its addresses
+        #[arg(long, value_name = "NAME=ADDRESS,...", value_parser = host)]
+        host: Vec<(String, Vec<IpAddr>)>,
     },
     /// Run probes with real traffic and compare with what they expect
     #[command(after_help = "\
@@ -109,6 +123,14 @@ impl From<FormatArg> for Format {
     }
 }
 
+/// `name=address,address`.
+fn host(text: &str) -> Result<(String, Vec<IpAddr>), String> {
+    let (name, addresses) = text.split_once('=').ok_or("write it as NAME=ADDRESS")?;
+    let parse = |text: &str| text.parse().map_err(|_| format!("`{text}` is not an IP address"));
+    let addresses = addresses.split(',').map(parse).collect::<Result<_, _>>()?;
+    Ok((name.to_ascii_lowercase(), addresses))
+}
+
 /// Runs the command; the lab's own exit status.
 pub fn run(command: LabCommand) -> u8 {
     lab::command::run(match command {
@@ -119,6 +141,9 @@ pub fn run(command: LabCommand) -> u8 {
         LabCommand::Status { lab, output } => Command::Status { lab, format: output.into() },
         LabCommand::Exec { lab, container, pod, command } => {
             Command::Exec { lab, exec: Exec { pod, container, command } }
+        }
+        LabCommand::Dns { cluster_dir, host } => {
+            Command::Dns { cluster: cluster_dir, hosts: host.into_iter().collect() }
         }
         LabCommand::Probe { lab, file, manifests, output } => {
             Command::Probe { lab, file, manifests, format: output.into() }

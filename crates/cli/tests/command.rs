@@ -24,8 +24,8 @@ use api::proto::observer::get_flows_response::ResponseTypes;
 use api::proto::signet::v1::signet_server::Signet;
 use api::proto::signet::v1::{
     Identity, ListEndpointsRequest, ListEndpointsResponse, ListIdentitiesRequest,
-    ListIdentitiesResponse, ListPoliciesRequest, ListPoliciesResponse, Policy, StatusRequest,
-    StatusResponse, UnavailableNode,
+    ListIdentitiesResponse, ListPoliciesRequest, ListPoliciesResponse, ListServicesRequest,
+    ListServicesResponse, Policy, StatusRequest, StatusResponse, UnavailableNode,
 };
 use api::server::{Services, Tls, listener, serve_all, serve_tls};
 use api::store::{FlowStore, Limits};
@@ -66,6 +66,13 @@ impl Signet for Enforced {
     ) -> Result<Response<ListPoliciesResponse>, Status> {
         let policy = Policy { name: "pay-svc".into(), ..Policy::default() };
         Ok(Response::new(ListPoliciesResponse { policies: vec![policy], unavailable: vec![] }))
+    }
+
+    async fn list_services(
+        &self,
+        _: Request<ListServicesRequest>,
+    ) -> Result<Response<ListServicesResponse>, Status> {
+        Ok(Response::new(ListServicesResponse::default()))
     }
 }
 

@@ -8,6 +8,7 @@
 //!    changed hands, then the epoch; then publish new endpoints, so that none
 //!    can speak with an address that still means somebody else; then new
 //!    addresses, and the epoch once more, because nobody was known there;
+//!    then lead services to backends, which are all known by now;
 //! 5. wait until no packet is judged by the old revision, and clean up.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +26,7 @@ use crate::pins::{self, Pins};
 use crate::trie::{self, Change, Content};
 
 /// An address as the kernel keys it.
-fn mapped(address: IpAddr) -> [u8; 16] {
+pub(crate) fn mapped(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),
@@ -87,6 +88,7 @@ impl Apply<'_> {
             self.control.next_epoch();
         }
         written += published;
+        written += self.write_services()?;
 
         if changes.values().any(|change| !change.obsolete.is_empty()) {
             self.wait_for_packets_in_flight()?;
@@ -121,6 +123,9 @@ impl Apply<'_> {
         fits("policy tables", tables.len(), self.limits.tables(), "endpoints")?;
         fits("addresses", desired.addresses.len(), self.limits.addresses, "addresses")?;
         fits("address ranges", desired.prefixes.len(), self.limits.addresses, "addresses")?;
+        let services = &desired.services;
+        fits("addresses and ports of services", services.keys(), self.limits.services, "services")?;
+        fits("backends of services", services.backends(), self.limits.backends, "backends")?;
         for (number, table) in &desired.tables {
             let entries = match self.installed.tables.get(number) {
                 None => table.len(),
@@ -314,6 +319,24 @@ impl Apply<'_> {
         }
         self.installed.prefixes = wanted;
         Ok(written)
+    }
+
+    /// What an earlier try left half written goes first: it takes room.
+    fn write_services(&mut self) -> Result<usize, ApplyError> {
+        let mut written = self.remove_unnamed_sets()?;
+        written += self.installed.services.write(&self.desired.services)?;
+        written += self.remove_unnamed_sets()?;
+        Ok(written)
+    }
+
+    fn remove_unnamed_sets(&mut self) -> Result<usize, ApplyError> {
+        let sets = self.installed.services.unnamed();
+        if sets.is_empty() {
+            return Ok(0);
+        }
+        // Socket hooks run inside RCU read sections, as programs on interfaces do.
+        self.wait_for_packets_in_flight()?;
+        Ok(self.installed.services.remove_sets(&sets)?)
     }
 
     /// Endpoints that are gone. Their connections are freed by the next sweep,

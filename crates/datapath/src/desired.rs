@@ -12,6 +12,8 @@ use ipnet::IpNet;
 use model::IdentityId;
 use policy::Table;
 
+use crate::services::Services;
+
 /// Where a node's kernel state lives and how large it may become.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -34,6 +36,10 @@ pub struct Limits {
     pub addresses: u32,
     /// Entries of one policy table, the old and the new ones during a change together.
     pub table_entries: u32,
+    /// Addresses and ports of services, in the whole cluster.
+    pub services: u32,
+    /// Backends of all ports of all services together.
+    pub backends: u32,
     /// Bytes of each record ring; a power of two, at least a page.
     pub ring_bytes: u32,
     /// Drop records that one endpoint may cause in a second; what is more is
@@ -47,6 +53,11 @@ impl Limits {
     pub fn tables(&self) -> u32 {
         self.endpoints.saturating_mul(2)
     }
+
+    /// Room for backends: those before and after a change that replaces every one.
+    pub(crate) fn backend_slots(&self) -> u32 {
+        self.backends.saturating_mul(2)
+    }
 }
 
 impl Default for Limits {
@@ -56,6 +67,8 @@ impl Default for Limits {
             connections_per_endpoint: 8192,
             addresses: 131_072,
             table_entries: 65_536,
+            services: 8192,
+            backends: 16_384,
             ring_bytes: 4 << 20,
             drop_records: 1000,
         }
@@ -92,6 +105,8 @@ pub struct Desired {
     pub prefixes: BTreeMap<IpNet, IdentityId>,
     /// Policy tables by number; a number always means the same subject.
     pub tables: BTreeMap<u32, Arc<Table>>,
+    /// Services, and who serves them.
+    pub services: Services,
 }
 
 /// What an [`apply`](crate::Datapath::apply) did.

@@ -11,6 +11,7 @@ use crate::account::Accounts;
 use crate::error::MapError;
 use crate::map::Map;
 use crate::pins::Pins;
+use crate::services::InstalledServices;
 use crate::trie::{Image, Node};
 
 /// One policy table in the kernel.
@@ -32,6 +33,7 @@ pub(crate) struct Installed {
     pub(crate) addresses: BTreeMap<[u8; 16], (u32, u32)>,
     pub(crate) prefixes: BTreeMap<(u32, [u8; 16]), u32>,
     pub(crate) tables: BTreeMap<u32, Table>,
+    pub(crate) services: InstalledServices,
 }
 
 impl Installed {
@@ -47,6 +49,7 @@ impl Installed {
             addresses: BTreeMap::new(),
             prefixes: BTreeMap::new(),
             tables: BTreeMap::new(),
+            services: InstalledServices::read(pins)?,
         };
         installed.endpoints = installed.endpoint_map.dump()?.into_iter().collect();
         let owned = |id| installed.endpoints.values().any(|endpoint| endpoint.id == id);

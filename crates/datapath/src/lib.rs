@@ -26,15 +26,17 @@ mod object;
 mod pins;
 mod reader;
 mod record;
+mod services;
 mod test_run;
 mod trie;
 
 pub use attach::{AttachKind, attach_pod, detach_pod, is_attached, is_enforced};
 pub use cgroup::HookState;
-pub use counters::{Counters, RingCounters, Sweeps};
+pub use counters::{Counters, RingCounters, ServiceCounters, Sweeps};
 pub use desired::{Applied, Config, Desired, Endpoint, Limits};
 pub use error::{ApplyError, AttachError, MapError, OpenError};
 pub use object::{Datapath, Features};
 pub use reader::RecordReader;
 pub use record::{DecodeError, Record, Ring};
+pub use services::{Backends, Frontend, Services};
 pub use test_run::{PacketOutcome, TestRun};

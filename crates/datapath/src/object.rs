@@ -197,6 +197,8 @@ fn check_limits(limits: &Limits) -> Result<(), OpenError> {
         ("connections_per_endpoint", limits.connections_per_endpoint),
         ("addresses", limits.addresses),
         ("table_entries", limits.table_entries),
+        ("services", limits.services),
+        ("backends", limits.backends),
     ];
     for (limit, value) in positive {
         if value == 0 {
@@ -232,17 +234,16 @@ fn load(pins: &Pins, limits: &Limits, reuse: bool) -> Result<Object, OpenError> 
     size_maps(&mut open, limits)?;
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
-        if reuse && is_pinned(&name) {
+        // A map that earlier versions did not have is made, and empty.
+        if reuse && is_pinned(&name) && pins.map(&name).exists() {
             map.reuse_pinned_map(pins.map(&name)).map_err(prepare("reuse a pinned map"))?;
         }
     }
     let mut object = open.load().map_err(|source| OpenError::Load { source })?;
-    if !reuse {
-        for mut map in object.maps_mut() {
-            let name = map.name().to_string_lossy().into_owned();
-            if is_pinned(&name) {
-                map.pin(pins.map(&name)).map_err(prepare("pin a map"))?;
-            }
+    for mut map in object.maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        if is_pinned(&name) && !pins.map(&name).exists() {
+            map.pin(pins.map(&name)).map_err(prepare("pin a map"))?;
         }
     }
     Ok(object)
@@ -264,6 +265,8 @@ fn size_maps(open: &mut OpenObject, limits: &Limits) -> Result<(), OpenError> {
             Some("tables") => limits.tables(),
             Some("addresses" | "prefixes") => limits.addresses,
             Some("conntrack") => connections,
+            Some("services") => limits.services,
+            Some("backends" | "members") => limits.backend_slots(),
             Some("traces" | "drops") => limits.ring_bytes,
             _ => continue,
         };
@@ -332,6 +335,8 @@ fn actual_limits(installed: &Installed, pins: &Pins, asked: &Limits) -> Result<L
     let actual = Limits {
         endpoints,
         addresses: installed.address_map.max_entries(),
+        services: installed.services.service_map.max_entries(),
+        backends: installed.services.backend_map.max_entries() / 2,
         connections_per_endpoint: asked.connections_per_endpoint.min(room),
         ..*asked
     };

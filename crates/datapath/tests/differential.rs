@@ -114,6 +114,7 @@ fn desired(case: &Case, table: &Table) -> Desired {
             .map(|range| (range.parse().unwrap(), Reserved::Unmanaged.id()))
             .into(),
         tables: [(TABLE, Arc::new(table.clone()))].into(),
+        ..Desired::default()
     }
 }
 

@@ -5,8 +5,11 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::definition;
+use crate::dns;
 use crate::error::Error;
 use crate::exec::{self, Exec};
+use crate::journal::Pod;
 use crate::lab::{self, Lab};
 use crate::places::LabName;
 use crate::probe;
@@ -73,6 +76,13 @@ pub enum Command {
         /// What, and where.
         exec: Exec,
     },
+    /// Be a lab's name server: what one of its pods runs.
+    Dns {
+        /// Folder of the cluster's objects.
+        cluster: PathBuf,
+        /// Names of external hosts.
+        hosts: dns::Hosts,
+    },
     /// Run probes and compare with what they expect.
     Probe {
         /// Name of the lab.
@@ -114,6 +124,7 @@ fn dispatch(command: Command) -> Result<u8, Error> {
         Command::Down { target } => down(&target),
         Command::Status { lab, format } => status(lab.as_deref(), format),
         Command::Exec { lab, exec } => match exec::exec(&open(lab.as_deref())?, &exec)? {},
+        Command::Dns { cluster, hosts } => dns::serve(&cluster, hosts).map(|()| DONE),
         Command::Probe { lab, file, manifests, format } => {
             let lab = open(lab.as_deref())?;
             let report = probe::run(&lab, &file, &manifests)?;
@@ -140,7 +151,9 @@ fn up(directory: &Path) -> Result<u8, Error> {
 
 fn next_steps(lab: &Lab) -> String {
     let name = &lab.journal.name;
-    let pod = lab.journal.pods.first().map_or("NAMESPACE/POD".to_owned(), |pod| pod.full_name());
+    let own = |pod: &&Pod| pod.namespace == definition::names::NAMESPACE;
+    let mut pods = lab.journal.pods.iter().filter(|pod| !own(pod));
+    let pod = pods.next().map_or("NAMESPACE/POD".to_owned(), Pod::full_name);
     let probes = lab.journal.directory.join("probes.jsonl");
     let mut text = "Try next:\n".to_owned();
     if probes.exists() {
@@ -184,7 +197,7 @@ fn find(what: &Path) -> Result<LabName, Error> {
         return Err(Error::NoSuchLab(text.into_owned()));
     }
     // No journal says so: what the manifests say may still be right about remains.
-    let name = crate::definition::name_of(what)?;
+    let name = definition::name_of(what)?;
     if names.contains(&name) { Ok(name) } else { Err(Error::NoSuchLab(name.to_string())) }
 }
 

@@ -15,6 +15,7 @@ pub mod command;
 mod container;
 mod daemons;
 mod definition;
+pub mod dns;
 mod down;
 mod error;
 mod exec;

@@ -13,7 +13,9 @@ use std::thread;
 use crate::container;
 use crate::container::bundle::Placement;
 use crate::daemons::{self, Starting};
+use crate::definition::pod::Role;
 use crate::definition::{self, Definition};
+use crate::dns;
 use crate::down;
 use crate::error::Error;
 use crate::groups::Groups;
@@ -194,7 +196,18 @@ fn make(
     start_external(site, &definition.external, &mut journal.external)?;
     starting.into_iter().try_for_each(Starting::wait)?;
     progress.say("agents answer");
-    start_pods(site, &definition.pods, &mut journal.pods, progress)?;
+    // Names first: the first thing that a pod does may need one.
+    let is_server = |pod: &definition::pod::Pod| pod.role == Role::NameServer;
+    let at = definition.pods.iter().position(is_server);
+    if let Some((pod, entry)) =
+        at.and_then(|at| definition.pods.get(at).zip(journal.pods.get_mut(at)))
+    {
+        pods::start(site, entry, pod)?;
+        dns::wait(&Netns::at(site.places.netns(&entry.member())), &site.places.logs())?;
+        progress.say(&format!("pod {} on {}: names are answered", entry.full_name(), entry.node));
+    }
+    let others = definition.pods.iter().zip(&mut journal.pods).filter(|(pod, _)| !is_server(pod));
+    start_pods(site, others, progress)?;
     journal.write(&path)?;
     if options.confirm {
         ready::wait(site, journal)?;
@@ -267,6 +280,7 @@ fn start_external(
             rootfs: &site.places.rootfs(),
             netns: &site.places.netns(&host.name),
             cgroup: site.groups.external(&entry.container.id),
+            binds: &[],
         };
         let log = site.places.logs().join(format!("{}.log", host.name));
         let id = &entry.container.id;
@@ -277,13 +291,12 @@ fn start_external(
 }
 
 /// Brings pods up, some at a time; the first failure stops the rest.
-fn start_pods(
+fn start_pods<'a>(
     site: &Site,
-    pods: &[definition::pod::Pod],
-    entries: &mut [journal::Pod],
+    pods: impl Iterator<Item = (&'a definition::pod::Pod, &'a mut journal::Pod)>,
     progress: &Progress,
 ) -> Result<(), Error> {
-    let work: Vec<_> = pods.iter().zip(entries).map(Mutex::new).collect();
+    let work: Vec<_> = pods.map(Mutex::new).collect();
     let next = AtomicUsize::new(0);
     let failure: Mutex<Option<Error>> = Mutex::new(None);
     let fail = |error: Error| {

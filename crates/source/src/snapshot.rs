@@ -10,6 +10,7 @@ use policy::{Catalogue, Policy};
 
 use crate::contents::{Contents, Entry, Refused};
 use crate::object::{NAMESPACE_NAME, Object, ObjectName};
+use crate::service::{Service, ServiceName, Serving};
 
 /// Everything known about the cluster at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,12 +29,14 @@ pub struct Snapshot {
     pub refused: Vec<Refused>,
     /// Where the Kubernetes API is served.
     pub apiservers: BTreeSet<IpAddr>,
+    /// Services, by name.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// Who serves each service, where the cluster says so.
+    pub endpoints: BTreeMap<ServiceName, Vec<Serving>>,
     /// Services and groups of ranges, that rules refer to.
     pub catalogue: Catalogue,
     /// What else an operator may want to know, one sentence each.
     pub notes: Vec<String>,
-    /// Addresses listed for services, until they are joined.
-    backends: BTreeMap<(String, String), BTreeSet<IpAddr>>,
 }
 
 impl Snapshot {
@@ -84,15 +87,19 @@ impl Snapshot {
             Object::Pod(pod) => {
                 self.pods.insert(pod.name.clone(), pod);
             }
-            Object::Backends(backends) => {
-                self.apiservers.extend(backends.api_servers());
-                let ready = backends.ready.into_iter();
-                self.backends.entry(backends.service).or_default().extend(ready);
+            Object::Endpoints(endpoints) => {
+                if endpoints.is_api_server() {
+                    let all = endpoints.serving.iter();
+                    let all = all.flat_map(|serving| serving.ready.iter().chain(&serving.unready));
+                    self.apiservers.extend(all);
+                }
+                self.endpoints.entry(endpoints.service).or_default().extend(endpoints.serving);
             }
-            Object::Catalogue(catalogue) => {
-                self.catalogue.services.extend(catalogue.services);
-                self.catalogue.groups.extend(catalogue.groups);
+            Object::Service(service, catalogue) => {
+                self.refer_to(catalogue);
+                self.services.insert(service.name.clone(), *service);
             }
+            Object::Catalogue(catalogue) => self.refer_to(catalogue),
             Object::Policy(policy) => {
                 self.origins.insert(policy.name.clone(), file.to_owned());
                 self.policies.push(policy);
@@ -100,15 +107,20 @@ impl Snapshot {
         }
     }
 
+    fn refer_to(&mut self, catalogue: Catalogue) {
+        self.catalogue.services.extend(catalogue.services);
+        self.catalogue.groups.extend(catalogue.groups);
+    }
+
     /// A service without a selector stands for the addresses that are listed for
     /// it; one with a selector for its pods, whatever is listed.
     fn join_backends(&mut self) {
         let services = self.catalogue.services.iter_mut();
         for service in services.filter(|service| service.selector.is_empty()) {
-            let name = (service.namespace.clone(), service.name.clone());
-            let listed = self.backends.get(&name).into_iter().flatten();
-            service.backends = listed.copied().collect();
+            let (namespace, name) = (service.namespace.clone(), service.name.clone());
+            let listed = self.endpoints.get(&ServiceName { namespace, name });
+            let listed = listed.into_iter().flatten();
+            service.backends = listed.flat_map(|serving| &serving.ready).copied().collect();
         }
-        self.backends.clear();
     }
 }

@@ -9,8 +9,8 @@ use crate::proto::signet::v1::signet_client::SignetClient;
 use crate::proto::signet::v1::signet_server::Signet;
 use crate::proto::signet::v1::{
     Identity, ListEndpointsRequest, ListEndpointsResponse, ListIdentitiesRequest,
-    ListIdentitiesResponse, ListPoliciesRequest, ListPoliciesResponse, StatusRequest,
-    StatusResponse, UnavailableNode,
+    ListIdentitiesResponse, ListPoliciesRequest, ListPoliciesResponse, ListServicesRequest,
+    ListServicesResponse, StatusRequest, StatusResponse, UnavailableNode,
 };
 
 /// Hands every answer to `merge`, and names those that gave none.
@@ -97,5 +97,21 @@ impl Signet for Relay {
             answer.unavailable
         });
         Ok(Response::new(ListPoliciesResponse { policies, unavailable }))
+    }
+    async fn list_services(
+        &self,
+        _: Request<ListServicesRequest>,
+    ) -> Result<Response<ListServicesResponse>, Status> {
+        let answers = self
+            .ask(|channel| async move {
+                SignetClient::new(channel).list_services(ListServicesRequest {}).await
+            })
+            .await;
+        let mut services = Vec::new();
+        let unavailable = merged(answers, |mut answer: ListServicesResponse| {
+            services.append(&mut answer.services);
+            answer.unavailable
+        });
+        Ok(Response::new(ListServicesResponse { services, unavailable }))
     }
 }

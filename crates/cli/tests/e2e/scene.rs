@@ -77,6 +77,15 @@ impl Scene {
         Self::up(directory)
     }
 
+    /// These files only, a Lab with a name of the test's own among them.
+    pub fn with(files: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(directory.path().join(name), text).unwrap();
+        }
+        Self::up(directory)
+    }
+
     fn up(directory: tempfile::TempDir) -> Self {
         match Lab::up(directory.path(), &options()) {
             Ok(lab) => Self { directory, lab },

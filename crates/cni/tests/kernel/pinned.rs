@@ -77,6 +77,7 @@ fn unenforced(record: &EndpointRecord) -> Desired {
         addresses: addresses().map(|address| (address, identity)).collect(),
         prefixes: BTreeMap::new(),
         tables: [(1, Arc::new(table.unwrap()))].into(),
+        ..Desired::default()
     }
 }
 

@@ -57,6 +57,7 @@ pub fn large() -> Limits {
         table_entries: 262_144,
         ring_bytes: 64 << 20,
         drop_records: u32::MAX,
+        ..Limits::default()
     }
 }
 
@@ -143,6 +144,7 @@ impl Cluster {
             addresses,
             prefixes: BTreeMap::new(),
             tables: [(1, Arc::new(table))].into(),
+            ..Desired::default()
         })
     }
 }

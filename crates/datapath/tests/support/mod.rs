@@ -38,6 +38,8 @@ pub const SMALL: Limits = Limits {
     connections_per_endpoint: 4096,
     addresses: 4096,
     table_entries: 65_536,
+    services: 256,
+    backends: 256,
     ring_bytes: 1 << 20,
     drop_records: 1_000_000,
 };
@@ -181,6 +183,7 @@ impl World {
                 ("fd00:1::/32".parse().unwrap(), Reserved::Unmanaged.id()),
             ]),
             tables: [(TABLE, Arc::new(table))].into(),
+            ..Desired::default()
         }
     }
 }

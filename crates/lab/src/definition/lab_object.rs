@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use manifest::{Document, Refusal, Value};
 
 use crate::definition::fields::Field;
+use crate::dns;
 use crate::places::{FABRIC, LabName};
 
 /// Version of the object.
@@ -44,6 +45,8 @@ pub struct External {
     pub addresses: Vec<IpAddr>,
     /// What runs there; empty: nothing listens.
     pub command: Vec<String>,
+    /// Its names, lower case.
+    pub names: Vec<String>,
 }
 
 /// The object, defaults filled in.
@@ -91,7 +94,7 @@ fn node(index: usize, name: String) -> Node {
 fn external(index: usize, name: String) -> External {
     let number = index + 7;
     let addresses = [format!("198.51.100.{number}"), format!("2001:db8:ffff::{number}")];
-    External { name, addresses: parsed(&addresses), command: vec![] }
+    External { name, addresses: parsed(&addresses), command: vec![], names: vec![] }
 }
 
 /// Of texts that are well-formed up to [`MOST`] of their kind; more are refused.
@@ -160,15 +163,35 @@ fn read_nodes(spec: &Field<'_>, refusals: &mut Vec<Refusal>) -> Vec<Node> {
 fn read_external(spec: &Field<'_>, refusals: &mut Vec<Refusal>) -> Vec<External> {
     let mut hosts = Vec::new();
     for (index, field) in spec.items("external", refusals).iter().enumerate() {
-        field.only(&["name", "addresses", "command"], refusals);
+        field.only(&["name", "addresses", "command", "names"], refusals);
         let Some(name) = field.name_at("name", refusals) else { continue };
         let mut host = external(index, name);
         replace(&mut host.addresses, list(field, "addresses", "an IP address", refusals));
         host.command = field.texts("command", refusals);
+        host.names = names(field, refusals);
         require_both(field, "addresses", host.addresses.iter().copied(), refusals);
         hosts.push(host);
     }
     hosts
+}
+
+/// Names that the lab's name server knows; `cluster.local` is the cluster's own.
+fn names(field: &Field<'_>, refusals: &mut Vec<Refusal>) -> Vec<String> {
+    let mut names = Vec::new();
+    for item in field.items("names", refusals) {
+        let Some(text) = item.text(refusals) else { continue };
+        let name = text.trim_end_matches('.').to_ascii_lowercase();
+        let sound = name.len() <= 253 && name.split('.').all(crate::places::is_dns_label);
+        if !sound {
+            refusals.push(item.refuse(format!("`{text}` is not a DNS name"), None));
+        } else if name == dns::ZONE || name.ends_with(&format!(".{}", dns::ZONE)) {
+            let reason = format!("`{text}` is in `{}`, which is the cluster's", dns::ZONE);
+            refusals.push(item.refuse(reason, None));
+        } else {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// The labels of an object that carries them directly.

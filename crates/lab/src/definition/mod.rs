@@ -5,7 +5,9 @@
 
 pub mod fields;
 pub mod lab_object;
+pub mod names;
 pub mod pod;
+pub mod service;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +19,7 @@ use manifest::{Document, Refusal};
 
 use crate::definition::fields::Field;
 use crate::definition::lab_object::{External, LabObject, Node};
-use crate::definition::pod::Pod;
+use crate::definition::pod::{Pod, Role};
 use crate::error::Error;
 use crate::places::LabName;
 
@@ -113,20 +115,31 @@ fn build(
     let lab = lab_object(documents, refusals);
     let nodes: Vec<_> = lab.nodes.iter().map(|node| node.name.clone()).collect();
     let mut pods = Vec::new();
+    let mut services = Vec::new();
     let mut objects = Vec::new();
     for document in documents {
         match document.kind.as_str() {
             lab_object::KIND => {}
             "Pod" => pods.extend(pod::read(document, &nodes, refusals)),
+            "Service" => services.extend(service::read(document, refusals)),
             kind if PASSED_ON.contains(&kind) => objects.push(document.root.to_json()),
             kind => {
-                let reason =
-                    format!("the lab cannot run a {kind}; it runs Pods, Namespaces and policies");
+                let reason = format!(
+                    "the lab cannot run a {kind}; it runs Pods, Services, Namespaces and policies"
+                );
                 refusals.push(Field::root(document).refuse(reason, None));
             }
         }
     }
     refuse_policies(documents, refusals);
+    refuse_name_server(&pods, &services, documents, refusals);
+    let has_names = lab.external.iter().any(|host| !host.names.is_empty());
+    if has_names || !services.is_empty() {
+        pods.iter_mut().for_each(|pod| pod.role = Role::Client);
+        pods.push(names::pod(&lab));
+        objects.push(names::service());
+    }
+    objects.extend(service::objects(services, &lab, refusals));
     pods.sort_by(|left, right| (&left.namespace, &left.name).cmp(&(&right.namespace, &right.name)));
     refuse_twins(&pods, documents, refusals);
     place(&mut pods, &nodes);
@@ -183,6 +196,26 @@ fn refuse_twins(pods: &[Pod], documents: &[Document], refusals: &mut Vec<Refusal
                 refusals.push(Field::root(document).refuse(reason, None));
             }
         }
+    }
+}
+
+/// The lab brings its own name server, so that it is the same everywhere.
+fn refuse_name_server(
+    pods: &[Pod],
+    services: &[service::Service],
+    documents: &[Document],
+    refusals: &mut Vec<Refusal>,
+) {
+    let pods = pods.iter().map(|pod| ("Pod", &pod.namespace, &pod.name));
+    let services = services.iter().map(|it| ("Service", &it.namespace, &it.name));
+    for (kind, namespace, name) in pods.chain(services) {
+        let own = [("Pod", names::POD), ("Service", names::SERVICE)];
+        if namespace != names::NAMESPACE || !own.contains(&(kind, name.as_str())) {
+            continue;
+        }
+        let written = documents.iter().find(|it| it.kind == kind && it.name() == name);
+        let reason = format!("the lab makes the {kind} `{namespace}/{name}` itself");
+        refusals.extend(written.map(|it| Field::root(it).refuse(reason, Some("leave it out"))));
     }
 }
 

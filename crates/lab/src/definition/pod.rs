@@ -51,6 +51,18 @@ impl Container {
     }
 }
 
+/// What a pod has to do with names.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Role {
+    /// Nothing: the lab has no name server.
+    #[default]
+    Nameless,
+    /// It asks the lab's name server.
+    Client,
+    /// It is the lab's name server.
+    NameServer,
+}
+
 /// One pod.
 #[derive(Clone, Debug)]
 pub struct Pod {
@@ -64,6 +76,8 @@ pub struct Pod {
     pub containers: Vec<Container>,
     /// The manifest.
     pub object: serde_json::Value,
+    /// What it has to do with names.
+    pub role: Role,
 }
 
 /// Reads a Pod; `None` when it is too wrong to go on with.
@@ -103,7 +117,8 @@ pub fn read(document: &Document, nodes: &[String], refusals: &mut Vec<Refusal>) 
     if containers.is_empty() {
         refusals.push(spec.refuse("a pod needs at least one container", None));
     }
-    Some(Pod { namespace, name, node, containers, object: document.root.to_json() })
+    let role = Role::default();
+    Some(Pod { namespace, name, node, containers, object: document.root.to_json(), role })
 }
 
 fn container(field: &Field<'_>, pod: &Security, refusals: &mut Vec<Refusal>) -> Option<Container> {

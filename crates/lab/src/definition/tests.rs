@@ -4,7 +4,7 @@ use super::*;
 
 const LAB: &str = "apiVersion: signet.dev/v1alpha1\nkind: Lab\nmetadata: {name: tiny}\n";
 
-fn read_texts(files: &[(&str, &str)]) -> Result<Definition, Vec<String>> {
+pub(super) fn read_texts(files: &[(&str, &str)]) -> Result<Definition, Vec<String>> {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().join("lab-7");
     fs::create_dir(&directory).unwrap();
@@ -117,7 +117,9 @@ fn a_kind_that_the_lab_cannot_run_is_refused() {
     let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {}\n";
     assert_eq!(
         read_texts(&[("d.yaml", text)]).unwrap_err(),
-        ["d.yaml:1:1: the lab cannot run a Deployment; it runs Pods, Namespaces and policies"]
+        [
+            "d.yaml:1:1: the lab cannot run a Deployment; it runs Pods, Services, Namespaces and policies"
+        ]
     );
 }
 

@@ -36,23 +36,28 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Of a client that sends exactly the packets of the tuple.
-    pub fn new(client: Client, tuple: &Tuple) -> Result<Self, Error> {
+    /// Of a client that sends exactly the packets of the tuple; with a name, to
+    /// whoever has that name.
+    pub fn new(client: Client, tuple: &Tuple, name: Option<&str>) -> Result<Self, Error> {
         let nonce = match tuple.mark {
             Mark::Udp(..) => Some(container::new_id()?),
             Mark::Tcp(..) | Mark::Echo(_) => None,
         };
-        Ok(Self { command: command(client, tuple), nonce })
+        Ok(Self { command: command(client, tuple, name), nonce })
     }
 }
 
-fn command(client: Client, tuple: &Tuple) -> Vec<String> {
+fn command(client: Client, tuple: &Tuple, name: Option<&str>) -> Vec<String> {
     let flag = if tuple.source.is_ipv4() { "-4" } else { "-6" };
     let (from, to) = (tuple.source.to_string(), tuple.destination.to_string());
     let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     match (client, tuple.mark) {
         (Client::Curl, Mark::Tcp(source, port)) => {
-            let host = if tuple.source.is_ipv4() { to } else { format!("[{to}]") };
+            let host = match name {
+                Some(name) => name.to_owned(),
+                None if tuple.source.is_ipv4() => to,
+                None => format!("[{to}]"),
+            };
             let (source, url) = (source.to_string(), format!("http://{host}:{port}/"));
             let mut command = own(&["curl", flag, "--silent", "--show-error"]);
             command.extend(own(&["--output", "/dev/null", "--connect-timeout", PATIENCE]));
@@ -62,8 +67,11 @@ fn command(client: Client, tuple: &Tuple) -> Vec<String> {
         }
         (_, Mark::Tcp(source, port)) => {
             let (source, port) = (source.to_string(), port.to_string());
-            let mut command = own(&["nc", flag, "-n", "-z", "-v", "-w", PATIENCE]);
-            command.extend(own(&["-s", &from, "-p", &source, &to, &port]));
+            let mut command = own(&["nc", flag, "-z", "-v", "-w", PATIENCE]);
+            if name.is_none() {
+                command.push("-n".into());
+            }
+            command.extend(own(&["-s", &from, "-p", &source, name.unwrap_or(&to), &port]));
             command
         }
         // Ends with the first answer.
@@ -119,7 +127,7 @@ mod tests {
     #[track_caller]
     fn check(client: Client, from: &str, to: &str, mark: Mark, want: &str) {
         let tuple = Tuple { source: from.parse().unwrap(), destination: to.parse().unwrap(), mark };
-        assert_eq!(command(client, &tuple).join(" "), want);
+        assert_eq!(command(client, &tuple, None).join(" "), want);
     }
 
     #[test]
@@ -129,7 +137,16 @@ mod tests {
             "10.0.0.1",
             "10.0.0.2",
             Mark::Tcp(20000, 8080),
-            "nc -4 -n -z -v -w 2 -s 10.0.0.1 -p 20000 10.0.0.2 8080",
+            "nc -4 -z -v -w 2 -n -s 10.0.0.1 -p 20000 10.0.0.2 8080",
+        );
+        let tuple = Tuple {
+            source: "10.0.0.1".parse().unwrap(),
+            destination: "10.0.0.2".parse().unwrap(),
+            mark: Mark::Tcp(20000, 8080),
+        };
+        assert_eq!(
+            command(Client::Nc, &tuple, Some("peers.shop")).join(" "),
+            "nc -4 -z -v -w 2 -s 10.0.0.1 -p 20000 peers.shop 8080",
         );
         check(
             Client::Nc,

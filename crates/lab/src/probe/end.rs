@@ -43,7 +43,9 @@ impl<'a> End<'a> {
             "entity" if name == "world" => {
                 journal.external.first().map(Self::External).ok_or_else(unknown)
             }
-            _ => Err(format!("`{text}`: a lab probe has pod:, node:, ip: and entity:")),
+            _ => Err(format!(
+                "`{text}`: a lab probe has pod:, node:, ip:, entity:, and svc: to go to"
+            )),
         }
     }
 
@@ -119,6 +121,7 @@ impl<'a> End<'a> {
     }
 }
 
+/// The number that a pod gives a name.
 fn named_port(pod: &Value, name: &str) -> Option<u16> {
     let containers = pod["spec"]["containers"].as_array()?;
     let mut ports = containers.iter().filter_map(|it| it["ports"].as_array()).flatten();

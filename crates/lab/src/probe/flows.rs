@@ -70,9 +70,19 @@ pub struct Wanted {
     pub same_node: bool,
 }
 
-/// Asks until the decisions are complete, or for as long as that is worthwhile.
-pub fn find(lab: &Lab, tuple: &Tuple, since_ns: u64, wanted: Wanted) -> Result<Decisions, Error> {
-    let request = request(tuple, since_ns.saturating_sub(SLACK_NS));
+/// Asks until the decisions about one of these are complete, or for as long as
+/// that is worthwhile.
+pub fn find(
+    lab: &Lab,
+    tuples: &[Tuple],
+    since_ns: u64,
+    wanted: Wanted,
+) -> Result<Decisions, Error> {
+    let request = GetFlowsRequest {
+        whitelist: tuples.iter().map(filter).collect(),
+        since: Some(api::time::timestamp(since_ns.saturating_sub(SLACK_NS))),
+        ..GetFlowsRequest::default()
+    };
     relay::ask(&lab.places.relay_socket(), |channel| async move {
         let mut client = ObserverClient::new(channel);
         let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -86,7 +96,7 @@ pub fn find(lab: &Lab, tuple: &Tuple, since_ns: u64, wanted: Wanted) -> Result<D
     })
 }
 
-fn request(tuple: &Tuple, since_ns: u64) -> GetFlowsRequest {
+fn filter(tuple: &Tuple) -> proto::FlowFilter {
     let mut filter = proto::FlowFilter {
         source_ip: vec![tuple.source.to_string()],
         destination_ip: vec![tuple.destination.to_string()],
@@ -105,11 +115,7 @@ fn request(tuple: &Tuple, since_ns: u64) -> GetFlowsRequest {
             filter.protocol = vec![if v4 { "icmpv4" } else { "icmpv6" }.into()];
         }
     }
-    GetFlowsRequest {
-        whitelist: vec![filter],
-        since: Some(api::time::timestamp(since_ns)),
-        ..GetFlowsRequest::default()
-    }
+    filter
 }
 
 async fn flows(

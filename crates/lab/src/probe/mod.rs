@@ -12,15 +12,18 @@ pub mod meaning;
 pub mod observer;
 pub mod report;
 pub mod responder;
+pub mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crate::error::Error;
+use crate::journal::Pod;
 use crate::lab::Lab;
 use crate::netns::Netns;
 use crate::probe::answer::{Answer, Findings};
@@ -33,6 +36,7 @@ use crate::probe::meaning::Meaning;
 use crate::probe::observer::{Observer, Watch};
 use crate::probe::report::Report;
 use crate::probe::responder::{Port, Responder};
+use crate::probe::service::Question;
 
 /// Probes at the same time: a denied one mostly waits for an answer.
 const AT_ONCE: usize = 24;
@@ -88,31 +92,71 @@ fn answer(lab: &Lab, line: &Line, number: u16, echoes: &Echoes) -> Answer {
     Answer { object: line.object.clone(), expected, found, meant: None }
 }
 
-/// Who is at both ends, and what goes between them.
+/// Who may see the packets of a probe, and what they look like there.
+struct Target<'a> {
+    end: End<'a>,
+    tuple: Tuple,
+}
+
+/// What a client sends, and to whom it may come.
 struct Route<'a> {
     from: End<'a>,
-    to: End<'a>,
-    tuple: Tuple,
+    asked: Tuple,
+    /// The name that it asks for instead of an address.
+    name: Option<String>,
+    /// One, or all that are behind a service.
+    targets: Vec<Target<'a>>,
 }
 
 impl<'a> Route<'a> {
     /// `number` is the probe's source port, or its echo identifier.
     fn of(lab: &'a Lab, probe: &Probe, number: u16) -> Result<Self, String> {
-        let from = entity::named(&probe.from, &probe.to, probe.family, lab)?;
+        let source = entity::named(&probe.from, &probe.to, probe.family, lab)?;
+        let from = End::of(&source, &lab.journal)?;
+        let source = from.address(&source, probe.family)?;
+        let tuple = |destination, port| {
+            let mark = match (probe.protocol, port) {
+                (Protocol::Tcp, Some(port)) => Mark::Tcp(number, port),
+                (Protocol::Udp, Some(port)) => Mark::Udp(number, port),
+                _ => Mark::Echo(number),
+            };
+            Tuple { source, destination, mark }
+        };
+        if let Some(name) = probe.to.strip_prefix(service::PREFIX) {
+            let Probe { protocol, family, ref port, .. } = *probe;
+            let way = service::find(name, Question { port: port.as_ref(), protocol, family }, lab)?;
+            let asked = tuple(way.asked.ip(), Some(way.asked.port()));
+            let target = |backend: &SocketAddr| {
+                if backend.ip() == source {
+                    let why = "may lead its client to itself, which nobody judges";
+                    return Err(format!("svc:{name} {why}"));
+                }
+                let end = End::of(&format!("ip:{}", backend.ip()), &lab.journal)?;
+                Ok(Target { end, tuple: tuple(backend.ip(), Some(backend.port())) })
+            };
+            let targets = way.backends.iter().map(target).collect::<Result<_, String>>()?;
+            return Ok(Self { from, asked, name: way.name, targets });
+        }
         let to = entity::named(&probe.to, &probe.from, probe.family, lab)?;
-        let (source, destination) = (End::of(&from, &lab.journal)?, End::of(&to, &lab.journal)?);
-        let port = |port| destination.port(port, &lab.places);
-        let mark = match (&probe.port, probe.protocol) {
-            (Some(named), Protocol::Tcp) => Mark::Tcp(number, port(named)?),
-            (Some(named), Protocol::Udp) => Mark::Udp(number, port(named)?),
-            _ => Mark::Echo(number),
+        let end = End::of(&to, &lab.journal)?;
+        let port = probe.port.as_ref().map(|port| end.port(port, &lab.places)).transpose()?;
+        let asked = tuple(end.address(&to, probe.family)?, port);
+        Ok(Self { from, asked, name: None, targets: vec![Target { end, tuple: asked }] })
+    }
+
+    /// Which ends must tell what they decided.
+    fn wanted(&self) -> Wanted {
+        let pods = || self.targets.iter().map(|target| target.end.pod());
+        let near = |pod: Option<&Pod>| {
+            self.from.pod().zip(pod).is_some_and(|(from, to)| from.node == to.node)
         };
-        let tuple = Tuple {
-            source: source.address(&from, probe.family)?,
-            destination: destination.address(&to, probe.family)?,
-            mark,
-        };
-        Ok(Self { from: source, to: destination, tuple })
+        // Without anybody behind a service nothing is sent, so nothing is reported.
+        let is_sent = !self.targets.is_empty();
+        Wanted {
+            egress: is_sent && self.from.pod().is_some(),
+            ingress: is_sent && pods().all(|pod| pod.is_some()),
+            same_node: pods().all(near),
+        }
     }
 }
 
@@ -122,30 +166,38 @@ fn ports(lab: &Lab, lines: &[Line]) -> BTreeMap<Netns, BTreeSet<Port>> {
     for probe in lines.iter().filter_map(|line| line.probe.as_ref().ok()) {
         // What is wrong with a probe is said when it is its turn.
         let Ok(route) = Route::of(lab, probe, 0) else { continue };
-        let netns = Netns::at(lab.places.netns(&route.to.member()));
-        ports.entry(netns).or_default().extend(Port::of(&route.tuple));
+        for Target { end, tuple } in &route.targets {
+            let netns = Netns::at(lab.places.netns(&end.member()));
+            ports.entry(netns).or_default().extend(Port::of(tuple));
+        }
     }
     ports
 }
 
 /// Does one probe.
 fn try_probe(lab: &Lab, probe: &Probe, number: u16, echoes: &Echoes) -> Result<Findings, String> {
-    let Route { from, to, tuple } = Route::of(lab, probe, number)?;
-    let same_node = from.pod().zip(to.pod()).is_some_and(|(from, to)| from.node == to.node);
-    let wanted = Wanted { egress: from.pod().is_some(), ingress: to.pod().is_some(), same_node };
+    let route = Route::of(lab, probe, number)?;
+    let wanted = route.wanted();
     let failed = |error: Error| error.chain();
 
-    let pair = echoes.between(&tuple);
+    let pair = echoes.between(&route.asked);
     let _alone = pair.as_deref().map(lock);
-    // A node's own pods are seen there before they are judged: count answers.
-    let watch = if to.is_node_of(&from) { Watch::Answers(tuple) } else { Watch::Arrivals(tuple) };
-    let netns = Netns::at(lab.places.netns(&to.member()));
-    let attempt = Attempt::new(probe.client, &tuple).map_err(failed)?;
-    let observer = Observer::start(&netns, watch).map_err(failed)?;
+    let watch = |Target { end, tuple }: &Target<'_>| {
+        // A node's own pods are seen there before they are judged: count answers.
+        let own = end.is_node_of(&route.from);
+        let watch = if own { Watch::Answers(*tuple) } else { Watch::Arrivals(*tuple) };
+        Observer::start(&Netns::at(lab.places.netns(&end.member())), watch)
+    };
+    let attempt =
+        Attempt::new(probe.client, &route.asked, route.name.as_deref()).map_err(failed)?;
+    let observers = route.targets.iter().map(watch).collect::<Result<Vec<_>, _>>();
+    let observers = observers.map_err(failed)?;
     let since = api::time::now_ns();
-    let outcome = client::run(lab, &from, &attempt).map_err(failed)?;
-    let arrived = observer.finish().map_err(failed)?;
-    let (decisions, unreported) = match flows::find(lab, &tuple, since, wanted) {
+    let outcome = client::run(lab, &route.from, &attempt).map_err(failed)?;
+    let arrived = observers.into_iter().map(Observer::finish).sum::<Result<u64, _>>();
+    let arrived = arrived.map_err(failed)?;
+    let tuples: Vec<_> = route.targets.iter().map(|target| target.tuple).collect();
+    let (decisions, unreported) = match flows::find(lab, &tuples, since, wanted) {
         Ok(decisions) => (decisions, None),
         Err(error) => (Decisions::default(), Some(error.chain())),
     };

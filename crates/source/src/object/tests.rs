@@ -182,9 +182,12 @@ status:
 #[track_caller]
 fn check_apiserver(text: &str, want: &[&str]) {
     let documents = manifest::read("a.yaml", text).unwrap();
-    let found: Vec<IpAddr> = match read(&documents[0]) {
-        Some(Ok(Object::Backends(backends))) => backends.api_servers().collect(),
-        None => vec![],
+    let found = match read(&documents[0]) {
+        Some(Ok(Object::Endpoints(endpoints))) if endpoints.is_api_server() => {
+            let all = endpoints.serving.iter();
+            all.flat_map(|one| one.ready.iter().chain(&one.unready).copied()).collect()
+        }
+        Some(Ok(Object::Endpoints(_))) => vec![],
         other => panic!("{other:?}"),
     };
     assert_eq!(found, addresses(want));
