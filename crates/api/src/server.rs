@@ -1,6 +1,8 @@
 //! Serving on a unix socket that only root may open, or on TCP with mutual TLS to
 //! those who are on a list.
 
+mod authority;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +17,7 @@ use nix::sys::socket::{
 };
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
@@ -30,6 +33,7 @@ use crate::proto::DESCRIPTORS;
 use crate::proto::observer::observer_server::{Observer, ObserverServer};
 use crate::proto::peer::peer_server::PeerServer;
 use crate::proto::signet::v1::signet_server::{Signet, SignetServer};
+use authority::Forgiving;
 
 /// The name under which `hubble status` asks for health.
 const HUBBLE_HEALTH: &str = "hubble.server.Observer";
@@ -219,7 +223,7 @@ pub async fn serve_all(
     let routes = services.routes().await?;
     let (stopping, stopped) = oneshot::channel::<()>();
     let serving = Server::builder().add_routes(routes).serve_with_incoming_shutdown(
-        UnixListenerStream::new(listener),
+        UnixListenerStream::new(listener).map(|accepted| accepted.map(Forgiving::from)),
         async {
             // Sent or dropped, it means the same.
             let _ = stopped.await;
