@@ -29,5 +29,5 @@ pub mod state;
 #[cfg(test)]
 mod testing;
 
-pub use command::{AgentError, run};
+pub use command::{AgentError, admission, run};
 pub use config::{AgentConfig, AgentSettings, ConfigError, TcpSettings};

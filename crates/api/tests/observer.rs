@@ -32,7 +32,7 @@ use api::proto::signet::v1::{
     ListIdentitiesResponse, ListPoliciesRequest, ListPoliciesResponse, ListServicesRequest,
     ListServicesResponse, StatusRequest, StatusResponse,
 };
-use api::relay::{Member, Relay};
+use api::relay::{Member, Place, Relay};
 use api::server::{ServeError, listener, serve};
 use api::store::{FlowStore, Limits};
 use api::time::timestamp;
@@ -376,7 +376,8 @@ fn cluster() -> Cluster {
     let directory = tempfile::tempdir().unwrap();
     let a = Node::start(directory.path(), "a", Limits::default());
     let b = Node::start(directory.path(), "b", Limits::default());
-    let member = |node: &Node| Member { name: node.name.clone(), socket: node.socket.clone() };
+    let member =
+        |node: &Node| Member { name: node.name.clone(), place: Place::Socket(node.socket.clone()) };
     let relay = Relay::new("relay", vec![member(&a), member(&b)]);
     Cluster { a, b, relay, directory }
 }

@@ -85,7 +85,7 @@ pub struct AgentArgs {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "TCP")]
 #[group(requires_all = ["tcp_listen", "tls_cert_file", "tls_key_file", "tls_client_ca_files", "access_file"])]
-struct TcpArgs {
+pub struct TcpArgs {
     /// Serve there too [default: on the unix socket only]
     #[arg(long, value_name = "ADDRESS:PORT", required = false)]
     tcp_listen: SocketAddr,
@@ -109,7 +109,8 @@ struct TcpArgs {
 }
 
 impl TcpArgs {
-    fn settings(self) -> TcpSettings {
+    /// What the flags mean.
+    pub fn settings(self) -> TcpSettings {
         let Self { tcp_listen, tls_cert_file, tls_key_file, tls_client_ca_files, access_file } =
             self;
         TcpSettings {

@@ -24,11 +24,12 @@ from relay import relay_pb2  # noqa: E402
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # noqa: E402
 
-# By itself this client sends the socket's path, escaped, as the authority, which the server's
-# HTTP/2 library refuses; gRPC's client in Go, which Hubble's is, sends `localhost`.
-OPTIONS = [("grpc.default_authority", "localhost")]
-NODE = grpc.insecure_channel("unix:" + sys.argv[2], options=OPTIONS)
-RELAY = grpc.insecure_channel("unix:" + sys.argv[3], options=OPTIONS)
+# By itself this client sends the socket's path, escaped, as the authority; gRPC's client in Go,
+# which Hubble's is, sends `localhost`. Both are understood.
+NODE = grpc.insecure_channel("unix:" + sys.argv[2])
+RELAY = grpc.insecure_channel(
+    "unix:" + sys.argv[3], options=[("grpc.default_authority", "localhost")]
+)
 OBSERVER = observer_pb2_grpc.ObserverStub(NODE)
 PROTO = pathlib.Path(__file__).parent / "../../proto"
 FAILED = []
