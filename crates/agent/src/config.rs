@@ -267,6 +267,9 @@ impl TryFrom<AgentSettings> for AgentConfig {
         let metrics_listen =
             metrics_listen.and_then(|place| check.parsed("metrics-listen", place.parse::<Place>()));
         check.parsed("export", export.selection.check());
+        if let Some((collector, _)) = &export.collector {
+            check.parsed("export-otlp", collector.check());
+        }
         if let Some((file, _)) = &export.file {
             check.absolute("export-file", file);
         }

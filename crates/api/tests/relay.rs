@@ -8,7 +8,7 @@
 )]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -21,73 +21,28 @@ use api::server::{Services, Tls, serve_relay_tls, serve_tls};
 use api::store::{FlowStore, Limits};
 use tokio::net::TcpListener;
 
+mod openssl;
 mod python;
+
+use openssl::Authority;
 
 const FLOWS: &str = include_str!("protocol/flows.jsonl");
 const NODE: &str = "node-a.c1.hubble-grpc.cilium.io";
 
-/// Certificates in a folder, made with the `openssl` program.
-struct Authority(tempfile::TempDir);
-
-#[track_caller]
-fn openssl(arguments: &[&str]) -> String {
-    let run = Command::new("openssl").args(arguments).stdin(Stdio::null()).output().unwrap();
-    let error = String::from_utf8_lossy(&run.stderr).into_owned();
-    assert!(run.status.success(), "openssl {arguments:?}: {error}");
-    String::from_utf8_lossy(&run.stdout).into_owned()
+/// How a server shows itself.
+fn server(authority: &Authority, name: &str) -> Tls {
+    let read = |name: &str| fs::read(authority.path(name)).unwrap();
+    Tls {
+        certificate: read(&format!("{name}.pem")),
+        key: read(&format!("{name}.key")),
+        clients: read("ca.pem"),
+    }
 }
 
-impl Authority {
-    fn new() -> Self {
-        let this = Self(tempfile::tempdir().unwrap());
-        let (key, certificate) = (this.text("ca.key"), this.text("ca.pem"));
-        let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"];
-        let own = ["-keyout", &key, "-out", &certificate, "-subj", "/CN=test", "-days", "2"];
-        openssl(&[&["req", "-x509"][..], &curve, &own].concat());
-        this
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.path(name).to_str().unwrap().to_owned()
-    }
-
-    fn read(&self, name: &str) -> Vec<u8> {
-        fs::read(self.path(name)).unwrap()
-    }
-
-    /// A certificate for a name; its SHA-256 as a list of readers has it.
-    fn issue(&self, name: &str) -> String {
-        let (key, request, pem) =
-            [".key", ".csr", ".pem"].map(|end| self.text(&format!("{name}{end}"))).into();
-        let subject = format!("/CN={name}");
-        let alternative = format!("subjectAltName=DNS:{name}");
-        let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"];
-        let own = ["-keyout", &key, "-out", &request, "-subj", &subject, "-addext", &alternative];
-        openssl(&[&["req"][..], &curve, &own].concat());
-        let (ca, ca_key) = (self.text("ca.pem"), self.text("ca.key"));
-        let signed = ["-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-out", &pem, "-days", "2"];
-        openssl(&[&["x509", "-req", "-copy_extensions", "copyall"][..], &signed].concat());
-        let shown = openssl(&["x509", "-in", &pem, "-noout", "-fingerprint", "-sha256"]);
-        shown.trim().split_once('=').unwrap().1.replace(':', "").to_lowercase()
-    }
-
-    /// How a server shows itself.
-    fn server(&self, name: &str) -> Tls {
-        Tls {
-            certificate: self.read(&format!("{name}.pem")),
-            key: self.read(&format!("{name}.key")),
-            clients: self.read("ca.pem"),
-        }
-    }
-
-    fn client(&self, name: &str) -> ClientTls {
-        let identity = [".pem", ".key"].map(|end| self.read(&format!("{name}{end}"))).into();
-        ClientTls { roots: self.read("ca.pem"), identity: Some(identity), server_name: None }
-    }
+fn client(authority: &Authority, name: &str) -> ClientTls {
+    let read = |name: &str| fs::read(authority.path(name)).unwrap();
+    let identity = [".pem", ".key"].map(|end| read(&format!("{name}{end}"))).into();
+    ClientTls { roots: read("ca.pem"), identity: Some(identity), server_name: None }
 }
 
 fn readers(list: &[(&str, &str, &str)]) -> Access {
@@ -130,11 +85,11 @@ fn world() -> World {
         let address = listener.local_addr().unwrap().to_string();
         let access = readers(&[("relay", &relay, "*")]);
         let stop = std::future::pending();
-        tokio::spawn(serve_tls(listener, authority.server(NODE), access, services, stop));
+        tokio::spawn(serve_tls(listener, server(&authority, NODE), access, services, stop));
 
-        let member = |name: &str, client: &str| Member {
+        let member = |name: &str, certificate: &str| Member {
             name: name.into(),
-            place: Place::Tls { address: address.clone(), tls: authority.client(client) },
+            place: Place::Tls { address: address.clone(), tls: client(&authority, certificate) },
         };
         // The second is refused: that certificate is no node's of this name.
         let members = vec![member("c1/node-a", "relay.test"), member("c1/node-b", "relay.test")];
@@ -143,7 +98,7 @@ fn world() -> World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let access = readers(&[("soc", &soc, "*"), ("team", &team, "payment")]);
-        let (tls, stop) = (authority.server("relay.test"), std::future::pending());
+        let (tls, stop) = (server(&authority, "relay.test"), std::future::pending());
         tokio::spawn(serve_relay_tls(listener, tls, access, services, stop));
         port
     });
