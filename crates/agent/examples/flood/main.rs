@@ -24,7 +24,16 @@ fn main() {
     println!("flows from the kernel's ring to memory; one reading thread, one offering thread");
     println!(
         "{:>11} {:>6} {:>9} {:>11} {:>11} {:>11} {:>8} {:>9} {:>9} {:>9}",
-        "offered/s", "equal", "seconds", "offered", "told", "lost", "us/flow", "MiB", "status", "policy"
+        "offered/s",
+        "equal",
+        "seconds",
+        "offered",
+        "told",
+        "lost",
+        "us/flow",
+        "MiB",
+        "status",
+        "policy"
     );
     for (per_second, equal) in [(1_000_000, 1), (1_000_000, 2), (1_000_000, 64)] {
         measure(&world, Flood { per_second, equal }, Duration::from_secs(seconds));
