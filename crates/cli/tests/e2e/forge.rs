@@ -87,7 +87,7 @@ pub fn ip(
     match ends {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             let part = part.unwrap_or_default();
-            let place = u16::from(part.more) << 13 | part.offset / 8;
+            let place = (u16::from(part.more) << 13) | (part.offset / 8);
             let length = u16::try_from(20 + payload.len()).unwrap();
             let mut ip = vec![0x45, 0];
             ip.extend(length.to_be_bytes());

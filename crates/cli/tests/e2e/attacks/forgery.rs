@@ -13,6 +13,8 @@ const ACK: u8 = 0x10;
 const RST: u8 = 0x04;
 const FIN_ACK: u8 = 0x11;
 
+type Frames<'a> = dyn Fn(bool, &[u8]) -> Vec<Vec<u8>> + 'a;
+
 /// One attack, and its twin that differs in one thing.
 struct Attack<'a> {
     name: String,
@@ -22,7 +24,7 @@ struct Attack<'a> {
     /// What the node says of the attack: Hubble's number.
     reason: u64,
     /// The frames of the attack (true) or the twin, with this text in what matters.
-    frames: Box<dyn Fn(bool, &[u8]) -> Vec<Vec<u8>> + 'a>,
+    frames: Box<Frames<'a>>,
 }
 
 /// Sends twin, attack, twin: the last one's arrival says that the attack is over.
