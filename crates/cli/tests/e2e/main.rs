@@ -10,9 +10,12 @@
     reason = "the lints' exception for tests does not reach the functions tests share"
 )]
 
+mod attacks;
 mod attempt;
+mod capture;
 mod cleanup;
 mod conservation;
+mod forge;
 mod frame;
 mod frames;
 mod host;
@@ -33,6 +36,14 @@ use libtest_mimic::{Arguments, Trial};
 
 /// Name and body of each test.
 const TESTS: &[(&str, fn())] = &[
+    ("attacks::answers_to_nobody_s_question_and_claims_to_addresses", attacks::forgery::answers),
+    ("attacks::frames_that_are_not_what_they_say", attacks::forgery::identities_and_headers),
+    ("attacks::a_pod_that_takes_its_network_apart", attacks::breakage::of_its_own_network),
+    ("attacks::a_flood_loses_none_of_a_neighbour_s_connections", attacks::flood::of_connections),
+    ("attacks::a_dead_neighbour_s_address", attacks::surroundings::a_dead_neighbour_s_address),
+    ("attacks::behind_the_node_s_address", attacks::surroundings::behind_the_node_s_address),
+    ("attacks::into_the_node_s_overlay", attacks::surroundings::into_the_node_s_overlay),
+    ("attacks::files_and_sockets_of_the_node", attacks::surroundings::files_and_sockets),
     ("cleanup::a_killed_up_leaves_nothing_after_down", cleanup::killed_up),
     ("cleanup::a_test_that_fails_leaves_nothing", cleanup::failed_test),
     ("cleanup::two_labs_of_the_same_manifests_do_not_meet", cleanup::two_labs),
