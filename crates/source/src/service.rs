@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use model::PodName;
 use policy::TargetPort;
 
 use crate::snapshot::Snapshot;
@@ -96,13 +97,17 @@ impl Snapshot {
     }
 
     fn pods_of<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a model::Pod> {
+        let namespace = &service.name.namespace;
+        let first = PodName { namespace: namespace.clone(), name: String::new() };
+        let there = self.pods.range(first..).take_while(move |(name, _)| {
+            // A service without a selector selects nobody, not everybody.
+            !service.selector.is_empty() && name.namespace == *namespace
+        });
         let selects = |pod: &&model::Pod| {
             let has = |(key, value): (&String, &String)| pod.labels.get(key) == Some(value);
-            !service.selector.is_empty()
-                && pod.name.namespace == service.name.namespace
-                && service.selector.iter().all(has)
+            service.selector.iter().all(has)
         };
-        self.pods.values().filter(selects)
+        there.map(|(_, pod)| pod).filter(selects)
     }
 
     /// The pods that a service selects, at the port that it means on each; a pod
