@@ -325,7 +325,6 @@ impl TryFrom<AgentSettings> for AgentConfig {
                 cidr_match: None,
                 capabilities: policy::Capabilities {
                     labels: true,
-                    nodes: true,
                     ..policy::Capabilities::DATAPATH
                 },
             },
