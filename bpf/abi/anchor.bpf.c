@@ -21,6 +21,7 @@ struct sg_decision abi_decision;
 struct sg_policy_entry abi_policy_entry;
 struct sg_control abi_control;
 
+enum sg_endpoint_id abi_endpoint_id;
 struct sg_subject abi_subject;
 struct sg_endpoint abi_endpoint;
 struct sg_usage abi_usage;

@@ -32,10 +32,13 @@ enum sg_connection_flag {
 	SG_CONNECTION_NODE = 32,	/* the node itself opened it */
 };
 
+/* Set in a remembered revision when the fallback of a table on trial judged. */
+#define SG_REVISION_UNDONE 0x80000000u
+
 struct sg_connection {
 	__u64 expires_ns;	/* CLOCK_MONOTONIC, coarse */
 	__u64 cookie;		/* socket of the initiator, when it is on this node; else 0 */
-	__u32 revision;		/* that last judged it */
+	__u32 revision;		/* that last judged it, with SG_REVISION_UNDONE */
 	__u32 epoch;		/* of the address book then */
 	__u32 peer;		/* identity then */
 	__u32 rule_set;

@@ -56,7 +56,8 @@ checked_fn int encapsulation_check(const struct sg_connection_key *key, const st
 	rule = v->judged.why == SG_WHY_RULE;
 	port_named = rule && (match == MATCH_L3_L4 || match == MATCH_L4);
 	named = port_named || (rule && (match == MATCH_L3_PROTOCOL || match == MATCH_PROTOCOL));
-	if (v->direction != SG_EGRESS)
+	/* An overlay is the node's own: it packs what was judged. */
+	if (v->direction != SG_EGRESS || key->endpoint == SG_ENDPOINT_HOST)
 		return SG_REASON_NONE;
 	if (protocol_encapsulates(key->protocol))
 		return named ? SG_REASON_NONE : SG_REASON_ENCAPSULATION;

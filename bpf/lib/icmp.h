@@ -6,6 +6,7 @@
 
 #include "lib/conntrack.h"
 #include "lib/identity.h"
+#include "lib/policy.h"
 
 /* An ICMP error passes when the packet it quotes belongs to a connection of
  * this endpoint (RFC 5927 section 2); it opens nothing. */
@@ -70,6 +71,7 @@ checked_fn int judge_icmp_error(struct __sk_buff *skb, const struct sg_endpoint 
 	struct sg_address *destination = sent ? &key.remote : &key.local;
 	__u8 head[8];
 	__u32 offset;
+	__u64 now;
 
 	if (!ep || !pkt || !ctl)
 		return SG_REASON_NO_CONFIGURATION;
@@ -95,8 +97,9 @@ checked_fn int judge_icmp_error(struct __sk_buff *skb, const struct sg_endpoint 
 		__builtin_memcpy(&key.remote_port, &head[sent ? 2 : 0], 2);
 	}
 	conn = bpf_map_lookup_elem(&conntrack, &key);
-	if (!conn || conn->expires_ns <= bpf_ktime_get_coarse_ns() ||
-	    conn->revision != revision || conn->epoch != ctl->epoch ||
+	now = bpf_ktime_get_coarse_ns();
+	if (!conn || conn->expires_ns <= now ||
+	    conn->revision != revision_stamp(ep, revision, now) || conn->epoch != ctl->epoch ||
 	    conn->flags & SG_CONNECTION_CUT)
 		return SG_REASON_UNKNOWN_STATE;
 	return SG_REASON_NONE;

@@ -24,14 +24,18 @@ inline_fn bool tcp_opens(const struct packet *pkt)
 
 /* The identity of the other end. `host` is the node itself: a packet that was
  * forwarded from the node's address (masquerade, NodePort) is nobody known. */
-inline_fn __u32 peer_of(struct __sk_buff *skb, const struct sg_control *ctl,
-			const struct sg_address *remote, __u8 hook)
+checked_fn __u32 peer_of(struct __sk_buff *skb, const struct sg_connection_key *key, __u32 hook)
 {
-	__u32 peer = identity_of(ctl, remote);
+	const struct sg_control *ctl = control_get();
+	struct sg_address remote;
 
-	if (hook == SG_INGRESS && peer == IDENTITY_HOST && skb->ingress_ifindex)
+	if (!ctl || !key)
 		return IDENTITY_UNKNOWN;
-	return peer;
+	/* On the stack: Linux 6.1 takes no key from an argument. */
+	remote = key->remote;
+	if (hook == SG_INGRESS && skb->ingress_ifindex && address_is_host(&remote))
+		return IDENTITY_UNKNOWN;
+	return identity_of(ctl, &remote);
 }
 
 /* The port of the side that was asked, in the direction of the first packet;
@@ -49,39 +53,42 @@ inline_fn __u8 echo_type(const struct sg_connection_key *key)
 	return key->protocol == PROTOCOL_ICMPV4 ? ICMPV4_ECHO : ICMPV6_ECHO;
 }
 
-inline_fn enum sg_reason ask_policy(const struct sg_endpoint *ep,
-				    const struct sg_connection_key *key, __u8 direction,
-				    __u8 icmp_type, __u32 revision, struct verdict *v)
-{
-	struct question ask = {
-		.table = subject_at(ep, revision)->table,
-		.revision = revision,
-		.peer = v->peer,
-		.port = asked_port(key, direction, icmp_type),
-		.direction = direction,
-		.protocol = key->protocol,
-	};
+/* What is asked of policy, in one word: the kernel takes five arguments. */
+#define ABOUT(direction, icmp_type) ((direction) | (icmp_type) << 8)
 
-	v->direction = direction;
+/* enum sg_reason. `about`: see above. */
+checked_fn int ask_policy(const struct sg_endpoint *ep, const struct sg_connection_key *key,
+			  __u32 about, __u32 revision, struct verdict *v)
+{
+	struct question ask = { .revision = revision & ~SG_REVISION_UNDONE };
+
+	if (!ep || !key || !v)
+		return SG_REASON_NO_CONFIGURATION;
+	ask.table = subject_table(ep, revision);
+	ask.direction = about & 0xff;
+	ask.peer = v->peer;
+	ask.port = asked_port(key, ask.direction, about >> 8);
+	ask.protocol = key->protocol;
+	v->direction = ask.direction;
 	return policy_judge(&ask, &v->judged);
 }
 
 /* An entry from before the last change, or one that was cut: judged again, on
  * the original tuple. */
 inline_fn enum sg_reason judge_again(struct __sk_buff *skb, const struct sg_endpoint *ep,
-				     const struct sg_control *ctl,
 				     const struct sg_connection_key *key,
 				     struct sg_connection *conn, __u32 revision, __u32 epoch,
 				     __u64 now, struct verdict *v)
 {
 	enum sg_reason reason;
 
-	v->peer = peer_of(skb, ctl, &key->remote, v->hook);
+	v->peer = peer_of(skb, key, v->hook);
 	/* Only what comes in shows whether the node itself sent it: an answer to
 	 * somebody behind the node's address does not make him the node. */
-	if (v->peer == IDENTITY_HOST && conn->direction == SG_INGRESS && conn->peer != IDENTITY_HOST)
+	if (v->hook == SG_EGRESS && conn->direction == SG_INGRESS && conn->peer != v->peer &&
+	    address_is_host(&key->remote))
 		v->peer = IDENTITY_UNKNOWN;
-	reason = ask_policy(ep, key, conn->direction, echo_type(key), revision, v);
+	reason = ask_policy(ep, key, ABOUT(conn->direction, echo_type(key)), revision, v);
 	if (!reason)
 		reason = encapsulation_check(key, v);
 	if (reason) {
@@ -107,15 +114,15 @@ inline_fn enum sg_reason judge_midstream(const struct sg_endpoint *ep,
 {
 	__u8 reverse = v->hook == SG_EGRESS ? SG_INGRESS : SG_EGRESS;
 
-	if (!ask_policy(ep, key, v->hook, icmp_type, revision, v))
+	if (!ask_policy(ep, key, ABOUT(v->hook, icmp_type), revision, v))
 		return SG_REASON_NONE;
-	if (!ask_policy(ep, key, reverse, echo_type(key), revision, v) &&
+	if (!ask_policy(ep, key, ABOUT(reverse, echo_type(key)), revision, v) &&
 	    v->judged.why == SG_WHY_RULE) {
 		v->reply = SG_REPLY_YES;
 		return SG_REASON_NONE;
 	}
 	v->reply = SG_REPLY_UNKNOWN;
-	return ask_policy(ep, key, v->hook, icmp_type, revision, v);
+	return ask_policy(ep, key, ABOUT(v->hook, icmp_type), revision, v);
 }
 
 /* Whether the packet can only be an answer. */
@@ -125,7 +132,8 @@ inline_fn bool packet_answers(const struct packet *pkt)
 	       (pkt->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK));
 }
 
-/* A pod of this node sends through its own interface and no other. */
+/* A pod of this node sends through its own interface and no other. What only
+ * claims to be from the node is no pod's: see peer_of. */
 inline_fn enum sg_reason peer_interface(struct __sk_buff *skb, const struct sg_address *remote,
 					__u8 hook, __u32 *ifindex)
 {
@@ -136,7 +144,7 @@ inline_fn enum sg_reason peer_interface(struct __sk_buff *skb, const struct sg_a
 	if (hook == SG_EGRESS)
 		return SG_REASON_NONE;
 	peer = bpf_map_lookup_elem(&addresses, remote);
-	if (!peer || !peer->endpoint)
+	if (!peer || peer->endpoint < SG_ENDPOINT_FIRST_POD)
 		return SG_REASON_NONE;
 	*ifindex = skb->ingress_ifindex;
 	sender = endpoint_by_ifindex(skb->ingress_ifindex);
@@ -149,11 +157,11 @@ checked_fn int answers_may_pass(const struct sg_endpoint *ep, const struct sg_co
 				__u32 direction, __u32 peer, __u32 revision)
 {
 	struct judgement judged = {};
-	struct question ask = { .revision = revision, .peer = peer };
+	struct question ask = { .revision = revision & ~SG_REVISION_UNDONE, .peer = peer };
 
 	if (!ep || !key)
 		return 0;
-	ask.table = subject_at(ep, revision)->table;
+	ask.table = subject_table(ep, revision);
 	ask.direction = direction == SG_EGRESS ? SG_INGRESS : SG_EGRESS;
 	ask.protocol = key->protocol;
 	ask.port = asked_port(key, ask.direction, 0);
@@ -188,14 +196,14 @@ inline_fn enum sg_reason judge_new(struct __sk_buff *skb, const struct sg_endpoi
 	reason = peer_interface(skb, &key->remote, v->hook, &conn.peer_ifindex);
 	if (reason)
 		return reason;
-	v->peer = peer_of(skb, ctl, &key->remote, v->hook);
+	v->peer = peer_of(skb, key, v->hook);
 	v->reply = SG_REPLY_NO;
 	*fresh = true;
 	/* No socket hook has translated it, so nobody knows whom it means. */
 	if (address_is_service(&key->remote))
 		return SG_REASON_CLUSTER_IP;
 	if (opens)
-		reason = ask_policy(ep, key, v->hook, pkt->icmp_type, revision, v);
+		reason = ask_policy(ep, key, ABOUT(v->hook, pkt->icmp_type), revision, v);
 	else
 		reason = judge_midstream(ep, key, pkt->icmp_type, revision, v);
 	if (!reason)
@@ -217,7 +225,7 @@ inline_fn enum sg_reason judge_new(struct __sk_buff *skb, const struct sg_endpoi
 	conn.peer = v->peer;
 	conn.rule_set = v->judged.rule_sets[0];
 	conn.direction = v->direction;
-	if (v->peer == IDENTITY_HOST)
+	if (v->peer != IDENTITY_UNKNOWN && address_is_host(&key->remote))
 		conn.flags = SG_CONNECTION_NODE;
 	if (v->hook == SG_EGRESS && v->reply == SG_REPLY_NO)
 		conn.cookie = bpf_get_socket_cookie(skb);
@@ -231,9 +239,9 @@ inline_fn enum sg_reason judge_new(struct __sk_buff *skb, const struct sg_endpoi
 	return reason;
 }
 
-/* 0, or why the packet must be dropped. `fresh` is set when a record is due. */
-inline_fn enum sg_reason judge(struct __sk_buff *skb, const struct sg_endpoint *ep,
-			       const struct packet *pkt, struct verdict *v, bool *fresh)
+/* enum sg_reason. `fresh` is set when a record is due. */
+checked_fn int judge(struct __sk_buff *skb, const struct sg_endpoint *ep,
+		     const struct packet *pkt, struct verdict *v, bool *fresh)
 {
 	const struct sg_control *ctl = control_get();
 	__u64 now = bpf_ktime_get_coarse_ns();
@@ -242,15 +250,10 @@ inline_fn enum sg_reason judge(struct __sk_buff *skb, const struct sg_endpoint *
 	__u32 revision, epoch;
 	bool reply, restart;
 
-	if (!ctl)
+	if (!ctl || !ep || !pkt || !v || !fresh)
 		return SG_REASON_NO_CONFIGURATION;
-	revision = v->judged.revision;
+	revision = revision_stamp(ep, v->judged.revision, now);
 	epoch = *(volatile __u32 *)&ctl->epoch;
-	v->direction = v->hook;
-	if (icmp_is_error(pkt)) {
-		v->reply = SG_REPLY_YES;
-		return judge_icmp_error(skb, ep, pkt, v->hook, revision);
-	}
 	connection_key(&key, pkt, ep->id, v->hook);
 	if (connection_has_key(pkt))
 		conn = bpf_map_lookup_elem(&conntrack, &key);
@@ -272,7 +275,7 @@ inline_fn enum sg_reason judge(struct __sk_buff *skb, const struct sg_endpoint *
 				return SG_REASON_INVALID_SOURCE_IP;
 			if (conn->revision != revision || conn->epoch != epoch ||
 			    conn->flags & SG_CONNECTION_CUT)
-				reason = judge_again(skb, ep, ctl, &key, conn, revision, epoch,
+				reason = judge_again(skb, ep, &key, conn, revision, epoch,
 						     now, v);
 			if (!reason)
 				connection_touch(&key, conn, pkt, reply, ctl->connections, now);
@@ -282,16 +285,21 @@ inline_fn enum sg_reason judge(struct __sk_buff *skb, const struct sg_endpoint *
 	return judge_new(skb, ep, ctl, &key, pkt, revision, epoch, now, conn, v, fresh);
 }
 
-/* The same for a packet that may be a part of a datagram. */
+/* The same for a packet that may be a part of a datagram, or tell of an error. */
 inline_fn enum sg_reason judge_part(struct __sk_buff *skb, const struct sg_endpoint *ep,
 				    struct packet *pkt, struct verdict *v, bool *fresh)
 {
 	enum sg_reason reason = SG_REASON_NONE;
 
+	v->direction = v->hook;
 	if (pkt->fragment == FRAGMENT_LATER)
 		reason = fragment_restore(pkt, ep->id, v->hook);
-	if (!reason)
+	if (!reason && icmp_is_error(pkt)) {
+		v->reply = SG_REPLY_YES;
+		reason = judge_icmp_error(skb, ep, pkt, v->hook, v->judged.revision);
+	} else if (!reason) {
 		reason = judge(skb, ep, pkt, v, fresh);
+	}
 	if (!reason && pkt->fragment == FRAGMENT_FIRST)
 		fragment_remember(pkt, ep->id, v->hook);
 	return reason;

@@ -25,6 +25,22 @@ inline_fn const struct sg_subject *subject_at(const struct sg_endpoint *ep, __u3
 	return revision >= ep->from_revision ? &ep->after : &ep->before;
 }
 
+/* The revision as connections remember it: what a table on trial has let pass is
+ * judged again once that table is undone. */
+inline_fn __u32 revision_stamp(const struct sg_endpoint *ep, __u32 revision, __u64 now)
+{
+	__u64 until = subject_at(ep, revision)->confirm_by;
+
+	return until && now >= until * NANOSECONDS ? revision | SG_REVISION_UNDONE : revision;
+}
+
+inline_fn __u32 subject_table(const struct sg_endpoint *ep, __u32 stamp)
+{
+	const struct sg_subject *subject = subject_at(ep, stamp & ~SG_REVISION_UNDONE);
+
+	return stamp & SG_REVISION_UNDONE ? subject->fallback : subject->table;
+}
+
 inline_fn const struct sg_decision *policy_find(void *table, struct sg_policy_key *key,
 						__u32 identity, __u32 revision)
 {
@@ -74,7 +90,7 @@ struct question {
 };
 
 /* enum sg_reason. No table, or a table without its default entry: denied. */
-checked_fn int policy_judge(const struct question *ask, struct judgement *out)
+inline_fn enum sg_reason policy_judge(const struct question *ask, struct judgement *out)
 {
 	struct sg_policy_key key = { .prefix_bits = POLICY_KEY_BITS };
 	const struct sg_decision *own, *any, *best;
@@ -82,8 +98,6 @@ checked_fn int policy_judge(const struct question *ask, struct judgement *out)
 	__u32 number;
 	void *table;
 
-	if (!ask || !out)
-		return SG_REASON_NO_CONFIGURATION;
 	key.direction = ask->direction;
 	key.protocol = ask->protocol;
 	number = ask->table;

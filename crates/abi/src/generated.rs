@@ -51,6 +51,22 @@ pub mod direction {
     pub const ALL: &[(&str, u32)] = &[("INGRESS", 0), ("EGRESS", 1)];
 }
 
+/// Numbers of endpoints that are no pods; no pod has one of them.
+///
+/// Values of `enum sg_endpoint_id`.
+pub mod endpoint_id {
+    /// `SG_ENDPOINT_NONE`.
+    pub const NONE: u32 = 0;
+    /// The node itself.
+    pub const HOST: u32 = 1;
+    /// Whoever leaves the node with its address.
+    pub const BEHIND: u32 = 2;
+    /// `SG_ENDPOINT_FIRST_POD`.
+    pub const FIRST_POD: u32 = 3;
+    /// Every name with its value.
+    pub const ALL: &[(&str, u32)] = &[("NONE", 0), ("HOST", 1), ("BEHIND", 2), ("FIRST_POD", 3)];
+}
+
 /// Values of `enum sg_layer`.
 pub mod layer {
     /// Only the Ethernet header was understood.
@@ -287,7 +303,7 @@ pub struct Connection {
     pub expires_ns: u64,
     /// Socket of the initiator, when it is on this node; else 0.
     pub cookie: u64,
-    /// That last judged it.
+    /// That last judged it, with SG_REVISION_UNDONE.
     pub revision: u32,
     /// Of the address book then.
     pub epoch: u32,
@@ -351,9 +367,11 @@ pub struct Control {
     pub connections: u32,
     /// That an endpoint may cause in a second.
     pub drop_records: u32,
+    /// 1: the node itself is an endpoint; 0: nobody judges it.
+    pub host: u32,
 }
 
-const _: () = assert!(size_of::<Control>() == 28);
+const _: () = assert!(size_of::<Control>() == 32);
 
 /// `struct sg_decision`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
@@ -375,7 +393,7 @@ pub struct Decision {
 
 const _: () = assert!(size_of::<Decision>() == 12);
 
-/// Value of map `endpoints`; the key is the index of the host-side interface.
+/// Value of map `endpoints`; the key is the index of the host-side interface, 0 for the node itself.
 ///
 /// `struct sg_endpoint`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
@@ -393,7 +411,7 @@ pub struct Endpoint {
     pub ipv4: Address,
     /// All zero: none.
     pub ipv6: Address,
-    /// Of the pod, as its node sees it; negative: unknown.
+    /// Of the pod, as its node sees it; -1: unknown, -2: the node's.
     pub netns_id: i32,
     /// Field `mac`.
     pub mac: [u8; 6],
@@ -401,7 +419,7 @@ pub struct Endpoint {
     pub pad: [u8; 2],
 }
 
-const _: () = assert!(size_of::<Endpoint>() == 68);
+const _: () = assert!(size_of::<Endpoint>() == 84);
 
 /// Key of map `members`, whose value is nothing: who is in a set.
 ///
@@ -425,7 +443,7 @@ const _: () = assert!(size_of::<MemberKey>() == 24);
 pub struct Peer {
     /// Field `identity`.
     pub identity: u32,
-    /// sg_endpoint.id when it is a pod of this node, else 0.
+    /// sg_endpoint.id when it is on this node, else 0.
     pub endpoint: u32,
 }
 
@@ -633,7 +651,7 @@ pub struct ServiceKey {
 
 const _: () = assert!(size_of::<ServiceKey>() == 20);
 
-/// Who an endpoint is, and the policy table it is judged by.
+/// Who an endpoint is, and the policy table it is judged by. A table on trial has a time until which it must be confirmed: afterwards the fallback judges, whether or not anybody is there to say so.
 ///
 /// `struct sg_subject`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
@@ -643,9 +661,13 @@ pub struct Subject {
     pub identity: u32,
     /// Field `table`.
     pub table: u32,
+    /// Field `fallback`.
+    pub fallback: u32,
+    /// Seconds of CLOCK_MONOTONIC; 0: not on trial.
+    pub confirm_by: u32,
 }
 
-const _: () = assert!(size_of::<Subject>() == 8);
+const _: () = assert!(size_of::<Subject>() == 16);
 
 /// The one element of map `sweeps`: who frees what has ended.
 ///

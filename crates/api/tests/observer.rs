@@ -28,9 +28,9 @@ use api::proto::relay::NodeState;
 use api::proto::signet::v1::signet_client::SignetClient;
 use api::proto::signet::v1::signet_server::Signet;
 use api::proto::signet::v1::{
-    Endpoint, Identity, ListEndpointsRequest, ListEndpointsResponse, ListIdentitiesRequest,
-    ListIdentitiesResponse, ListPoliciesRequest, ListPoliciesResponse, ListServicesRequest,
-    ListServicesResponse, StatusRequest, StatusResponse,
+    ConfirmPoliciesRequest, ConfirmPoliciesResponse, Endpoint, Identity, ListEndpointsRequest,
+    ListEndpointsResponse, ListIdentitiesRequest, ListIdentitiesResponse, ListPoliciesRequest,
+    ListPoliciesResponse, ListServicesRequest, ListServicesResponse, StatusRequest, StatusResponse,
 };
 use api::relay::{Member, Place, Relay};
 use api::server::{ServeError, listener, serve};
@@ -80,6 +80,13 @@ impl Signet for Enforced {
         _: Request<ListServicesRequest>,
     ) -> Result<Response<ListServicesResponse>, Status> {
         Ok(Response::new(ListServicesResponse::default()))
+    }
+
+    async fn confirm_policies(
+        &self,
+        _: Request<ConfirmPoliciesRequest>,
+    ) -> Result<Response<ConfirmPoliciesResponse>, Status> {
+        Ok(Response::new(ConfirmPoliciesResponse::default()))
     }
 }
 

@@ -23,9 +23,10 @@ use api::proto::observer::GetFlowsResponse;
 use api::proto::observer::get_flows_response::ResponseTypes;
 use api::proto::signet::v1::signet_server::Signet;
 use api::proto::signet::v1::{
-    Identity, ListEndpointsRequest, ListEndpointsResponse, ListIdentitiesRequest,
-    ListIdentitiesResponse, ListPoliciesRequest, ListPoliciesResponse, ListServicesRequest,
-    ListServicesResponse, Policy, StatusRequest, StatusResponse, UnavailableNode,
+    ConfirmPoliciesRequest, ConfirmPoliciesResponse, Identity, ListEndpointsRequest,
+    ListEndpointsResponse, ListIdentitiesRequest, ListIdentitiesResponse, ListPoliciesRequest,
+    ListPoliciesResponse, ListServicesRequest, ListServicesResponse, Policy, StatusRequest,
+    StatusResponse, UnavailableNode,
 };
 use api::server::{Services, Tls, listener, serve_all, serve_tls};
 use api::store::{FlowStore, Limits};
@@ -73,6 +74,13 @@ impl Signet for Enforced {
         _: Request<ListServicesRequest>,
     ) -> Result<Response<ListServicesResponse>, Status> {
         Ok(Response::new(ListServicesResponse::default()))
+    }
+
+    async fn confirm_policies(
+        &self,
+        _: Request<ConfirmPoliciesRequest>,
+    ) -> Result<Response<ConfirmPoliciesResponse>, Status> {
+        Ok(Response::new(ConfirmPoliciesResponse::default()))
     }
 }
 

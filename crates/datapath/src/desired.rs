@@ -3,7 +3,7 @@
 //! Knows nothing about maps: `apply` turns the difference between this and what
 //! the kernel holds into an ordered list of writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -51,7 +51,8 @@ impl Limits {
     /// Policy tables that fit: those of all endpoints, before and after a change
     /// that replaces every one of them.
     pub fn tables(&self) -> u32 {
-        self.endpoints.saturating_mul(2)
+        // The node itself may have two at a time.
+        self.endpoints.saturating_add(2).saturating_mul(2)
     }
 
     /// Room for backends: those before and after a change that replaces every one.
@@ -59,6 +60,9 @@ impl Limits {
         self.backends.saturating_mul(2)
     }
 }
+
+/// What the node itself takes beside its pods: it, and whoever is behind it.
+pub(crate) const OF_THE_HOST: u32 = 2;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -94,11 +98,42 @@ pub struct Endpoint {
     pub netns_id: i32,
 }
 
+/// The node itself.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Host {
+    /// Its own addresses.
+    pub addresses: BTreeSet<IpAddr>,
+    /// How it is judged; `None`: no policy selects it, and nobody judges it.
+    pub subject: Option<HostSubject>,
+}
+
+/// How the node itself is judged.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct HostSubject {
+    /// Who it is.
+    pub identity: IdentityId,
+    /// Which of [`Desired::tables`] judges it.
+    pub table: u32,
+    /// What becomes of that table unless it is confirmed.
+    pub trial: Option<Trial>,
+}
+
+/// A table that judges for a while. The kernel ends it by itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Trial {
+    /// Which of [`Desired::tables`] judges afterwards.
+    pub fallback: u32,
+    /// The end, in seconds of `CLOCK_MONOTONIC`; not zero.
+    pub confirm_by: u32,
+}
+
 /// Everything the node should enforce.
 #[derive(Clone, Debug, Default)]
 pub struct Desired {
     /// By index of the host-side interface.
     pub endpoints: BTreeMap<u32, Endpoint>,
+    /// The node itself.
+    pub host: Host,
     /// Identities of single addresses.
     pub addresses: BTreeMap<IpAddr, IdentityId>,
     /// Identities of ranges; the longest match counts, and what none covers is world.

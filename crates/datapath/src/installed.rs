@@ -14,6 +14,9 @@ use crate::pins::Pins;
 use crate::services::InstalledServices;
 use crate::trie::{Image, Node};
 
+/// Stands in map `endpoints` for the node itself, which is behind no interface.
+pub(crate) const HOST_INTERFACE: u32 = 0;
+
 /// One policy table in the kernel.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -52,7 +55,11 @@ impl Installed {
             services: InstalledServices::read(pins)?,
         };
         installed.endpoints = installed.endpoint_map.dump()?.into_iter().collect();
-        let owned = |id| installed.endpoints.values().any(|endpoint| endpoint.id == id);
+        let exists = |id| installed.endpoints.values().any(|endpoint| endpoint.id == id);
+        let owned = |id| match id {
+            abi::endpoint_id::BEHIND => exists(abi::endpoint_id::HOST),
+            id => exists(id),
+        };
         installed.accounts.close_unowned(owned)?;
         let addresses = installed.address_map.dump()?.into_iter();
         installed.addresses =

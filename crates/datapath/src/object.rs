@@ -1,5 +1,6 @@
 //! Loads the kernel programs, or takes over what another agent pinned.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use abi::Control;
@@ -12,11 +13,12 @@ use crate::attach::{self, AttachKind};
 use crate::cgroup::{self, HookState};
 use crate::control::ControlWord;
 use crate::counters::{self, Counters, Sweeps};
-use crate::desired::{Applied, Config, Desired, Limits};
+use crate::desired::{Applied, Config, Desired, Limits, OF_THE_HOST};
 use crate::error::{ApplyError, MapError, OpenError};
-use crate::installed::Installed;
+use crate::installed::{self, Installed};
 use crate::map::Map;
 use crate::pins::{self, Pins};
+use crate::uplink::{Guarded, UplinkState};
 
 /// The compiled programs, aligned as an ELF file must be in memory.
 #[repr(C, align(8))]
@@ -50,6 +52,7 @@ pub struct Datapath {
     installed: Installed,
     limits: Limits,
     features: Features,
+    guarded: Guarded,
 }
 
 impl Datapath {
@@ -87,10 +90,13 @@ impl Datapath {
         if taken_over {
             // An agent may have died between an address and the epoch.
             control.next_epoch();
-            attach::replace_filters(&pins, installed.endpoints.keys().copied());
+            let interfaces = installed.endpoints.keys().copied();
+            let pods = interfaces.filter(|ifindex| *ifindex != installed::HOST_INTERFACE);
+            attach::replace_filters(&pins, pods);
         }
         let features = Features { attach: attach::kind(), hooks, taken_over };
-        Ok(Self { object, pins, control, installed, limits, features })
+        let guarded = Guarded::default();
+        Ok(Self { object, pins, control, installed, limits, features, guarded })
     }
 
     /// Moves the kernel to what is desired, whole or not at all.
@@ -117,6 +123,12 @@ impl Datapath {
             self.installed = Installed::read(&self.pins)?;
         }
         result
+    }
+
+    /// Judges packets of the node itself on these devices, by index and with their
+    /// names, and on no others. Says which could not be guarded.
+    pub fn guard_uplinks(&mut self, uplinks: &BTreeMap<u32, String>) -> Vec<UplinkState> {
+        self.guarded.guard(&self.object, &self.pins, uplinks)
     }
 
     /// Frees connections that have ended; returns how many.
@@ -205,7 +217,8 @@ fn check_limits(limits: &Limits) -> Result<(), OpenError> {
             return Err(OpenError::Limit { limit, value: 0, must: "at least 1" });
         }
     }
-    let connections = u64::from(limits.endpoints) * u64::from(limits.connections_per_endpoint);
+    let sharers = u64::from(limits.endpoints) + u64::from(OF_THE_HOST);
+    let connections = sharers * u64::from(limits.connections_per_endpoint);
     if connections > u64::from(u32::MAX) {
         return Err(OpenError::Limit {
             limit: "endpoints x connections_per_endpoint",
@@ -255,12 +268,16 @@ fn is_pinned(map: &str) -> bool {
 }
 
 fn size_maps(open: &mut OpenObject, limits: &Limits) -> Result<(), OpenError> {
-    let connections = limits.endpoints.saturating_mul(limits.connections_per_endpoint);
+    let sharers = limits.endpoints.saturating_add(OF_THE_HOST);
+    let connections = sharers.saturating_mul(limits.connections_per_endpoint);
     // One more: frames of interfaces without an endpoint have a counter, too.
-    let usage = limits.endpoints.saturating_add(1);
+    let usage = sharers.saturating_add(1);
+    // And the node itself is one.
+    let endpoints = limits.endpoints.saturating_add(1);
     for mut map in open.maps_mut() {
         let entries = match map.name().to_str() {
-            Some("endpoints" | "fragments") => limits.endpoints,
+            Some("endpoints") => endpoints,
+            Some("fragments") => sharers,
             Some("usage") => usage,
             Some("tables") => limits.tables(),
             Some("addresses" | "prefixes") => limits.addresses,
@@ -284,6 +301,7 @@ fn first_control(limits: &Limits) -> Control {
         world_ipv6: Reserved::WorldIpv6.id().into(),
         connections: limits.connections_per_endpoint,
         drop_records: limits.drop_records,
+        host: 0,
     }
 }
 
@@ -329,9 +347,9 @@ fn pin_in_place(program: &Program<'_>, path: &Path) -> Result<(), OpenError> {
 
 /// Sizes of pinned maps cannot be changed: what they are is what counts.
 fn actual_limits(installed: &Installed, pins: &Pins, asked: &Limits) -> Result<Limits, MapError> {
-    let endpoints = installed.endpoint_map.max_entries();
+    let endpoints = installed.endpoint_map.max_entries().saturating_sub(1);
     let conntrack: Map<abi::ConnectionKey, abi::Connection> = typed(pins, "conntrack")?;
-    let room = conntrack.max_entries() / endpoints.max(1);
+    let room = conntrack.max_entries() / endpoints.saturating_add(OF_THE_HOST);
     let actual = Limits {
         endpoints,
         addresses: installed.address_map.max_entries(),

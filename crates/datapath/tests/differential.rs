@@ -112,6 +112,7 @@ fn desired(case: &Case, table: &Table) -> Desired {
     };
     Desired {
         endpoints: [(TestRun::ifindex(), endpoint)].into(),
+        host: Default::default(),
         addresses,
         prefixes: ["10.9.0.0/16", "fd00:9::/32"]
             .map(|range| (range.parse().unwrap(), Reserved::Unmanaged.id()))

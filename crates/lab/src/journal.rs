@@ -68,6 +68,9 @@ pub struct Pod {
     pub sandbox: String,
     /// Its addresses; none until the plugin has answered.
     pub addresses: Vec<IpAddr>,
+    /// Whether it is on its node's network, and so is its node to others.
+    #[serde(default)]
+    pub host_network: bool,
     /// Its containers.
     pub containers: Vec<Container>,
 }
@@ -80,6 +83,9 @@ impl Pod {
 
     /// The name of its network namespace within the lab.
     pub fn member(&self) -> String {
+        if self.host_network {
+            return self.node.clone();
+        }
         format!("{}.{}", self.namespace, self.name)
     }
 }
@@ -108,6 +114,9 @@ pub struct Journal {
     pub directory: PathBuf,
     /// Name of the cluster.
     pub cluster: String,
+    /// Flags of every agent beside those that say where it is.
+    #[serde(default)]
+    pub agent: Vec<String>,
     /// Whether `up` has come to its end.
     pub ready: bool,
     /// Nodes.

@@ -115,6 +115,7 @@ impl Lab {
             places: self.places.clone(),
             signet: options.signet.clone(),
             cluster: self.journal.cluster.clone(),
+            agent: self.journal.agent.clone(),
             nodes: self.journal.nodes.clone(),
         })
     }

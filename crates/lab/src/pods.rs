@@ -61,11 +61,16 @@ pub fn start(site: &Site, entry: &mut journal::Pod, pod: &Pod) -> Result<(), Err
         let object = objects::pod(&pod.object, &entry.namespace, &entry.node, addresses);
         objects::write(&site.places, &object)
     };
-    let netns = Netns::create(&site.places.netns(&entry.member()))?;
-    netns.set_parameters(&PARAMETERS)?;
-    link::loopback_up(&netns)?;
-    manifest(&[])?;
-    let addresses = plugin::add(site, entry)?;
+    let netns = site.places.netns(&entry.member());
+    let addresses = if entry.host_network {
+        site.node(&entry.node)?.addresses.clone()
+    } else {
+        let netns = Netns::create(&netns)?;
+        netns.set_parameters(&PARAMETERS)?;
+        link::loopback_up(&netns)?;
+        manifest(&[])?;
+        plugin::add(site, entry)?
+    };
     manifest(&addresses)?;
     entry.addresses = addresses;
     let binds = binds(site, pod)?;
@@ -74,7 +79,7 @@ pub fn start(site: &Site, entry: &mut journal::Pod, pod: &Pod) -> Result<(), Err
             container,
             hostname: &pod.name,
             rootfs: &site.places.rootfs(),
-            netns: netns.path(),
+            netns: &netns,
             cgroup: site.groups.container(&entry.node, &entry_of.id),
             binds: &binds,
         };
@@ -99,8 +104,10 @@ pub fn stop(site: &Site, entry: &mut journal::Pod) -> Result<(), Error> {
         container.id = container::new_id()?;
         container.process = None;
     }
-    plugin::delete(site, entry)?;
-    Netns::at(site.places.netns(&entry.member())).remove()?;
+    if !entry.host_network {
+        plugin::delete(site, entry)?;
+        Netns::at(site.places.netns(&entry.member())).remove()?;
+    }
     entry.addresses.clear();
     entry.sandbox = container::new_id()?;
     Ok(())

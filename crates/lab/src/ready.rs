@@ -52,6 +52,15 @@ pub fn wait(site: &Site, journal: &Journal) -> Result<(), Error> {
     })
 }
 
+/// Makes the policies about nodes permanent that the lab was made with.
+pub fn confirm(site: &Site) -> Result<(), Error> {
+    relay::ask(&site.places.relay_socket(), |channel| async move {
+        let request = signet::ConfirmPoliciesRequest { names: vec![] };
+        let answer = relay::signet(channel).confirm_policies(request).await;
+        answer.map(|_| ()).map_err(relay::refused("ConfirmPolicies"))
+    })
+}
+
 type Client = signet::signet_client::SignetClient<tonic::transport::Channel>;
 
 async fn look(client: &mut Client, site: &Site, journal: &Journal) -> Result<Look, Error> {
@@ -78,7 +87,8 @@ fn missing(
     identities: &[signet::Identity],
 ) -> Vec<String> {
     let mut missing = Vec::new();
-    for pod in &journal.pods {
+    // Pods on their node's network are no endpoints.
+    for pod in journal.pods.iter().filter(|pod| !pod.host_network) {
         let name = pod.full_name();
         let found = endpoints.iter().find(|it| it.namespace == pod.namespace && it.pod == pod.name);
         let Some(endpoint) = found else {
@@ -169,6 +179,7 @@ mod tests {
             name: "tiny".into(),
             directory: "/".into(),
             cluster: "default".into(),
+            agent: vec![],
             ready: false,
             nodes: vec![node("node-1"), node("node-2")],
             external: vec![],
@@ -178,6 +189,7 @@ mod tests {
                 node: "node-1".into(),
                 sandbox: "s".into(),
                 addresses: vec![],
+                host_network: false,
                 containers: vec![],
             }],
             daemons: vec![],

@@ -73,6 +73,7 @@ pub fn up(directory: &Path, options: &Options) -> Result<Journal, Error> {
         places,
         signet: options.signet.clone(),
         cluster: definition.cluster.clone(),
+        agent: journal.agent.clone(),
         nodes: journal.nodes.clone(),
     };
     progress.say(&format!(
@@ -132,6 +133,7 @@ fn plan(definition: &Definition) -> Result<Journal, Error> {
             node: pod.node.clone().unwrap_or_default(),
             sandbox: container::new_id()?,
             addresses: vec![],
+            host_network: pod.host_network,
             containers: pod
                 .containers
                 .iter()
@@ -156,6 +158,7 @@ fn plan(definition: &Definition) -> Result<Journal, Error> {
         name: definition.name.to_string(),
         directory: definition.directory.clone(),
         cluster: definition.cluster.clone(),
+        agent: definition.agent.clone(),
         ready: false,
         nodes: definition.nodes.iter().map(node).collect(),
         external: definition.external.iter().map(external).collect::<Result<_, _>>()?,
@@ -212,6 +215,8 @@ fn make(
     if options.confirm {
         ready::wait(site, journal)?;
         progress.say("every pod is enforced, and every node knows every pod");
+        // Nobody's way into a machine depends on a lab's nodes.
+        ready::confirm(site)?;
     }
     journal.ready = true;
     journal.write(&path)

@@ -75,13 +75,13 @@ impl Capabilities {
     };
 
     /// What the datapath enforces today: addresses, protocols, ports and ICMP
-    /// types of pods.
+    /// types of pods and nodes.
     pub const DATAPATH: Self = Self {
         icmp_types: true,
         layer7: false,
         authentication: false,
         names: false,
-        nodes: false,
+        nodes: true,
         labels: false,
     };
 }

@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use model::{Namespace, Node, Pod, PodName, PolicyName};
-use policy::{Catalogue, Policy};
+use policy::{Catalogue, Policy, Subject};
 
 use crate::contents::{Contents, Entry, Refused};
 use crate::object::{NAMESPACE_NAME, Object, ObjectName};
@@ -25,6 +26,8 @@ pub struct Snapshot {
     pub policies: Vec<Policy>,
     /// The file of each policy.
     pub origins: BTreeMap<PolicyName, String>,
+    /// The document of each policy that is about nodes, as one line of JSON.
+    pub node_policies: BTreeMap<PolicyName, Arc<str>>,
     /// What was not accepted, in the order of the files.
     pub refused: Vec<Refused>,
     /// Where the Kubernetes API is served.
@@ -52,7 +55,7 @@ impl Snapshot {
     /// counts, as when the files are applied one after the other.
     pub(crate) fn join<'a>(files: impl IntoIterator<Item = (&'a str, &'a Contents)>) -> Self {
         let mut snapshot = Self::default();
-        let mut objects: BTreeMap<&ObjectName, (&str, &Object)> = BTreeMap::new();
+        let mut objects: BTreeMap<&ObjectName, (&str, &Entry)> = BTreeMap::new();
         let mut ignored: BTreeMap<&str, usize> = BTreeMap::new();
         for (file, contents) in files {
             snapshot.refused.extend(contents.refused.iter().cloned());
@@ -60,20 +63,31 @@ impl Snapshot {
             for kind in &contents.ignored {
                 *ignored.entry(kind).or_default() += 1;
             }
-            for Entry { name, object, .. } in &contents.objects {
-                if let Some((earlier, _)) = objects.insert(name, (file, object)) {
+            for entry in &contents.objects {
+                let name = &entry.name;
+                if let Some((earlier, _)) = objects.insert(name, (file, entry)) {
                     snapshot.notes.push(format!("{file}: `{name}` takes the place of {earlier}'s"));
                 }
             }
         }
-        for (file, object) in objects.into_values() {
-            snapshot.add(file, object.clone());
+        for (file, entry) in objects.into_values() {
+            snapshot.keep_text(entry);
+            snapshot.add(file, entry.object.clone());
         }
         snapshot.join_backends();
         snapshot.policies.sort_by(|a, b| a.name.cmp(&b.name));
         let ignored = ignored.into_iter();
         snapshot.notes.extend(ignored.map(|(kind, n)| format!("{n} of kind `{kind}`: not used")));
         snapshot
+    }
+
+    /// Policies about nodes are confirmed by who wrote them, version by version.
+    fn keep_text(&mut self, entry: &Entry) {
+        if let (Object::Policy(policy), Some(text)) = (&entry.object, &entry.text)
+            && policy.rules.iter().any(|rule| matches!(rule.subject, Subject::Nodes(_)))
+        {
+            self.node_policies.insert(policy.name.clone(), Arc::clone(text));
+        }
     }
 
     fn add(&mut self, file: &str, object: Object) {

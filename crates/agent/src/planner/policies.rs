@@ -7,6 +7,7 @@ use policy::{Options, Policy, conflicts, unsupported};
 use source::{ObjectName, Refused, Scope, Snapshot};
 
 use super::endpoints::EndpointView;
+use super::host::HostView;
 use super::refusals::consequence;
 use crate::numbers::digest;
 
@@ -24,7 +25,8 @@ pub struct PolicyView {
     pub reason: String,
     /// Names of its rules, as flows carry them.
     pub rules: Vec<String>,
-    /// `namespace/pod` of the endpoints of this node that it selects.
+    /// `namespace/pod` of the endpoints of this node that it selects, and
+    /// `node:NAME` if it selects the node itself.
     pub subjects: Vec<String>,
     /// SHA-256 over the tables of those endpoints; zeros when there are none.
     pub digest: [u8; 32],
@@ -57,6 +59,7 @@ pub(super) fn views(
     snapshot: &Snapshot,
     shortfalls: &[Shortfall],
     endpoints: &[EndpointView],
+    node: Option<(&str, &HostView)>,
 ) -> Vec<PolicyView> {
     // By subject, because thousands of policies times hundreds of replicas add up.
     let mut subjects: BTreeMap<&Labels, Vec<&EndpointView>> = BTreeMap::new();
@@ -87,7 +90,13 @@ pub(super) fn views(
                 refused.remove(&object).or(keeper).map(reason).into_iter().collect();
             let own = shortfalls.iter().filter(|(name, _)| *name == policy.name);
             reasons.extend(own.map(|(_, text)| text.clone()));
-            accepted(policy, object, file, reasons.join("; "), &subjects)
+            let view = accepted(policy, object, file, reasons.join("; "), &subjects);
+            match node
+                .filter(|(_, host)| policy.rules.iter().any(|rule| rule.selects(&host.labels)))
+            {
+                Some((name, host)) => with_node(view, name, host),
+                None => view,
+            }
         })
         .collect();
     views.extend(refused.into_iter().map(|(object, refused)| PolicyView {
@@ -126,6 +135,17 @@ fn accepted(
         subjects: names,
         digest: tables_digest(&selected),
     }
+}
+
+/// The view of a policy that is about the node, too.
+fn with_node(mut view: PolicyView, name: &str, host: &HostView) -> PolicyView {
+    view.subjects.push(format!("node:{name}"));
+    let own = host.table.digest();
+    view.digest = match view.digest {
+        digest if digest == [0; 32] => own,
+        pods => digest([pods.as_slice(), &own]),
+    };
+    view
 }
 
 /// What stands for a file that could not be taken apart: nobody knows which

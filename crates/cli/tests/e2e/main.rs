@@ -19,6 +19,7 @@ mod forge;
 mod frame;
 mod frames;
 mod host;
+mod host_policy;
 mod listener;
 mod observe;
 mod probes;
@@ -49,6 +50,15 @@ const TESTS: &[(&str, fn())] = &[
     ("cleanup::two_labs_of_the_same_manifests_do_not_meet", cleanup::two_labs),
     ("conservation::records_of_a_paused_agent_are_delivered_or_told_as_lost", conservation::paused),
     ("frames::no_denied_frame_leaves_a_pod_whatever_its_agent_does", frames::from_the_first_act),
+    (
+        "host_policy::a_confirmed_policy_outlives_its_trial_and_the_agent",
+        host_policy::confirmed_stays,
+    ),
+    (
+        "host_policy::a_lock_out_is_undone_with_and_without_an_agent",
+        host_policy::lock_out_is_undone,
+    ),
+    ("host_policy::who_reaches_a_node_and_whom_it_reaches", host_policy::on_the_wire),
     ("observe::filters_select_and_every_form_can_be_read", observe::filters_and_forms),
     ("observe::a_follower_sees_a_drop_within_two_seconds", observe::follow),
     ("observe::lists_tell_what_is_in_force", observe::lists),

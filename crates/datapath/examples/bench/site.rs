@@ -124,7 +124,7 @@ impl Cluster {
 
     pub fn desired(&self, ifindex: u32, table: Table) -> Outcome<Desired> {
         let endpoint = Endpoint {
-            id: 1,
+            id: 9,
             identity: self.identity("pay")?,
             table: 1,
             mac: MAC,
@@ -141,6 +141,7 @@ impl Cluster {
             .collect::<Outcome<_>>()?;
         Ok(Desired {
             endpoints: [(ifindex, endpoint)].into(),
+            host: Default::default(),
             addresses,
             prefixes: BTreeMap::new(),
             tables: [(1, Arc::new(table))].into(),

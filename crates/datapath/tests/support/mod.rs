@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datapath::{Config, Datapath, Desired, Endpoint, Limits, Record, RecordReader, TestRun};
+use datapath::{Config, Datapath, Desired, Endpoint, Host, Limits, Record, RecordReader, TestRun};
 use etherparse::{IpNumber, PacketBuilder, PacketBuilderStep};
 use model::{
     Direction, IdentityBook, IdentityId, Label, Labels, PolicyKind, PolicyName, Reserved, RuleId,
@@ -28,6 +28,7 @@ pub const POD: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 pub const POD6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 2);
 pub const PEER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 3);
 pub const PEER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 3);
+pub const NODE: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 pub const WORLD: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 pub const TABLE: u32 = 77;
 pub const ENDPOINT: u32 = 9;
@@ -171,12 +172,13 @@ impl World {
         let pay = self.id("pay");
         Desired {
             endpoints: [(TestRun::ifindex(), endpoint)].into(),
+            host: Host { addresses: [IpAddr::from(NODE)].into(), subject: None },
             addresses: BTreeMap::from([
                 (IpAddr::from(POD), pay),
                 (IpAddr::from(POD6), pay),
                 (IpAddr::from(PEER), web),
                 (IpAddr::from(PEER6), web),
-                ("10.1.0.1".parse().unwrap(), Reserved::Host.id()),
+                (IpAddr::from(NODE), Reserved::Host.id()),
             ]),
             prefixes: BTreeMap::from([
                 ("10.1.0.0/16".parse().unwrap(), Reserved::Unmanaged.id()),

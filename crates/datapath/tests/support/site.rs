@@ -174,7 +174,7 @@ impl Site {
             .and_then(|id| id.parse().ok())
             .expect("the kernel numbers the pod's namespace");
         Endpoint {
-            id: u32::from(pod.number),
+            id: 10 + u32::from(pod.number),
             identity: world.id(name),
             table,
             mac: [2, 0, 0, 0, 0, pod.number],

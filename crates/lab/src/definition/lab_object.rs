@@ -56,6 +56,8 @@ pub struct LabObject {
     pub name: Option<LabName>,
     /// Name of the cluster, part of every pod's identity.
     pub cluster: String,
+    /// Flags of every agent, from what `spec.agent` says.
+    pub agent: Vec<String>,
     /// Nodes, in the order written.
     pub nodes: Vec<Node>,
     /// External hosts, in the order written; `entity:world` is the first.
@@ -67,6 +69,7 @@ impl Default for LabObject {
         Self {
             name: None,
             cluster: DEFAULT_CLUSTER.into(),
+            agent: vec![],
             nodes: (0..DEFAULT_NODES)
                 .map(|index| node(index, format!("node-{}", index + 1)))
                 .collect(),
@@ -119,7 +122,10 @@ pub fn read(document: &Document, refusals: &mut Vec<Refusal>) -> LabObject {
         });
     }
     let Some(spec) = root.get("spec") else { return lab };
-    spec.only(&["cluster", "nodes", "external"], refusals);
+    spec.only(&["cluster", "agent", "nodes", "external"], refusals);
+    if let Some(agent) = spec.get("agent") {
+        lab.agent = read_agent(&agent, refusals);
+    }
     if spec.get("cluster").is_some() {
         lab.cluster = spec.name_at("cluster", refusals).unwrap_or_default();
     }
@@ -137,6 +143,29 @@ pub fn read(document: &Document, refusals: &mut Vec<Refusal>) -> LabObject {
     }
     refuse_what_appears_twice(&spec, &lab, refusals);
     lab
+}
+
+/// What agents of a cluster are told by their flags.
+fn read_agent(agent: &Field<'_>, refusals: &mut Vec<Refusal>) -> Vec<String> {
+    agent.only(&["allowLocalhost", "hostPolicyConfirmSeconds"], refusals);
+    let mut flags = Vec::new();
+    if let Some(field) = agent.get("allowLocalhost") {
+        match field.text(refusals).as_deref() {
+            Some(value @ ("always" | "policy")) => {
+                flags.extend(["--allow-localhost".to_owned(), value.to_owned()]);
+            }
+            _ => refusals.push(field.refuse("must be `always` or `policy`", None)),
+        }
+    }
+    if let Some(field) = agent.get("hostPolicyConfirmSeconds") {
+        match field.number(refusals) {
+            Some(seconds @ 1..=86_400) => {
+                flags.extend(["--host-policy-confirm-seconds".to_owned(), seconds.to_string()]);
+            }
+            _ => refusals.push(field.refuse("must be 1 to 86400 seconds", None)),
+        }
+    }
+    flags
 }
 
 fn read_nodes(spec: &Field<'_>, refusals: &mut Vec<Refusal>) -> Vec<Node> {

@@ -47,6 +47,8 @@ pub struct Definition {
     pub directory: PathBuf,
     /// Name of the cluster.
     pub cluster: String,
+    /// Flags of every agent beside those that say where it is.
+    pub agent: Vec<String>,
     /// Nodes.
     pub nodes: Vec<Node>,
     /// External hosts.
@@ -148,6 +150,7 @@ fn build(
         name: lab.name.or_else(|| name_from(directory, documents, refusals))?,
         directory: directory.to_owned(),
         cluster: lab.cluster,
+        agent: lab.agent,
         nodes: lab.nodes,
         external: lab.external,
         pods,

@@ -67,6 +67,7 @@ pub fn pod(lab: &LabObject) -> Pod {
         namespace: NAMESPACE.to_owned(),
         name: POD.to_owned(),
         node: lab.nodes.first().map(|node| node.name.clone()),
+        host_network: false,
         containers: vec![Container { command, security, ..Container::pause(POD) }],
         object: json!({
             "apiVersion": "v1",

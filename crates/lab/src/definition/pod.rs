@@ -72,6 +72,8 @@ pub struct Pod {
     pub name: String,
     /// Its node, when the manifest or the lab has placed it.
     pub node: Option<String>,
+    /// Whether it is on its node's network.
+    pub host_network: bool,
     /// Its containers, at least one.
     pub containers: Vec<Container>,
     /// The manifest.
@@ -96,11 +98,13 @@ pub fn read(document: &Document, nodes: &[String], refusals: &mut Vec<Refusal>) 
         refusals.push(root.refuse("`spec` is missing", None));
         return None;
     };
-    if let Some(network) = spec.get("hostNetwork")
-        && network.node().to_json() == serde_json::Value::Bool(true)
-    {
-        refusals.push(network.refuse("the lab does not run pods on a node's own network", None));
-    }
+    let host_network = spec.get("hostNetwork").is_some_and(|field| {
+        let value = field.node().to_json();
+        if !value.is_boolean() {
+            refusals.push(field.refuse("must be true or false", None));
+        }
+        value == serde_json::Value::Bool(true)
+    });
     let node = spec.text_at("nodeName", refusals);
     if let (Some(field), Some(node)) = (spec.get("nodeName"), &node)
         && !nodes.contains(node)
@@ -117,8 +121,8 @@ pub fn read(document: &Document, nodes: &[String], refusals: &mut Vec<Refusal>) 
     if containers.is_empty() {
         refusals.push(spec.refuse("a pod needs at least one container", None));
     }
-    let role = Role::default();
-    Some(Pod { namespace, name, node, containers, object: document.root.to_json(), role })
+    let (object, role) = (document.root.to_json(), Role::default());
+    Some(Pod { namespace, name, node, host_network, containers, object, role })
 }
 
 fn container(field: &Field<'_>, pod: &Security, refusals: &mut Vec<Refusal>) -> Option<Container> {

@@ -134,11 +134,11 @@ fn a_policy_that_would_not_be_enforced_is_refused() {
 
 #[test]
 fn what_a_pod_cannot_have_here_is_refused() {
-    let text = pod("a", "  nodeName: node-9\n  hostNetwork: true\n");
+    let text = pod("a", "  nodeName: node-9\n  hostNetwork: maybe\n");
     assert_eq!(
         read_texts(&[("p.yaml", &text)]).unwrap_err(),
         [
-            "p.yaml:8:16: spec.hostNetwork: the lab does not run pods on a node's own network",
+            "p.yaml:8:16: spec.hostNetwork: must be true or false",
             "p.yaml:7:13: spec.nodeName: there is no node `node-9`; the lab has node-1, node-2",
         ]
     );
@@ -150,4 +150,18 @@ fn two_pods_of_one_name_are_refused() {
     let refusals = read_texts(&[("p.yaml", &text)]).unwrap_err();
     assert_eq!(refusals.len(), 1);
     assert!(refusals[0].ends_with("a pod `web/a` exists already"), "{refusals:?}");
+}
+
+#[test]
+fn agents_are_told_what_the_lab_says() {
+    let agent = |text: &str| {
+        format!("apiVersion: signet.dev/v1alpha1\nkind: Lab\nspec: {{agent: {{{text}}}}}\n")
+    };
+    let text = agent("hostPolicyConfirmSeconds: 5, allowLocalhost: policy");
+    let read = read_texts(&[("l.yaml", &text)]).unwrap();
+    let want = ["--allow-localhost", "policy", "--host-policy-confirm-seconds", "5"];
+    assert_eq!(read.agent, want);
+    let text = agent("hostPolicyConfirmSeconds: 0, allowLocalhost: never");
+    let refusals = read_texts(&[("l.yaml", &text)]).unwrap_err();
+    assert_eq!(refusals.len(), 2, "{refusals:?}");
 }

@@ -50,7 +50,8 @@ impl<'a> End<'a> {
     }
 
     fn with_address(address: IpAddr, journal: &'a Journal) -> Option<Self> {
-        let pod = journal.pods.iter().find(|pod| pod.addresses.contains(&address)).map(Self::Pod);
+        let own = |pod: &&Pod| !pod.host_network && pod.addresses.contains(&address);
+        let pod = journal.pods.iter().find(own).map(Self::Pod);
         let node =
             || journal.nodes.iter().find(|it| it.addresses.contains(&address)).map(Self::Node);
         let host = || journal.external.iter().find(|it| it.addresses.contains(&address));
@@ -92,17 +93,21 @@ impl<'a> End<'a> {
         found.ok_or_else(|| format!("{text} has no address of that family"))
     }
 
-    /// The pod, if it is one.
+    /// The pod, if it is one with a network of its own.
     pub fn pod(&self) -> Option<&'a Pod> {
         match self {
-            Self::Pod(pod) => Some(pod),
+            Self::Pod(pod) => (!pod.host_network).then_some(pod),
             Self::Node(_) | Self::External(_) => None,
         }
     }
 
-    /// Whether `self` is the very node on which `other` runs.
-    pub fn is_node_of(&self, other: &End<'_>) -> bool {
-        matches!((self, other), (Self::Node(node), End::Pod(pod)) if node.name == pod.node)
+    /// Whether it is on a node's own network.
+    pub fn is_on_a_node(&self) -> bool {
+        match self {
+            Self::Pod(pod) => pod.host_network,
+            Self::Node(_) => true,
+            Self::External(_) => false,
+        }
     }
 
     /// The number of a port; names are those of the pod's containers.
@@ -140,6 +145,7 @@ mod tests {
             name: "tiny".into(),
             directory: "/".into(),
             cluster: "default".into(),
+            agent: vec![],
             ready: true,
             nodes: vec![Node {
                 name: "node-1".into(),
@@ -157,6 +163,7 @@ mod tests {
                 node: "node-1".into(),
                 sandbox: "s".into(),
                 addresses: vec!["10.244.1.2".parse().unwrap(), "fd00::2".parse().unwrap()],
+                host_network: false,
                 containers: vec![],
             }],
             daemons: vec![],

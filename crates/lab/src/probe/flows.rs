@@ -59,7 +59,7 @@ impl Decisions {
     }
 }
 
-/// Which ends are pods, and so judge.
+/// Which ends judge: pods do, and nodes where that is expected of them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Wanted {
     /// The source.
@@ -68,6 +68,8 @@ pub struct Wanted {
     pub ingress: bool,
     /// Both, and on one node: then either knows the program that sent.
     pub same_node: bool,
+    /// Whether the sender is in a container, and so known by its program.
+    pub program: bool,
 }
 
 /// Asks until the decisions about one of these are complete, or for as long as

@@ -144,8 +144,17 @@ impl<'a> Route<'a> {
         Ok(Self { from, asked, name: None, targets: vec![Target { end, tuple: asked }] })
     }
 
-    /// Which ends must tell what they decided.
-    fn wanted(&self) -> Wanted {
+    /// Which ends must tell what they decided: pods, and nodes of which the probe
+    /// expects something.
+    fn wanted(&self, probe: &Probe) -> Wanted {
+        let said = probe.expected.as_ref();
+        let node_judges =
+            |end: &End<'_>, side: Option<&file::ExpectedSide>| end.is_on_a_node() && side.is_some();
+        let egress = node_judges(&self.from, said.and_then(|said| said.egress.as_ref()));
+        let ingress = self
+            .targets
+            .iter()
+            .all(|target| node_judges(&target.end, said.and_then(|said| said.ingress.as_ref())));
         let pods = || self.targets.iter().map(|target| target.end.pod());
         let near = |pod: Option<&Pod>| {
             self.from.pod().zip(pod).is_some_and(|(from, to)| from.node == to.node)
@@ -153,9 +162,10 @@ impl<'a> Route<'a> {
         // Without anybody behind a service nothing is sent, so nothing is reported.
         let is_sent = !self.targets.is_empty();
         Wanted {
-            egress: is_sent && self.from.pod().is_some(),
-            ingress: is_sent && pods().all(|pod| pod.is_some()),
+            egress: is_sent && (egress || self.from.pod().is_some()),
+            ingress: is_sent && (ingress || pods().all(|pod| pod.is_some())),
             same_node: pods().all(near),
+            program: matches!(self.from, End::Pod(_) | End::External(_)),
         }
     }
 }
@@ -177,15 +187,15 @@ fn ports(lab: &Lab, lines: &[Line]) -> BTreeMap<Netns, BTreeSet<Port>> {
 /// Does one probe.
 fn try_probe(lab: &Lab, probe: &Probe, number: u16, echoes: &Echoes) -> Result<Findings, String> {
     let route = Route::of(lab, probe, number)?;
-    let wanted = route.wanted();
+    let wanted = route.wanted(probe);
     let failed = |error: Error| error.chain();
 
     let pair = echoes.between(&route.asked);
     let _alone = pair.as_deref().map(lock);
     let watch = |Target { end, tuple }: &Target<'_>| {
-        // A node's own pods are seen there before they are judged: count answers.
-        let own = end.is_node_of(&route.from);
-        let watch = if own { Watch::Answers(*tuple) } else { Watch::Arrivals(*tuple) };
+        // Packets are seen on a node before they are judged: count answers.
+        let on_a_node = end.is_on_a_node();
+        let watch = if on_a_node { Watch::Answers(*tuple) } else { Watch::Arrivals(*tuple) };
         Observer::start(&Netns::at(lab.places.netns(&end.member())), watch)
     };
     let attempt =

@@ -16,7 +16,7 @@ mod suggest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use model::{Label, LabelFilter, Labels, Namespace, Node, Pod, Reserved, identity_labels};
+use model::{LabelFilter, Labels, Namespace, Node, Pod, Reserved, identity_labels};
 
 use crate::catalogue::{Catalogue, resolve};
 use crate::conflict::{Conflict, conflicts};
@@ -81,14 +81,7 @@ impl<'a> Asked<'a> {
 
     /// Labels of a node as the subject of policies.
     fn node_subject(&self, node: &Node) -> Labels {
-        let mut labels: Labels = node
-            .labels
-            .iter()
-            .filter(|(key, _)| self.filter.keeps(key))
-            .map(|(key, value)| Label::k8s(key, value))
-            .collect();
-        labels.insert(Label::reserved(Reserved::Host.name()));
-        labels
+        node.subject_labels(&self.filter)
     }
 
     /// Everybody in the cluster as a peer: every identity that a table of it

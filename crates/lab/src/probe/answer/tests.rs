@@ -30,7 +30,7 @@ fn answer(
             arrived,
             decisions: Decisions { egress, ingress },
             unreported: None,
-            wanted: Wanted { egress: true, ingress: true, same_node: true },
+            wanted: Wanted { egress: true, ingress: true, same_node: true, program: true },
         }),
         meant: None,
     }
