@@ -148,6 +148,16 @@ impl Reading {
         }
     }
 
+    /// All answers of the past, before those that come.
+    pub(super) async fn past(&mut self) -> Vec<GetFlowsResponse> {
+        let mut answers = Vec::new();
+        while !self.finished && !self.past.is_empty() {
+            self.take_turns().await;
+            answers.extend(self.step().await);
+        }
+        answers
+    }
+
     /// The next answer; `None` at the end.
     pub(super) async fn next(&mut self) -> Option<GetFlowsResponse> {
         loop {
