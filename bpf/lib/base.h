@@ -14,6 +14,7 @@
 
 #include "abi/conntrack.h"
 #include "abi/endpoint.h"
+#include "abi/mark.h"
 #include "abi/policy.h"
 #include "abi/record.h"
 #include "abi/service.h"
