@@ -5,6 +5,7 @@
 //! must be sound: an object that is not is refused.
 
 mod backend;
+mod lab;
 mod pod;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,8 @@ use crate::document::{Document, Node as Written, Value};
 use crate::fields::Reader;
 use crate::group;
 use crate::outcome::Refusal;
+
+pub use lab::generated;
 
 /// Reads the cluster that documents describe. Kinds that say nothing about it
 /// are left alone.
@@ -48,6 +51,7 @@ struct Found {
     cluster: Cluster,
     backends: BTreeMap<(String, String), BTreeSet<IpAddr>>,
     refusals: Vec<Refusal>,
+    is_lab: bool,
 }
 
 impl Found {
@@ -83,28 +87,19 @@ impl Found {
                 let (refusals, _) = reader.finish();
                 self.refusals.extend(refusals);
             }
-            ("signet.dev", "Lab") => self.lab(document)?,
+            ("signet.dev", "Lab") => {
+                self.cluster.nodes.extend(lab::nodes(&document.root)?);
+                self.is_lab = true;
+            }
             _ => {}
         }
         Ok(())
     }
 
-    /// A lab's nodes are nodes.
-    fn lab(&mut self, document: &Document) -> Result<(), Fault> {
-        let nodes = document.root.path(&["spec", "nodes"]).map(Written::items).unwrap_or_default();
-        for written in nodes {
-            let text = |name: &str| written.get(name).and_then(Written::as_str);
-            self.cluster.nodes.push(Node {
-                name: text("name").unwrap_or_default().to_owned(),
-                labels: labels(written, &["labels"])?,
-                addresses: addresses(written.get("addresses"), "spec.nodes.addresses")?,
-                pod_cidrs: ranges(written.get("podCIDRs"), "spec.nodes.podCIDRs")?,
-            });
-        }
-        Ok(())
-    }
-
     fn finish(mut self) -> (Cluster, Vec<Refusal>) {
+        if self.is_lab {
+            lab::place(&mut self.cluster.pods, &self.cluster.nodes);
+        }
         for service in &mut self.cluster.catalogue.services {
             let name = (service.namespace.clone(), service.name.clone());
             if let Some(addresses) = self.backends.get(&name) {
