@@ -40,11 +40,16 @@ pub fn options() -> Options {
 
 /// Manifests of the example, for a lab of another name.
 pub fn tiny(name: &str) -> tempfile::TempDir {
+    copy(Path::new(TINY), "tiny", name)
+}
+
+/// Manifests of the lab `from`, for a lab of another name.
+fn copy(manifests: &Path, from: &str, name: &str) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(TINY).unwrap() {
-        let path = entry.unwrap().path();
+    let paths = fs::read_dir(manifests).unwrap().map(|entry| entry.unwrap().path());
+    for path in paths.filter(|path| path.is_file()) {
         let text = fs::read_to_string(&path).unwrap();
-        let text = text.replace("\n  name: tiny\n", &format!("\n  name: {name}\n"));
+        let text = text.replace(&format!("\n  name: {from}\n"), &format!("\n  name: {name}\n"));
         fs::write(directory.path().join(path.file_name().unwrap()), text).unwrap();
     }
     directory
@@ -66,6 +71,11 @@ impl Scene {
             fs::write(directory.path().join("more.yaml"), more).unwrap();
         }
         Self::up(directory)
+    }
+
+    /// The lab `from` that these manifests describe.
+    pub fn like(manifests: &Path, from: &str, test: &str) -> Self {
+        Self::up(copy(manifests, from, &name(test)))
     }
 
     /// These manifests only.
