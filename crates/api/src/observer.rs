@@ -156,15 +156,20 @@ impl Observer for NodeObserver {
         };
         let limited = !scope.is_everything();
         let choice = Choice { filters, mask, scope };
-        let mut reading = Reading::start(self.store.clone(), self.node.clone(), plan, choice).await;
+        let mut reading = Reading::new(self.store.clone(), self.node.clone(), plan, choice);
         let mut past = Vec::new();
         if limited {
+            reading.look_back().await;
             // All at once, so that nobody can measure how far apart they lie.
             past = reading.past().await;
             access::pad(started).await;
         }
-        let answers = stream::unfold(reading, |mut reading| async move {
-            reading.next().await.map(|answer| (Ok(answer), reading))
+        // The headers go out before the search for where to begin.
+        let answers = stream::unfold((reading, !limited), |(mut reading, is_new)| async move {
+            if is_new {
+                reading.look_back().await;
+            }
+            reading.next().await.map(|answer| (Ok(answer), (reading, false)))
         });
         let answers = stream::iter(past.into_iter().map(Ok)).chain(answers);
         Ok(versioned(AGENT_VERSION_HEADER, Box::pin(answers)))
