@@ -215,7 +215,7 @@ struct service_affinity {
 /* LRU: who loses his entry gets another backend, and nothing else. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 8192);
+	__uint(max_entries, 4096);
 	__type(key, struct service_client);
 	__type(value, struct service_affinity);
 } affinities SEC(".maps");
