@@ -43,6 +43,10 @@
 #define PROTOCOL_ICMPV6 58
 #define PROTOCOL_SCTP 132
 
+#define FAMILY_IPV4 2
+#define FAMILY_IPV6 10
+#define FAMILY_PACKET 17
+
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_RST 0x04

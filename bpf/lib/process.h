@@ -179,6 +179,11 @@ inline_fn void process_of_sender(struct __sk_buff *skb, struct sg_process *proce
 		process_unknown(process, SG_ORIGIN_KERNEL);
 		return;
 	}
+	/* No hook sees those that send whole frames, past the pod's IP stack. */
+	if (sk->family == FAMILY_PACKET) {
+		process_unknown(process, SG_ORIGIN_NO_SOCKET);
+		return;
+	}
 	process_of_socket(sk, process);
 }
 
