@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use lab::Exec;
 use lab::command::{Command, Format, Target};
+use lab::label::Label;
+use lab::traffic::Load;
 
 /// What to do with labs.
 #[derive(Debug, clap::Subcommand)]
@@ -14,6 +16,9 @@ pub enum LabCommand {
     Up {
         /// Folder of manifests, one of them a Lab
         directory: PathBuf,
+        /// Everything but the policies: the flat network Kubernetes starts with
+        #[arg(long)]
+        without_policies: bool,
     },
     /// Take a lab away, with everything that is its own
     #[command(after_help = "Examples:\n  signet lab down\n  signet lab down --all")]
@@ -48,6 +53,91 @@ pub enum LabCommand {
         /// Program and arguments
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<String>,
+    },
+    /// Make a running lab what manifests say: create, change, move, roll out
+    #[command(
+        after_help = "Examples:\n  signet lab apply examples/bank/policy-payment.yaml\n  signet lab apply examples/bank"
+    )]
+    Apply {
+        /// Name of the lab [default: the only one]
+        #[arg(long, value_name = "NAME")]
+        lab: Option<String>,
+        /// File or folder of manifests
+        path: PathBuf,
+    },
+    /// Take what manifests name out of a running lab
+    #[command(after_help = "Example:\n  signet lab delete examples/bank/policy-dev.yaml")]
+    Delete {
+        /// Name of the lab [default: the only one]
+        #[arg(long, value_name = "NAME")]
+        lab: Option<String>,
+        /// File or folder of manifests
+        path: PathBuf,
+    },
+    /// Change the labels of a running pod, and so who it is
+    #[command(
+        after_help = "Examples:\n  signet lab label dev/dev-pod app=pay-svc\n  signet lab label dev/dev-pod env-"
+    )]
+    Label {
+        /// Name of the lab [default: the only one]
+        #[arg(long, value_name = "NAME")]
+        lab: Option<String>,
+        /// The pod
+        #[arg(value_name = "NAMESPACE/POD")]
+        pod: String,
+        /// New values, and labels to take away
+        #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
+        labels: Vec<Label>,
+    },
+    /// Show what a pod, a host outside, an agent or the relay has printed
+    #[command(
+        after_help = "Examples:\n  signet lab logs banking/ledger-db\n  signet lab logs postgres-a\n  signet lab logs jakarta-1"
+    )]
+    Logs {
+        /// Name of the lab [default: the only one]
+        #[arg(long, value_name = "NAME")]
+        lab: Option<String>,
+        /// Container of a pod [default: the first]
+        #[arg(short, long, value_name = "NAME")]
+        container: Option<String>,
+        /// Whose log; a node's is its agent's
+        #[arg(value_name = "NAMESPACE/POD|HOST|NODE|relay")]
+        what: String,
+    },
+    /// Start pods anew, here or on another node, or a node's agent
+    #[command(
+        after_help = "Examples:\n  signet lab restart payment/payment\n  signet lab restart payment/payment-1 --node jakarta-3\n  signet lab restart jakarta-1"
+    )]
+    Restart {
+        /// Name of the lab [default: the only one]
+        #[arg(long, value_name = "NAME")]
+        lab: Option<String>,
+        /// A pod, all pods of a workload one after the other, or a node's agent
+        #[arg(value_name = "NAMESPACE/POD|NAMESPACE/WORKLOAD|NODE")]
+        what: String,
+        /// The node on which the pod runs from now on
+        #[arg(long, value_name = "NODE")]
+        node: Option<String>,
+    },
+    /// Repeat probes as a steady load and count what is not as expected
+    #[command(
+        after_help = "Example:\n  signet lab traffic examples/bank/probes.jsonl --seconds 30 --rate 50"
+    )]
+    Traffic {
+        /// Name of the lab [default: the only one]
+        #[arg(long, value_name = "NAME")]
+        lab: Option<String>,
+        /// File of probes; those for TCP that are expected to be allowed are used
+        file: PathBuf,
+        /// How long
+        #[arg(long, value_name = "N", default_value_t = 30)]
+        seconds: u64,
+        /// Connections a second, of all pods together
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        rate: u32,
+        /// Try also what is expected to be denied
+        #[arg(long)]
+        denied: bool,
     },
     /// Run probes with real traffic and compare with what they expect
     #[command(after_help = "Example:\n  signet lab probe examples/tiny/probes.jsonl")]
@@ -85,7 +175,17 @@ impl From<FormatArg> for Format {
 /// Runs the command; the lab's own exit status.
 pub fn run(command: LabCommand) -> u8 {
     lab::command::run(match command {
-        LabCommand::Up { directory } => Command::Up { directory },
+        LabCommand::Up { directory, without_policies } => {
+            Command::Up { directory, policies: !without_policies }
+        }
+        LabCommand::Apply { lab, path } => Command::Apply { lab, path },
+        LabCommand::Delete { lab, path } => Command::Delete { lab, path },
+        LabCommand::Label { lab, pod, labels } => Command::Label { lab, pod, labels },
+        LabCommand::Logs { lab, container, what } => Command::Logs { lab, what, container },
+        LabCommand::Restart { lab, what, node } => Command::Restart { lab, what, node },
+        LabCommand::Traffic { lab, file, seconds, rate, denied } => {
+            Command::Traffic { lab, file, load: Load { seconds, rate, denied } }
+        }
         LabCommand::Down { all: true, .. } => Command::Down { target: Target::All },
         LabCommand::Down { lab: Some(lab), .. } => Command::Down { target: Target::One(lab) },
         LabCommand::Down { lab: None, .. } => Command::Down { target: Target::Only },

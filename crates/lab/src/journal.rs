@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::process::Process;
 
 /// The form of the file; another one is not read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A node.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -40,6 +40,8 @@ pub struct Container {
     pub id: String,
     /// Its first process; `None` until it runs.
     pub process: Option<Process>,
+    /// The TCP port that it listens on once it is ready.
+    pub ready_port: Option<u16>,
 }
 
 /// A host outside the cluster.
@@ -52,6 +54,8 @@ pub struct External {
     pub addresses: Vec<IpAddr>,
     /// What runs there, and where probes from it start.
     pub container: Container,
+    /// TCP ports that it listens on once it is ready.
+    pub listens: Vec<u16>,
 }
 
 /// A pod.
@@ -70,6 +74,10 @@ pub struct Pod {
     pub addresses: Vec<IpAddr>,
     /// Its containers.
     pub containers: Vec<Container>,
+    /// The workload that made it, as `Kind/namespace/name`.
+    pub owner: Option<String>,
+    /// Whether it is on its node's own network.
+    pub host_network: bool,
 }
 
 impl Pod {
@@ -80,7 +88,15 @@ impl Pod {
 
     /// The name of its network namespace within the lab.
     pub fn member(&self) -> String {
+        if self.host_network {
+            return self.node.clone();
+        }
         format!("{}.{}", self.namespace, self.name)
+    }
+
+    /// The name of the workload that made it, without its kind: `namespace/name`.
+    pub fn workload(&self) -> Option<&str> {
+        self.owner.as_deref()?.split_once('/').map(|(_, name)| name)
     }
 }
 
@@ -114,6 +130,8 @@ pub struct Journal {
     pub nodes: Vec<Node>,
     /// External hosts.
     pub external: Vec<External>,
+    /// Links of the fabric that were ever made; the next one has this number.
+    pub links: usize,
     /// Pods.
     pub pods: Vec<Pod>,
     /// Agents and relay that were started.

@@ -35,13 +35,17 @@ pub fn start(site: &Site, entry: &mut journal::Pod, pod: &Pod) -> Result<(), Err
         let object = objects::pod(&pod.object, &entry.namespace, &entry.node, addresses);
         objects::write(&site.places, &object)
     };
-    let netns = Netns::create(&site.places.netns(&entry.member()))?;
-    netns.set_parameters(&PARAMETERS)?;
-    link::loopback_up(&netns)?;
-    manifest(&[])?;
-    let addresses = plugin::add(site, entry)?;
-    manifest(&addresses)?;
-    entry.addresses = addresses;
+    let netns = Netns::at(site.places.netns(&entry.member()));
+    if entry.host_network {
+        entry.addresses = site.node(&entry.node)?.addresses.clone();
+    } else {
+        let netns = Netns::create(netns.path())?;
+        netns.set_parameters(&PARAMETERS)?;
+        link::loopback_up(&netns)?;
+        manifest(&[])?;
+        entry.addresses = plugin::add(site, entry)?;
+    }
+    manifest(&entry.addresses)?;
     for (entry_of, container) in entry.containers.iter_mut().zip(&pod.containers) {
         let placement = Placement {
             container,
@@ -71,8 +75,10 @@ pub fn stop(site: &Site, entry: &mut journal::Pod) -> Result<(), Error> {
         container.id = container::new_id()?;
         container.process = None;
     }
-    plugin::delete(site, entry)?;
-    Netns::at(site.places.netns(&entry.member())).remove()?;
+    if !entry.host_network {
+        plugin::delete(site, entry)?;
+        Netns::at(site.places.netns(&entry.member())).remove()?;
+    }
     entry.addresses.clear();
     entry.sandbox = container::new_id()?;
     Ok(())

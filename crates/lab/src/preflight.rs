@@ -8,6 +8,8 @@ use nix::unistd::Uid;
 use crate::cgroup::Hierarchies;
 use crate::container::bundle::SEARCH_PATH;
 use crate::definition::Definition;
+use crate::definition::lab_object::External;
+use crate::definition::pod::Pod;
 use crate::error::Error;
 use crate::netns;
 use crate::places::{BPFFS, Places};
@@ -47,7 +49,7 @@ pub fn check(
     if !signet.is_file() {
         missing.push(format!("`{}` is not a program", signet.display()));
     }
-    missing.extend(unknown_commands(definition));
+    missing.extend(unknown_commands(&definition.pods, &definition.external));
     let hierarchies = Hierarchies::find()?;
     if hierarchies.is_none() {
         missing.push("no cgroup v2 hierarchy is mounted".to_owned());
@@ -62,14 +64,13 @@ pub fn check(
 }
 
 /// A container's program is the host's, so whether it exists is known beforehand.
-fn unknown_commands(definition: &Definition) -> Vec<String> {
-    let of_pods = definition.pods.iter().flat_map(|pod| {
+pub fn unknown_commands(pods: &[Pod], external: &[External]) -> Vec<String> {
+    let of_pods = pods.iter().flat_map(|pod| {
         pod.containers
             .iter()
             .map(|it| (format!("pod `{}/{}`", pod.namespace, pod.name), &it.command))
     });
-    let of_hosts =
-        definition.external.iter().map(|host| (format!("host `{}`", host.name), &host.command));
+    let of_hosts = external.iter().map(|host| (format!("host `{}`", host.name), &host.command));
     of_pods
         .chain(of_hosts)
         .filter_map(|(who, command)| {

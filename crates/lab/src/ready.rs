@@ -73,7 +73,7 @@ fn missing(
     identities: &[signet::Identity],
 ) -> Vec<String> {
     let mut missing = Vec::new();
-    for pod in &journal.pods {
+    for pod in journal.pods.iter().filter(|pod| !pod.host_network) {
         let name = pod.full_name();
         let found = endpoints.iter().find(|it| it.namespace == pod.namespace && it.pod == pod.name);
         let Some(endpoint) = found else {
@@ -93,7 +93,7 @@ fn missing(
 }
 
 /// A node's name without its cluster's.
-fn bare(node: &str) -> &str {
+pub fn bare(node: &str) -> &str {
     node.rsplit_once('/').map_or(node, |(_, name)| name)
 }
 
@@ -119,6 +119,7 @@ mod tests {
             ready: false,
             nodes: vec![node("node-1"), node("node-2")],
             external: vec![],
+            links: 0,
             pods: vec![Pod {
                 namespace: "web".into(),
                 name: "a".into(),
@@ -126,6 +127,8 @@ mod tests {
                 sandbox: "s".into(),
                 addresses: vec![],
                 containers: vec![],
+                owner: None,
+                host_network: false,
             }],
             daemons: vec![],
         }

@@ -9,6 +9,14 @@ use crate::journal::{External, Journal, Node, Pod};
 use crate::places::Places;
 use crate::probe::file::{Family, Port};
 
+const HOST: &str = "entity:host";
+const REMOTE_NODE: &str = "entity:remote-node";
+
+/// Whether an end says only where it is, seen from the other.
+fn is_relative(text: &str) -> bool {
+    [HOST, REMOTE_NODE].contains(&text)
+}
+
 /// One end.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum End<'a> {
@@ -21,14 +29,39 @@ pub enum End<'a> {
 }
 
 impl<'a> End<'a> {
-    /// The end that a text stands for: `pod:ns/name`, `node:name`, `ip:ADDR`, or
-    /// `entity:world`, which is the first external host.
-    pub fn of(text: &str, journal: &'a Journal) -> Result<Self, String> {
+    /// Both ends of a probe. Of a workload's pods `turn` chooses one, so that
+    /// probes of a file take them in turn.
+    pub fn both(
+        from: &str,
+        to: &str,
+        journal: &'a Journal,
+        turn: usize,
+    ) -> Result<(Self, Self), String> {
+        if is_relative(from) {
+            let to = Self::of(to, journal, turn)?;
+            return Ok((Self::beside(from, &to, journal)?, to));
+        }
+        let from = Self::of(from, journal, turn)?;
+        // Not in step with the source, so that every pair has its turn.
+        let turn = turn / 2;
+        let to = if is_relative(to) {
+            Self::beside(to, &from, journal)?
+        } else {
+            Self::of(to, journal, turn)?
+        };
+        Ok((from, to))
+    }
+
+    /// The end that a text stands for: `pod:ns/name` (a pod, or a workload's),
+    /// `node:name`, `ip:ADDR`, or `entity:world`, which is the first external host.
+    fn of(text: &str, journal: &'a Journal, turn: usize) -> Result<Self, String> {
         let (kind, name) = text.split_once(':').ok_or(format!("`{text}` is not KIND:NAME"))?;
         let unknown = || format!("the lab has no {text}");
         match kind {
             "pod" => {
                 let found = journal.pods.iter().find(|pod| pod.full_name() == name);
+                let pods = || journal.pods.iter().filter(|pod| pod.workload() == Some(name));
+                let found = found.or_else(|| pods().nth(turn % pods().count().max(1)));
                 found.map(Self::Pod).ok_or_else(unknown)
             }
             "node" => {
@@ -42,12 +75,24 @@ impl<'a> End<'a> {
             "entity" if name == "world" => {
                 journal.external.first().map(Self::External).ok_or_else(unknown)
             }
-            _ => Err(format!("`{text}`: a lab probe has pod:, node:, ip: and entity:world")),
+            _ => Err(format!(
+                "`{text}`: a lab probe has pod:, node:, ip:, entity:world, entity:host and \
+                 entity:remote-node"
+            )),
         }
     }
 
+    /// `entity:host`, the node of the other end, or `entity:remote-node`, another.
+    fn beside(text: &str, other: &Self, journal: &'a Journal) -> Result<Self, String> {
+        let pod = other.pod().ok_or_else(|| format!("{text} is beside a pod: name a node"))?;
+        let is_own = text == HOST;
+        let found = journal.nodes.iter().find(|node| (node.name == pod.node) == is_own);
+        found.map(Self::Node).ok_or_else(|| format!("the lab has no other node for {text}"))
+    }
+
     fn with_address(address: IpAddr, journal: &'a Journal) -> Option<Self> {
-        let pod = journal.pods.iter().find(|pod| pod.addresses.contains(&address)).map(Self::Pod);
+        let has = |pod: &&Pod| !pod.host_network && pod.addresses.contains(&address);
+        let pod = journal.pods.iter().find(has).map(Self::Pod);
         let node =
             || journal.nodes.iter().find(|it| it.addresses.contains(&address)).map(Self::Node);
         let host = || journal.external.iter().find(|it| it.addresses.contains(&address));
@@ -145,8 +190,15 @@ mod tests {
             external: vec![External {
                 name: "internet".into(),
                 addresses: vec!["198.51.100.7".parse().unwrap()],
-                container: Container { name: "internet".into(), id: "x".into(), process: None },
+                container: Container {
+                    name: "internet".into(),
+                    id: "x".into(),
+                    process: None,
+                    ready_port: None,
+                },
+                listens: vec![],
             }],
+            links: 0,
             pods: vec![Pod {
                 namespace: "web".into(),
                 name: "a".into(),
@@ -154,6 +206,8 @@ mod tests {
                 sandbox: "s".into(),
                 addresses: vec!["10.244.1.2".parse().unwrap(), "fd00::2".parse().unwrap()],
                 containers: vec![],
+                owner: None,
+                host_network: false,
             }],
             daemons: vec![],
         }
@@ -162,7 +216,7 @@ mod tests {
     #[track_caller]
     fn check(text: &str, want: Result<&str, &str>) {
         let journal = journal();
-        let found = End::of(text, &journal).map(|end| end.name());
+        let found = End::of(text, &journal, 0).map(|end| end.name());
         assert_eq!(found.as_deref().map_err(String::as_str), want);
     }
 
@@ -184,9 +238,9 @@ mod tests {
     #[test]
     fn the_family_chooses_the_address() {
         let journal = journal();
-        let pod = End::of("pod:web/a", &journal).unwrap();
+        let pod = End::of("pod:web/a", &journal, 0).unwrap();
         assert_eq!(pod.address("pod:web/a", Family::V6), Ok("fd00::2".parse().unwrap()));
-        let node = End::of("node:node-1", &journal).unwrap();
+        let node = End::of("node:node-1", &journal, 0).unwrap();
         assert!(node.address("node:node-1", Family::V6).is_err());
     }
 

@@ -48,7 +48,7 @@ pub fn run(lab: &Lab, file: &Path) -> Result<Report, Error> {
             let (Some(line), Some(slot)) = (lines.get(index), answers.get(index)) else { return };
             let offset = u16::try_from(index % usize::from(PORTS)).unwrap_or(0);
             let number = FIRST_PORT + (first + offset) % PORTS;
-            *lock(slot) = Some(answer(lab, line, number, &echoes));
+            *lock(slot) = Some(answer(lab, line, (index, number), &echoes));
         }
     };
     thread::scope(|scope| {
@@ -60,16 +60,22 @@ pub fn run(lab: &Lab, file: &Path) -> Result<Report, Error> {
     Ok(Report::new(answers))
 }
 
-fn answer(lab: &Lab, line: &Line, number: u16, echoes: &Echoes) -> Answer {
-    let found = line.probe.clone().and_then(|probe| try_probe(lab, &probe, number, echoes));
+fn answer(lab: &Lab, line: &Line, turn: (usize, u16), echoes: &Echoes) -> Answer {
+    let found = line.probe.clone().and_then(|probe| try_probe(lab, &probe, turn, echoes));
     let expected = line.probe.as_ref().ok().and_then(|probe| probe.expected.clone());
     Answer { object: line.object.clone(), expected, found }
 }
 
-/// Does one probe: `number` is its source port, or its echo identifier.
-fn try_probe(lab: &Lab, probe: &Probe, number: u16, echoes: &Echoes) -> Result<Findings, String> {
-    let from = End::of(&probe.from, &lab.journal)?;
-    let to = End::of(&probe.to, &lab.journal)?;
+/// Does one probe: `turn` is its place in the file, and a number of its own that is
+/// its source port, or its echo identifier.
+fn try_probe(
+    lab: &Lab,
+    probe: &Probe,
+    turn: (usize, u16),
+    echoes: &Echoes,
+) -> Result<Findings, String> {
+    let (index, number) = turn;
+    let (from, to) = End::both(&probe.from, &probe.to, &lab.journal, index)?;
     let destination = to.address(&probe.to, probe.family)?;
     let mark = match (&probe.port, probe.protocol) {
         (Some(port), Protocol::Tcp) => Mark::Tcp(number, to.port(port, &lab.places)?),
