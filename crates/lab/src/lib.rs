@@ -21,6 +21,7 @@ mod down;
 mod error;
 mod exec;
 pub mod groups;
+mod health;
 pub mod journal;
 mod lab;
 pub mod label;
