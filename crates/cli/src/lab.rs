@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use lab::Exec;
-use lab::command::{Command, Format, Target};
+use lab::command::{Command, Format, Probes, Target};
 use lab::label::Label;
 use lab::traffic::Load;
 
@@ -140,16 +140,31 @@ pub enum LabCommand {
         denied: bool,
     },
     /// Run probes with real traffic and compare with what they expect
-    #[command(after_help = "Example:\n  signet lab probe examples/tiny/probes.jsonl")]
+    #[command(
+        after_help = "Examples:\n  signet lab probe examples/tiny/probes.jsonl\n  signet lab probe --from pod:dev/dev-pod --to pod:banking/ledger-db --port 5432"
+    )]
     Probe {
         /// Name of the lab [default: the only one]
         #[arg(long, value_name = "NAME")]
         lab: Option<String>,
         /// File of probes, one JSON object a line
-        file: PathBuf,
+        #[arg(required_unless_present = "from", conflicts_with = "from")]
+        file: Option<PathBuf>,
+        /// One probe from here, as `pod:NAMESPACE/NAME`, `node:NAME`, `ip:ADDRESS`
+        #[arg(long, value_name = "END", requires = "to")]
+        from: Option<String>,
+        /// Where it goes
+        #[arg(long, value_name = "END", requires = "from")]
+        to: Option<String>,
+        /// To this port of TCP, by number or name; without one it is a ping
+        #[arg(long, value_name = "PORT", requires = "from")]
+        port: Option<String>,
+        /// Only probes that are expected to end like this
+        #[arg(long, value_name = "VERDICT", value_parser = ["allowed", "denied"])]
+        only: Option<String>,
         /// Form of the output
         #[arg(short, long, value_enum, default_value = "table")]
-        output: FormatArg,
+        output: ProbeFormatArg,
     },
 }
 
@@ -168,6 +183,28 @@ impl From<FormatArg> for Format {
         match format {
             FormatArg::Table => Self::Table,
             FormatArg::Json => Self::Json,
+        }
+    }
+}
+
+/// How answers of probes are printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ProbeFormatArg {
+    /// For people
+    Table,
+    /// For programs
+    #[value(alias = "jsonl")]
+    Json,
+    /// Only how many did what
+    Summary,
+}
+
+impl From<ProbeFormatArg> for Format {
+    fn from(format: ProbeFormatArg) -> Self {
+        match format {
+            ProbeFormatArg::Table => Self::Table,
+            ProbeFormatArg::Json => Self::Json,
+            ProbeFormatArg::Summary => Self::Summary,
         }
     }
 }
@@ -193,8 +230,23 @@ pub fn run(command: LabCommand) -> u8 {
         LabCommand::Exec { lab, container, pod, command } => {
             Command::Exec { lab, exec: Exec { pod, container, command } }
         }
-        LabCommand::Probe { lab, file, output } => {
-            Command::Probe { lab, file, format: output.into() }
+        LabCommand::Probe { lab, file, from, to, port, only, output } => {
+            let what = match file {
+                Some(file) => Probes::File(file),
+                None => Probes::One(one_probe(from, to, port)),
+            };
+            Command::Probe { lab, what, only, format: output.into() }
         }
     })
+}
+
+/// A probe as a line of a file.
+fn one_probe(from: Option<String>, to: Option<String>, port: Option<String>) -> String {
+    let mut probe = serde_json::json!({"id": "probe", "from": from, "to": to});
+    match port.map(|port| (port.parse::<u16>(), port)) {
+        Some((Ok(number), _)) => probe["port"] = number.into(),
+        Some((Err(_), name)) => probe["port"] = name.into(),
+        None => probe["protocol"] = "ICMP".into(),
+    }
+    probe.to_string()
 }

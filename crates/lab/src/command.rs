@@ -39,6 +39,17 @@ pub enum Format {
     Table,
     /// For programs: one object, or for probes one object a line.
     Json,
+    /// Of probes only how many did what.
+    Summary,
+}
+
+/// What `probe` tries.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Probes {
+    /// Every line of a file.
+    File(PathBuf),
+    /// This line.
+    One(String),
 }
 
 /// One command. Where a lab may be named, none means the only one.
@@ -124,8 +135,10 @@ pub enum Command {
     Probe {
         /// Name of the lab.
         lab: Option<String>,
-        /// The file of probes.
-        file: PathBuf,
+        /// What to try.
+        what: Probes,
+        /// Only those that are expected to be `allowed`, or `denied`.
+        only: Option<String>,
         /// Form of the answers.
         format: Format,
     },
@@ -183,11 +196,16 @@ fn dispatch(command: Command) -> Result<u8, Error> {
             print(&report.text());
             Ok(if report.is_as_expected() { DONE } else { FAILED })
         }
-        Command::Probe { lab, file, format } => {
+        Command::Probe { lab, what, only, format } => {
             let lab = open(lab.as_deref())?;
-            let report = probe::run(&lab, &file)?;
+            let only = only.as_deref();
+            let report = match &what {
+                Probes::File(file) => probe::run_only(&lab, file, only)?,
+                Probes::One(line) => probe::run_lines(&lab, line, only)?,
+            };
             match format {
                 Format::Table => print(&report.table()),
+                Format::Summary => print(&report.counts()),
                 Format::Json => {
                     print(&report.jsonl());
                     note(&report.summary());
@@ -300,8 +318,10 @@ fn status(lab: Option<&str>, format: Format) -> Result<u8, Error> {
             let all: Vec<_> = labs.iter().map(|lab| Status::of(lab).json()).collect();
             print(&format!("{:#}\n", serde_json::Value::from(all)));
         }
-        Format::Table if names.is_empty() => print("No lab runs.\n"),
-        Format::Table => labs.iter().for_each(|lab| print(&Status::of(lab).table())),
+        _ if names.is_empty() => print("No lab runs.\n"),
+        Format::Table | Format::Summary => {
+            labs.iter().for_each(|lab| print(&Status::of(lab).table()))
+        }
     }
     Ok(if labs.len() == names.len() { DONE } else { FAILED })
 }

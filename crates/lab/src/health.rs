@@ -119,7 +119,7 @@ fn merged(rows: &[signet::Policy]) -> Vec<Policy> {
         pods.entry(name.clone()).or_default().extend(row.subjects.iter().map(String::as_str));
         let state = match (row.accepted, row.reason.as_str()) {
             (true, "") => "in force".to_owned(),
-            (true, reason) => format!("in force, but for: {}", without_name(reason, &name)),
+            (true, reason) => format!("in force, except {}", without_name(reason, &name)),
             (false, reason) => format!("{REFUSED}: {reason}"),
         };
         let known = states.entry(name).or_default();
@@ -135,7 +135,7 @@ fn merged(rows: &[signet::Policy]) -> Vec<Policy> {
 
 /// A reason beside the policy's name need not repeat it.
 fn without_name(reason: &str, name: &str) -> String {
-    reason.replace(&format!("{name}#"), "")
+    reason.replace(&format!("{name}#"), "").replace("` is not in force: ", "`: ")
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@
 )]
 
 mod attempt;
+mod bank;
+mod changes;
 mod cleanup;
 mod conservation;
 mod frame;
@@ -25,11 +27,18 @@ mod restart;
 mod scene;
 mod sender;
 mod signet;
+mod told;
 
 use libtest_mimic::{Arguments, Trial};
 
 /// Name and body of each test.
 const TESTS: &[(&str, fn())] = &[
+    ("bank::the_demo_tells_its_story_with_the_numbers_it_should", bank::demo),
+    ("bank::every_command_of_the_tutorial_works_as_shown", bank::tutorial),
+    ("bank::evaluation_and_documents_agree_with_the_probes", bank::documents),
+    ("changes::rollout_and_reschedule_change_no_verdict", changes::rollout),
+    ("changes::a_label_changes_what_a_pod_may", changes::relabel),
+    ("changes::nodes_come_and_go", changes::nodes),
     ("cleanup::a_killed_up_leaves_nothing_after_down", cleanup::killed_up),
     ("cleanup::a_test_that_fails_leaves_nothing", cleanup::failed_test),
     ("cleanup::two_labs_of_the_same_manifests_do_not_meet", cleanup::two_labs),

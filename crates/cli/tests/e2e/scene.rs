@@ -15,6 +15,9 @@ use crate::signet::{self, Answer, word};
 /// The example that people start with.
 pub const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/tiny");
 
+/// The bank of the documents.
+pub const BANK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/bank");
+
 /// Longer than anything here takes, also on a machine that is busy.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -41,13 +44,19 @@ pub fn options() -> Options {
 /// Manifests of the example, for a lab of another name.
 pub fn tiny(name: &str) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(TINY).unwrap() {
+    copy(TINY, "tiny", directory.path(), name);
+    directory
+}
+
+/// Copies an example into a folder, and its lab gets another name.
+pub fn copy(example: &str, called: &str, to: &Path, name: &str) {
+    for entry in fs::read_dir(example).unwrap() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
-        let text = text.replace("\n  name: tiny\n", &format!("\n  name: {name}\n"));
-        fs::write(directory.path().join(path.file_name().unwrap()), text).unwrap();
+        let text =
+            text.replacen(&format!("\n  name: {called}\n"), &format!("\n  name: {name}\n"), 1);
+        fs::write(to.join(path.file_name().unwrap()), text).unwrap();
     }
-    directory
 }
 
 /// A lab and its manifests.
@@ -68,6 +77,13 @@ impl Scene {
         Self::up(directory)
     }
 
+    /// The bank.
+    pub fn bank(test: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        copy(BANK, "bank", directory.path(), &name(test));
+        Self::up(directory)
+    }
+
     /// These manifests only.
     pub fn of(test: &str, manifests: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
@@ -77,7 +93,8 @@ impl Scene {
         Self::up(directory)
     }
 
-    fn up(directory: tempfile::TempDir) -> Self {
+    /// What a folder of manifests describes.
+    pub fn up(directory: tempfile::TempDir) -> Self {
         match Lab::up(directory.path(), &options()) {
             Ok(lab) => Self { directory, lab },
             Err(error) => panic!("{}", error.chain()),

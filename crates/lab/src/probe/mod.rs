@@ -29,15 +29,29 @@ use crate::probe::observer::{Observer, Watch};
 use crate::probe::report::Report;
 
 /// Probes at the same time: a denied one mostly waits for an answer.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 16;
 /// Source ports of probes: below those that the kernel gives out itself.
 const FIRST_PORT: u16 = 10_000;
 const PORTS: u16 = 20_000;
 
 /// Runs all probes of a file.
 pub fn run(lab: &Lab, file: &Path) -> Result<Report, Error> {
-    let text = fs::read_to_string(file).map_err(Error::file("read", file))?;
-    let lines = file::read(&text);
+    run_only(lab, file, None)
+}
+
+/// Runs the probes of a file: all, or those that are expected to end like `only`.
+pub fn run_only(lab: &Lab, file: &Path, only: Option<&str>) -> Result<Report, Error> {
+    run_lines(lab, &fs::read_to_string(file).map_err(Error::file("read", file))?, only)
+}
+
+/// As [`run_only`], of the file's text.
+pub fn run_lines(lab: &Lab, text: &str, only: Option<&str>) -> Result<Report, Error> {
+    let mut lines = file::read(text);
+    if only.is_some() {
+        let verdict =
+            |line: &Line| line.object.get("expect")?.get("verdict")?.as_str().map(str::to_owned);
+        lines.retain(|line| verdict(line).as_deref() == only);
+    }
     let echoes = Echoes::default();
     let first = first_number()?;
     let next = AtomicUsize::new(0);
