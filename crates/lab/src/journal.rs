@@ -147,11 +147,13 @@ impl Journal {
         };
         let malformed =
             |detail: String| Error::Malformed { what: format!("`{}`", path.display()), detail };
-        let journal: Self =
+        let value: serde_json::Value =
             serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))?;
-        if journal.version != VERSION {
-            return Err(malformed(format!("it has version {}", journal.version)));
+        if value["version"] != VERSION {
+            return Err(malformed(format!("it has version {}", value["version"])));
         }
+        let journal =
+            serde_json::from_value(value).map_err(|error| malformed(error.to_string()))?;
         Ok(Some(journal))
     }
 
