@@ -12,6 +12,7 @@ signet() {
   case "$1 $2" in
     "lab up" | "lab down bank") "$program" "${@/#bank/$lab}" ;;
     "lab down") "$program" lab down "$lab" ;;
+    "lab status") "$program" lab status "$lab" "${@:3}" ;;
     "lab "*) "$program" lab "$2" --lab "$lab" "${@:3}" ;;
     "policy check" | "policy evaluate") "$program" "$@" ;;
     *) "$program" "$@" --server "unix:/run/signet/$lab/relay.sock" ;;
