@@ -3,14 +3,16 @@
 
 SIGNET := target/release/signet
 LAB := examples/tiny
+MATRIX := tests/matrix
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint bench soak fuzz
+.PHONY: help build demo matrix test lint bench soak fuzz
 
 help:
 	@echo 'make build   compile target/release/signet'
 	@echo 'make demo    bring up a small bank, send real traffic, show verdicts; leaves the lab up'
+	@echo 'make matrix  every family, protocol, path and policy on real traffic, as expected or not'
 	@echo 'make test    all tests, on this kernel and under Debian'\''s 6.1 and 6.12'
 	@echo 'make lint    format, clippy, generated code, architecture, licences, C warnings, shell'
 	@echo 'make bench   time per packet, round trips beside nftables, memory of the kernel'
@@ -40,6 +42,14 @@ demo: build
 	@echo '  signet lab exec web/dev-pod -- nc -zvw 2 10.244.1.2 8080'
 	@echo '  signet policy list'
 	@echo '  signet lab down                              # nothing of it is left'
+
+matrix: build
+	@echo 'matrix: a minute'
+	@.ci/bootstrap matrix
+	@$(SIGNET) lab down $(MATRIX) 2>/dev/null || true
+	@$(SIGNET) lab up $(MATRIX) >/dev/null
+	@$(SIGNET) lab probe --lab matrix $(MATRIX)/probes.jsonl --manifests $(MATRIX) -o cells; \
+		status=$$?; $(SIGNET) lab down matrix; exit $$status
 
 test:
 	@echo 'test: 12 minutes from nothing, 5 afterwards'

@@ -52,5 +52,5 @@ SEC("tc")
 int bench_egress(struct __sk_buff *skb)
 {
 	bench_rewrite(skb);
-	return egress(skb);
+	return egress(skb, revision_get());
 }

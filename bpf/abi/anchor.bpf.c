@@ -7,6 +7,7 @@
 #include "abi/endpoint.h"
 #include "abi/policy.h"
 #include "abi/record.h"
+#include "abi/service.h"
 #include "abi/types.h"
 
 enum sg_abi abi_abi;
@@ -20,6 +21,7 @@ struct sg_decision abi_decision;
 struct sg_policy_entry abi_policy_entry;
 struct sg_control abi_control;
 
+enum sg_endpoint_id abi_endpoint_id;
 struct sg_subject abi_subject;
 struct sg_endpoint abi_endpoint;
 struct sg_usage abi_usage;
@@ -29,6 +31,7 @@ struct sg_prefix_key abi_prefix_key;
 struct sg_connection_key abi_connection_key;
 enum sg_connection_flag abi_connection_flag;
 struct sg_connection abi_connection;
+struct sg_sweeps abi_sweeps;
 
 enum sg_ring abi_ring;
 struct sg_ring_counters abi_ring_counters;
@@ -38,3 +41,10 @@ enum sg_reply abi_reply;
 enum sg_origin abi_origin;
 struct sg_process abi_process;
 struct sg_record abi_record;
+
+struct sg_service_key abi_service_key;
+struct sg_service abi_service;
+struct sg_backend_key abi_backend_key;
+struct sg_backend abi_backend;
+struct sg_member_key abi_member_key;
+enum sg_service_count abi_service_count;

@@ -29,12 +29,16 @@ enum sg_connection_flag {
 					 * come back as an answer to a connection nobody saw */
 	SG_CONNECTION_FIN = 8,		/* from the initiator */
 	SG_CONNECTION_FIN_REPLY = 16,	/* from the other end */
+	SG_CONNECTION_NODE = 32,	/* the node itself opened it */
 };
+
+/* Set in a remembered revision when the fallback of a table on trial judged. */
+#define SG_REVISION_UNDONE 0x80000000u
 
 struct sg_connection {
 	__u64 expires_ns;	/* CLOCK_MONOTONIC, coarse */
 	__u64 cookie;		/* socket of the initiator, when it is on this node; else 0 */
-	__u32 revision;		/* that last judged it */
+	__u32 revision;		/* that last judged it, with SG_REVISION_UNDONE */
 	__u32 epoch;		/* of the address book then */
 	__u32 peer;		/* identity then */
 	__u32 rule_set;
@@ -44,5 +48,16 @@ struct sg_connection {
 	__u32 peer_ifindex;	/* of a pod of this node that opened it; else 0 */
 };
 
+/* The one element of map `sweeps`: who frees what has ended. */
+struct sg_sweeps {
+	__u64 agent_ns;		/* CLOCK_MONOTONIC, when an agent did it last */
+	__u64 kernel_ns;	/* when the kernel did, because no agent has for a while */
+	__u64 pressure;		/* 1: an endpoint has used half of its room since */
+	__u64 runs;		/* of the kernel's */
+	__u64 freed;		/* by them */
+	__u64 longest_ns;	/* of them */
+};
+
+_Static_assert(sizeof(struct sg_sweeps) == 48, "sg_sweeps is ABI");
 _Static_assert(sizeof(struct sg_connection_key) == 44, "sg_connection_key is ABI");
 _Static_assert(sizeof(struct sg_connection) == 40, "sg_connection is ABI");

@@ -16,6 +16,7 @@
 #include "abi/endpoint.h"
 #include "abi/policy.h"
 #include "abi/record.h"
+#include "abi/service.h"
 #include "abi/types.h"
 
 #define inline_fn static __always_inline

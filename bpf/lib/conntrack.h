@@ -3,7 +3,7 @@
  * conntrack.h - connections that were allowed, each endpoint within its quota.
  *
  * Knows nothing of policy: who calls it has decided. Entries end by FIN, RST or
- * time; the sweep below is run by the agent and frees what has ended.
+ * time; sweep.h frees what has ended.
  */
 #pragma once
 
@@ -21,11 +21,6 @@
 #define ICMPV4_ECHO 8
 #define ICMPV6_ECHO 128
 #define ICMPV6_ECHO_REPLY 129
-
-inline_fn bool packet_is_icmp(const struct packet *pkt)
-{
-	return pkt->protocol == PROTOCOL_ICMPV4 || pkt->protocol == PROTOCOL_ICMPV6;
-}
 
 inline_fn bool packet_is_echo(const struct packet *pkt)
 {
@@ -85,15 +80,27 @@ inline_fn __u64 connection_lifetime(const struct packet *pkt, __u8 flags)
 								      : LIFETIME_TCP;
 }
 
-inline_fn void connection_delete(const struct sg_connection_key *key)
+/* The counter of those peers whose addresses come to the same as this one's. */
+inline_fn __u32 *peer_count(struct sg_usage *used, const struct sg_address *remote)
+{
+	const __u32 places = sizeof(used->peers) / sizeof(used->peers[0]);
+
+	return &used->peers[address_hash(remote, used->salt) % places];
+}
+
+inline_fn void connection_delete(const struct sg_connection_key *key, bool shared)
 {
 	struct sg_usage *used;
 
 	if (bpf_map_delete_elem(&conntrack, key))
 		return;
 	used = bpf_map_lookup_elem(&usage, &key->endpoint);
-	if (used && used->connections)
+	if (!used)
+		return;
+	if (used->connections)
 		__sync_fetch_and_add(&used->connections, -1);
+	if (shared)
+		__sync_fetch_and_add(peer_count(used, &key->remote), -1);
 }
 
 inline_fn __u8 connection_flags(__u8 flags, const struct packet *pkt, bool reply)
@@ -109,6 +116,12 @@ inline_fn __u8 connection_flags(__u8 flags, const struct packet *pkt, bool reply
 	if (pkt->tcp_flags & TCP_RST || (flags & both) == both)
 		flags |= SG_CONNECTION_CLOSED;
 	return flags;
+}
+
+/* Whether it counts against its peer: what the node itself opens does not. */
+inline_fn bool connection_is_shared(const struct sg_connection *conn)
+{
+	return conn->direction == SG_INGRESS && !(conn->flags & SG_CONNECTION_NODE);
 }
 
 /* Notes that a packet of the connection passed. Written only when something
@@ -132,46 +145,60 @@ inline_fn void connection_touch(const struct sg_connection_key *key, struct sg_c
 	/* Ended ones linger for late packets, but never take the room of new ones. */
 	used = bpf_map_lookup_elem(&usage, &key->endpoint);
 	if (used && used->connections * 2 > quota)
-		connection_delete(key);
+		connection_delete(key, connection_is_shared(conn));
 }
 
-/* 0, or the reason why the endpoint may not have another connection. */
-inline_fn enum sg_reason connection_create(const struct sg_connection_key *key,
-					   const struct sg_connection *conn, __u32 quota)
+/* Tells the sweep that somebody needs room. */
+inline_fn void connection_press(void)
 {
-	struct sg_usage *used = bpf_map_lookup_elem(&usage, &key->endpoint);
+	struct sg_sweeps *sweep;
+	__u32 zero = 0;
+
+	sweep = bpf_map_lookup_elem(&sweeps, &zero);
+	if (sweep && !sweep->pressure)
+		sweep->pressure = 1;
+}
+
+/* enum sg_reason: why the endpoint may not have another connection. What peers
+ * open leaves a quarter of the room to the endpoint itself and to its node, and
+ * of the second half no peer gets more than a quarter. */
+checked_fn int connection_create(const struct sg_connection_key *key,
+				 const struct sg_connection *conn, __u32 quota)
+{
+	__u32 *count = NULL, own = 0, room = quota;
+	struct sg_connection_key copy;
+	struct sg_connection value;
+	struct sg_usage *used;
+	__u64 total;
 	long err;
 
+	if (!key || !conn)
+		return SG_REASON_NO_CONFIGURATION;
+	/* On the stack: Linux 6.1 takes no element from an argument. */
+	copy = *key;
+	value = *conn;
+	used = bpf_map_lookup_elem(&usage, &copy.endpoint);
 	if (!used)
 		return SG_REASON_EP_NOT_READY;
-	if (__sync_fetch_and_add(&used->connections, 1) >= quota) {
-		__sync_fetch_and_add(&used->connections, -1);
-		return SG_REASON_CT_FULL;
+	total = __sync_fetch_and_add(&used->connections, 1);
+	if (connection_is_shared(conn)) {
+		count = peer_count(used, &copy.remote);
+		own = __sync_fetch_and_add(count, 1);
+		room -= quota / 4;
 	}
-	err = bpf_map_update_elem(&conntrack, key, conn, BPF_NOEXIST);
+	if (total >= quota / 2)
+		connection_press();
+	if (total >= room || (total >= quota / 2 && own >= quota / 4))
+		err = -7 /* E2BIG */;
+	else
+		err = bpf_map_update_elem(&conntrack, &copy, &value, BPF_NOEXIST);
 	if (!err)
 		return SG_REASON_NONE;
 	__sync_fetch_and_add(&used->connections, -1);
+	if (count)
+		__sync_fetch_and_add(count, -1);
 	/* Another CPU was faster with a packet of the same connection. */
 	if (err == -17 /* EEXIST */)
 		return SG_REASON_NONE;
 	return SG_REASON_CT_FULL;
-}
-
-struct sweep {
-	__u64 now;
-	__u32 freed;
-};
-
-static long connection_sweep(void *map, struct sg_connection_key *key,
-			     struct sg_connection *conn, struct sweep *sweep)
-{
-	struct sg_connection_key copy = *key;
-
-	(void)map;
-	if (conn->expires_ns > sweep->now && bpf_map_lookup_elem(&usage, &copy.endpoint))
-		return 0;
-	connection_delete(&copy);
-	sweep->freed++;
-	return 0;
 }

@@ -9,6 +9,9 @@
 
 #define IDENTITY_UNKNOWN 0
 #define IDENTITY_HOST 1
+#define IDENTITY_REMOTE_NODE 6
+#define IDENTITY_KUBE_APISERVER 7
+#define INTERFACE_HOST 0	/* stands in map `endpoints` for the node itself */
 
 inline_fn struct sg_control *control_get(void)
 {
@@ -44,6 +47,22 @@ inline_fn bool endpoint_owns(const struct sg_endpoint *ep, const struct sg_addre
 {
 	return (address_equal(address, &ep->ipv4) && !address_is_zero(&ep->ipv4)) ||
 	       (address_equal(address, &ep->ipv6) && !address_is_zero(&ep->ipv6));
+}
+
+/* Whether the address is one of the node's own. */
+inline_fn bool address_is_host(const struct sg_address *address)
+{
+	const struct sg_peer *peer = bpf_map_lookup_elem(&addresses, address);
+
+	return peer && peer->endpoint == SG_ENDPOINT_HOST;
+}
+
+/* The node itself, while policy judges it; else NULL, at the cost of one read. */
+inline_fn struct sg_endpoint *endpoint_host(void)
+{
+	const struct sg_control *ctl = control_get();
+
+	return ctl && ctl->host ? endpoint_by_ifindex(INTERFACE_HOST) : NULL;
 }
 
 /* Who stands behind an address. Of a pod range but known to nobody is what the

@@ -9,9 +9,13 @@
 #pragma once
 
 #include "lib/conntrack.h"
+#include "lib/encapsulation.h"
+#include "lib/fragment.h"
+#include "lib/icmp.h"
 #include "lib/identity.h"
 #include "lib/policy.h"
 #include "lib/report.h"
+#include "lib/service.h"
 
 inline_fn bool tcp_opens(const struct packet *pkt)
 {
@@ -20,58 +24,77 @@ inline_fn bool tcp_opens(const struct packet *pkt)
 
 /* The identity of the other end. `host` is the node itself: a packet that was
  * forwarded from the node's address (masquerade, NodePort) is nobody known. */
-inline_fn __u32 peer_of(struct __sk_buff *skb, const struct sg_control *ctl,
-			const struct sg_address *remote, __u8 hook)
+checked_fn __u32 peer_of(struct __sk_buff *skb, const struct sg_connection_key *key, __u32 hook)
 {
-	__u32 peer = identity_of(ctl, remote);
+	const struct sg_control *ctl = control_get();
+	struct sg_address remote;
 
-	if (hook == SG_INGRESS && peer == IDENTITY_HOST && skb->ingress_ifindex)
+	if (!ctl || !key)
 		return IDENTITY_UNKNOWN;
-	return peer;
+	/* On the stack: Linux 6.1 takes no key from an argument. */
+	remote = key->remote;
+	if (hook == SG_INGRESS && skb->ingress_ifindex && address_is_host(&remote))
+		return IDENTITY_UNKNOWN;
+	return identity_of(ctl, &remote);
 }
 
-/* The port of the side that was asked, in the direction of the first packet. */
-inline_fn __be16 asked_port(const struct sg_connection_key *key, __u8 direction)
+/* The port of the side that was asked, in the direction of the first packet;
+ * for ICMP the type of the message. */
+inline_fn __be16 asked_port(const struct sg_connection_key *key, __u8 direction, __u8 icmp_type)
 {
 	if (key->protocol == PROTOCOL_ICMPV4 || key->protocol == PROTOCOL_ICMPV6)
-		return 0;
+		return bpf_htons(icmp_type);
 	return direction == SG_EGRESS ? key->remote_port : key->local_port;
 }
 
-inline_fn enum sg_reason ask_policy(const struct sg_endpoint *ep,
-				    const struct sg_connection_key *key, __u8 direction,
-				    __u32 revision, struct verdict *v)
+/* ICMP that belongs to a connection began with this type. */
+inline_fn __u8 echo_type(const struct sg_connection_key *key)
 {
-	struct question ask = {
-		.table = subject_at(ep, revision)->table,
-		.revision = revision,
-		.peer = v->peer,
-		.port = asked_port(key, direction),
-		.direction = direction,
-		.protocol = key->protocol,
-	};
+	return key->protocol == PROTOCOL_ICMPV4 ? ICMPV4_ECHO : ICMPV6_ECHO;
+}
 
-	v->direction = direction;
+/* What is asked of policy, in one word: the kernel takes five arguments. */
+#define ABOUT(direction, icmp_type) ((direction) | (icmp_type) << 8)
+
+/* enum sg_reason. `about`: see above. */
+checked_fn int ask_policy(const struct sg_endpoint *ep, const struct sg_connection_key *key,
+			  __u32 about, __u32 revision, struct verdict *v)
+{
+	struct question ask = { .revision = revision & ~SG_REVISION_UNDONE };
+
+	if (!ep || !key || !v)
+		return SG_REASON_NO_CONFIGURATION;
+	ask.table = subject_table(ep, revision);
+	ask.direction = about & 0xff;
+	ask.peer = v->peer;
+	ask.port = asked_port(key, ask.direction, about >> 8);
+	ask.protocol = key->protocol;
+	v->direction = ask.direction;
 	return policy_judge(&ask, &v->judged);
 }
 
 /* An entry from before the last change, or one that was cut: judged again, on
  * the original tuple. */
 inline_fn enum sg_reason judge_again(struct __sk_buff *skb, const struct sg_endpoint *ep,
-				     const struct sg_control *ctl,
 				     const struct sg_connection_key *key,
 				     struct sg_connection *conn, __u32 revision, __u32 epoch,
 				     __u64 now, struct verdict *v)
 {
-	v->peer = peer_of(skb, ctl, &key->remote, v->hook);
+	enum sg_reason reason;
+
+	v->peer = peer_of(skb, key, v->hook);
 	/* Only what comes in shows whether the node itself sent it: an answer to
 	 * somebody behind the node's address does not make him the node. */
-	if (v->peer == IDENTITY_HOST && conn->direction == SG_INGRESS && conn->peer != IDENTITY_HOST)
+	if (v->hook == SG_EGRESS && conn->direction == SG_INGRESS && conn->peer != v->peer &&
+	    address_is_host(&key->remote))
 		v->peer = IDENTITY_UNKNOWN;
-	if (ask_policy(ep, key, conn->direction, revision, v)) {
+	reason = ask_policy(ep, key, ABOUT(conn->direction, echo_type(key)), revision, v);
+	if (!reason)
+		reason = encapsulation_check(key, v);
+	if (reason) {
 		conn->flags |= SG_CONNECTION_CUT;
 		conn->expires_ns = now + LIFETIME_CUT;
-		return v->judged.reason;
+		return reason;
 	}
 	conn->flags &= ~SG_CONNECTION_CUT;
 	conn->rule_set = v->judged.rule_sets[0];
@@ -86,19 +109,20 @@ inline_fn enum sg_reason judge_again(struct __sk_buff *skb, const struct sg_endp
  * its receiver open. That nobody enforces the other direction is no such rule:
  * or every pod without ingress policy could send past its egress policy. */
 inline_fn enum sg_reason judge_midstream(const struct sg_endpoint *ep,
-					 const struct sg_connection_key *key, __u32 revision,
-					 struct verdict *v)
+					 const struct sg_connection_key *key, __u8 icmp_type,
+					 __u32 revision, struct verdict *v)
 {
 	__u8 reverse = v->hook == SG_EGRESS ? SG_INGRESS : SG_EGRESS;
 
-	if (!ask_policy(ep, key, v->hook, revision, v))
+	if (!ask_policy(ep, key, ABOUT(v->hook, icmp_type), revision, v))
 		return SG_REASON_NONE;
-	if (!ask_policy(ep, key, reverse, revision, v) && v->judged.why == SG_WHY_RULE) {
+	if (!ask_policy(ep, key, ABOUT(reverse, echo_type(key)), revision, v) &&
+	    v->judged.why == SG_WHY_RULE) {
 		v->reply = SG_REPLY_YES;
 		return SG_REASON_NONE;
 	}
 	v->reply = SG_REPLY_UNKNOWN;
-	return ask_policy(ep, key, v->hook, revision, v);
+	return ask_policy(ep, key, ABOUT(v->hook, icmp_type), revision, v);
 }
 
 /* Whether the packet can only be an answer. */
@@ -108,7 +132,8 @@ inline_fn bool packet_answers(const struct packet *pkt)
 	       (pkt->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK));
 }
 
-/* A pod of this node sends through its own interface and no other. */
+/* A pod of this node sends through its own interface and no other. What only
+ * claims to be from the node is no pod's: see peer_of. */
 inline_fn enum sg_reason peer_interface(struct __sk_buff *skb, const struct sg_address *remote,
 					__u8 hook, __u32 *ifindex)
 {
@@ -119,7 +144,7 @@ inline_fn enum sg_reason peer_interface(struct __sk_buff *skb, const struct sg_a
 	if (hook == SG_EGRESS)
 		return SG_REASON_NONE;
 	peer = bpf_map_lookup_elem(&addresses, remote);
-	if (!peer || !peer->endpoint)
+	if (!peer || peer->endpoint < SG_ENDPOINT_FIRST_POD)
 		return SG_REASON_NONE;
 	*ifindex = skb->ingress_ifindex;
 	sender = endpoint_by_ifindex(skb->ingress_ifindex);
@@ -127,12 +152,42 @@ inline_fn enum sg_reason peer_interface(struct __sk_buff *skb, const struct sg_a
 						      : SG_REASON_INVALID_SOURCE_IP;
 }
 
+/* Whether the answers to an allowed packet may pass on their own right: 1 or 0. */
+checked_fn int answers_may_pass(const struct sg_endpoint *ep, const struct sg_connection_key *key,
+				__u32 direction, __u32 peer, __u32 revision)
+{
+	struct judgement judged = {};
+	struct question ask = { .revision = revision & ~SG_REVISION_UNDONE, .peer = peer };
+
+	if (!ep || !key)
+		return 0;
+	ask.table = subject_table(ep, revision);
+	ask.direction = direction == SG_EGRESS ? SG_INGRESS : SG_EGRESS;
+	ask.protocol = key->protocol;
+	ask.port = asked_port(key, ask.direction, 0);
+	return !policy_judge(&ask, &judged);
+}
+
+/* There is no room for an entry. TCP goes on without, packet by packet, where its
+ * answers may pass without one, too: as many as a flood may open, nobody who has
+ * the right is kept out. */
+inline_fn bool goes_on_without_entry(const struct sg_endpoint *ep,
+				     const struct sg_connection_key *key, __u32 revision,
+				     const struct verdict *v)
+{
+	if (key->protocol != PROTOCOL_TCP)
+		return false;
+	return v->judged.why == SG_WHY_RULE ||
+	       answers_may_pass(ep, key, v->direction, v->peer, revision);
+}
+
 /* `stale`: an entry of another connection with the same tuple, in the way. */
 inline_fn enum sg_reason judge_new(struct __sk_buff *skb, const struct sg_endpoint *ep,
 				   const struct sg_control *ctl,
 				   const struct sg_connection_key *key, const struct packet *pkt,
-				   __u32 revision, __u32 epoch, __u64 now, bool stale,
-				   struct verdict *v, bool *fresh)
+				   __u32 revision, __u32 epoch, __u64 now,
+				   const struct sg_connection *stale, struct verdict *v,
+				   bool *fresh)
 {
 	struct sg_connection conn = {};
 	bool opens = pkt->protocol == PROTOCOL_TCP ? tcp_opens(pkt) : !packet_is_echo_reply(pkt);
@@ -141,13 +196,18 @@ inline_fn enum sg_reason judge_new(struct __sk_buff *skb, const struct sg_endpoi
 	reason = peer_interface(skb, &key->remote, v->hook, &conn.peer_ifindex);
 	if (reason)
 		return reason;
-	v->peer = peer_of(skb, ctl, &key->remote, v->hook);
+	v->peer = peer_of(skb, key, v->hook);
 	v->reply = SG_REPLY_NO;
 	*fresh = true;
+	/* No socket hook has translated it, so nobody knows whom it means. */
+	if (address_is_service(&key->remote))
+		return SG_REASON_CLUSTER_IP;
 	if (opens)
-		reason = ask_policy(ep, key, v->hook, revision, v);
+		reason = ask_policy(ep, key, ABOUT(v->hook, pkt->icmp_type), revision, v);
 	else
-		reason = judge_midstream(ep, key, revision, v);
+		reason = judge_midstream(ep, key, pkt->icmp_type, revision, v);
+	if (!reason)
+		reason = encapsulation_check(key, v);
 	if (reason || !connection_tracks(pkt) ||
 	    (packet_answers(pkt) && v->reply != SG_REPLY_YES))
 		return reason;
@@ -158,101 +218,42 @@ inline_fn enum sg_reason judge_new(struct __sk_buff *skb, const struct sg_endpoi
 		return SG_REASON_NONE;
 	}
 	if (stale)
-		connection_delete(key);
+		connection_delete(key, connection_is_shared(stale));
 	conn.expires_ns = now + connection_lifetime(pkt, 0);
 	conn.revision = revision;
 	conn.epoch = epoch;
 	conn.peer = v->peer;
 	conn.rule_set = v->judged.rule_sets[0];
 	conn.direction = v->direction;
+	if (v->peer != IDENTITY_UNKNOWN && address_is_host(&key->remote))
+		conn.flags = SG_CONNECTION_NODE;
 	if (v->hook == SG_EGRESS && v->reply == SG_REPLY_NO)
 		conn.cookie = bpf_get_socket_cookie(skb);
 	else if (v->hook == SG_INGRESS)
 		conn.cookie = report_peer_cookie(pkt, v);
-	return connection_create(key, &conn, ctl->connections);
-}
-
-/* An ICMP error passes when the packet it quotes belongs to a connection of
- * this endpoint (RFC 5927 section 2); it opens nothing. */
-inline_fn bool icmp_is_error(const struct packet *pkt)
-{
-	if (pkt->protocol == PROTOCOL_ICMPV4)
-		return pkt->icmp_type == 3 || pkt->icmp_type == 11 || pkt->icmp_type == 12;
-	return pkt->protocol == PROTOCOL_ICMPV6 && pkt->icmp_type >= 1 && pkt->icmp_type <= 4;
-}
-
-inline_fn enum sg_reason judge_icmp_error(struct __sk_buff *skb, const struct sg_endpoint *ep,
-					  const struct packet *pkt, __u32 revision, __u32 epoch,
-					  __u64 now, struct verdict *v)
-{
-	/* The quoted packet went the other way: its source is this error's receiver. */
-	__u8 hook = v->hook == SG_EGRESS ? SG_INGRESS : SG_EGRESS;
-	struct sg_connection_key key;
-	struct packet quoted = {};
-	struct sg_connection *conn;
-	__u8 head[8];
-	__u32 offset = pkt->transport + 8;
-
-	v->reply = SG_REPLY_YES;
-	if (pkt->protocol == PROTOCOL_ICMPV4) {
-		struct ipv4_header ip;
-
-		if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)))
-			return SG_REASON_CT_TRUNCATED;
-		if (ip.version_length != 0x45)
-			return SG_REASON_UNKNOWN_STATE;
-		address_map_ipv4(&quoted.source, ip.source);
-		address_map_ipv4(&quoted.destination, ip.destination);
-		quoted.protocol = ip.protocol;
-		offset += sizeof(ip);
-	} else {
-		struct ipv6_header ip;
-
-		if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)))
-			return SG_REASON_CT_TRUNCATED;
-		quoted.source = ip.source;
-		quoted.destination = ip.destination;
-		quoted.protocol = ip.next;
-		offset += sizeof(ip);
+	reason = connection_create(key, &conn, ctl->connections);
+	if (reason == SG_REASON_CT_FULL && goes_on_without_entry(ep, key, revision, v)) {
+		*fresh = opens;
+		return SG_REASON_NONE;
 	}
-	if (bpf_skb_load_bytes(skb, offset, head, sizeof(head)))
-		return SG_REASON_CT_TRUNCATED;
-	if (packet_is_icmp(&quoted)) {
-		quoted.icmp_type = head[0];
-		__builtin_memcpy(&quoted.source_port, &head[4], 2);
-	} else {
-		__builtin_memcpy(&quoted.source_port, &head[0], 2);
-		__builtin_memcpy(&quoted.destination_port, &head[2], 2);
-	}
-	/* An error goes to who sent what it quotes: it is no way to anybody else. */
-	if (!address_equal(&pkt->destination, &quoted.source))
-		return SG_REASON_UNKNOWN_STATE;
-	connection_key(&key, &quoted, ep->id, hook);
-	conn = bpf_map_lookup_elem(&conntrack, &key);
-	if (!conn || conn->expires_ns <= now || conn->revision != revision ||
-	    conn->epoch != epoch || conn->flags & SG_CONNECTION_CUT)
-		return SG_REASON_UNKNOWN_STATE;
-	return SG_REASON_NONE;
+	return reason;
 }
 
-/* 0, or why the packet must be dropped. `fresh` is set when a record is due. */
-inline_fn enum sg_reason judge(struct __sk_buff *skb, const struct sg_endpoint *ep,
-			       const struct packet *pkt, struct verdict *v, bool *fresh)
+/* enum sg_reason. `fresh` is set when a record is due. */
+checked_fn int judge(struct __sk_buff *skb, const struct sg_endpoint *ep,
+		     const struct packet *pkt, struct verdict *v, bool *fresh)
 {
 	const struct sg_control *ctl = control_get();
 	__u64 now = bpf_ktime_get_coarse_ns();
 	struct sg_connection_key key;
 	struct sg_connection *conn = NULL;
 	__u32 revision, epoch;
-	bool reply, restart, stale = false;
+	bool reply, restart;
 
-	if (!ctl)
+	if (!ctl || !ep || !pkt || !v || !fresh)
 		return SG_REASON_NO_CONFIGURATION;
-	revision = v->judged.revision;
+	revision = revision_stamp(ep, v->judged.revision, now);
 	epoch = *(volatile __u32 *)&ctl->epoch;
-	v->direction = v->hook;
-	if (icmp_is_error(pkt))
-		return judge_icmp_error(skb, ep, pkt, revision, epoch, now, v);
 	connection_key(&key, pkt, ep->id, v->hook);
 	if (connection_has_key(pkt))
 		conn = bpf_map_lookup_elem(&conntrack, &key);
@@ -274,15 +275,34 @@ inline_fn enum sg_reason judge(struct __sk_buff *skb, const struct sg_endpoint *
 				return SG_REASON_INVALID_SOURCE_IP;
 			if (conn->revision != revision || conn->epoch != epoch ||
 			    conn->flags & SG_CONNECTION_CUT)
-				reason = judge_again(skb, ep, ctl, &key, conn, revision, epoch,
+				reason = judge_again(skb, ep, &key, conn, revision, epoch,
 						     now, v);
 			if (!reason)
 				connection_touch(&key, conn, pkt, reply, ctl->connections, now);
 			return reason;
 		}
-		stale = true;
 	}
-	return judge_new(skb, ep, ctl, &key, pkt, revision, epoch, now, stale, v, fresh);
+	return judge_new(skb, ep, ctl, &key, pkt, revision, epoch, now, conn, v, fresh);
+}
+
+/* The same for a packet that may be a part of a datagram, or tell of an error. */
+inline_fn enum sg_reason judge_part(struct __sk_buff *skb, const struct sg_endpoint *ep,
+				    struct packet *pkt, struct verdict *v, bool *fresh)
+{
+	enum sg_reason reason = SG_REASON_NONE;
+
+	v->direction = v->hook;
+	if (pkt->fragment == FRAGMENT_LATER)
+		reason = fragment_restore(pkt, ep->id, v->hook);
+	if (!reason && icmp_is_error(pkt)) {
+		v->reply = SG_REPLY_YES;
+		reason = judge_icmp_error(skb, ep, pkt, v->hook, v->judged.revision);
+	} else if (!reason) {
+		reason = judge(skb, ep, pkt, v, fresh);
+	}
+	if (!reason && pkt->fragment == FRAGMENT_FIRST)
+		fragment_remember(pkt, ep->id, v->hook);
+	return reason;
 }
 
 /* Counts, tells, and turns the reason into the hook's return code. */

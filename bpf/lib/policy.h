@@ -25,6 +25,22 @@ inline_fn const struct sg_subject *subject_at(const struct sg_endpoint *ep, __u3
 	return revision >= ep->from_revision ? &ep->after : &ep->before;
 }
 
+/* The revision as connections remember it: what a table on trial has let pass is
+ * judged again once that table is undone. */
+inline_fn __u32 revision_stamp(const struct sg_endpoint *ep, __u32 revision, __u64 now)
+{
+	__u64 until = subject_at(ep, revision)->confirm_by;
+
+	return until && now >= until * NANOSECONDS ? revision | SG_REVISION_UNDONE : revision;
+}
+
+inline_fn __u32 subject_table(const struct sg_endpoint *ep, __u32 stamp)
+{
+	const struct sg_subject *subject = subject_at(ep, stamp & ~SG_REVISION_UNDONE);
+
+	return stamp & SG_REVISION_UNDONE ? subject->fallback : subject->table;
+}
+
 inline_fn const struct sg_decision *policy_find(void *table, struct sg_policy_key *key,
 						__u32 identity, __u32 revision)
 {
@@ -42,16 +58,26 @@ inline_fn const struct sg_decision *policy_find(void *table, struct sg_policy_ke
 	return decision->verdict == SG_VERDICT_NONE ? NULL : decision;
 }
 
-/* Hubble's number for how specific the match was. */
+/* Hubble's numbers for how specific a match was. */
+enum match {
+	MATCH_NONE = 0,
+	MATCH_L3 = 1,
+	MATCH_L3_L4 = 2,
+	MATCH_L4 = 3,
+	MATCH_ALL = 4,
+	MATCH_L3_PROTOCOL = 5,
+	MATCH_PROTOCOL = 6,
+};
+
 inline_fn __u8 policy_match_type(const struct sg_decision *decision, bool specific)
 {
 	if (decision->why == SG_WHY_DEFAULT_DENY)
-		return 0;
+		return MATCH_NONE;
 	if (!decision->specificity)
-		return specific ? 1 : 4;
+		return specific ? MATCH_L3 : MATCH_ALL;
 	if (decision->specificity <= 8)
-		return specific ? 5 : 6;
-	return specific ? 2 : 3;
+		return specific ? MATCH_L3_PROTOCOL : MATCH_PROTOCOL;
+	return specific ? MATCH_L3_L4 : MATCH_L4;
 }
 
 struct question {
@@ -64,7 +90,7 @@ struct question {
 };
 
 /* enum sg_reason. No table, or a table without its default entry: denied. */
-checked_fn int policy_judge(const struct question *ask, struct judgement *out)
+inline_fn enum sg_reason policy_judge(const struct question *ask, struct judgement *out)
 {
 	struct sg_policy_key key = { .prefix_bits = POLICY_KEY_BITS };
 	const struct sg_decision *own, *any, *best;
@@ -72,8 +98,6 @@ checked_fn int policy_judge(const struct question *ask, struct judgement *out)
 	__u32 number;
 	void *table;
 
-	if (!ask || !out)
-		return SG_REASON_NO_CONFIGURATION;
 	key.direction = ask->direction;
 	key.protocol = ask->protocol;
 	number = ask->table;

@@ -195,7 +195,7 @@ inline_fn void process_of_receiver(struct __sk_buff *skb, const struct packet *p
 		process_unknown(process, SG_ORIGIN_KERNEL);
 		return;
 	}
-	if (netns_id < 0 || pkt->layer < SG_LAYER_TRANSPORT ||
+	if (netns_id == SG_NETNS_UNKNOWN || pkt->layer < SG_LAYER_TRANSPORT ||
 	    (pkt->protocol != PROTOCOL_TCP && pkt->protocol != PROTOCOL_UDP)) {
 		process_unknown(process, SG_ORIGIN_NO_SOCKET);
 		return;

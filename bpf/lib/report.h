@@ -50,16 +50,17 @@ inline_fn bool report_is_flood(const struct sg_endpoint *ep)
 }
 
 /* The initiator's socket, from its own connection entry, when it is on this node. */
-inline_fn __u64 report_peer_cookie(const struct packet *pkt, const struct verdict *v)
+checked_fn __u64 report_peer_cookie(const struct packet *pkt, const struct verdict *v)
 {
 	/* On the stack: Linux 6.1 takes no key from an argument. */
-	struct sg_address source = pkt->source;
+	struct sg_address source;
 	struct sg_connection_key key;
 	struct sg_connection *conn;
 	struct sg_peer *peer;
 
-	if (v->hook != SG_INGRESS || pkt->layer < SG_LAYER_TRANSPORT)
+	if (!pkt || !v || v->hook != SG_INGRESS || pkt->layer < SG_LAYER_TRANSPORT)
 		return 0;
+	source = pkt->source;
 	peer = bpf_map_lookup_elem(&addresses, &source);
 	if (!peer || !peer->endpoint)
 		return 0;

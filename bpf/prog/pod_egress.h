@@ -10,7 +10,7 @@
  */
 #pragma once
 
-#include "lib/judge.h"
+#include "lib/host.h"
 
 struct arp_ipv4 {
 	__be16 hardware, protocol;
@@ -23,12 +23,12 @@ struct arp_ipv4 {
 };
 
 /* A pod may ask and answer for its own address only (RFC 826). */
-inline_fn enum sg_reason arp_check(struct __sk_buff *skb, const struct sg_endpoint *ep)
+checked_fn int arp_check(struct __sk_buff *skb, const struct sg_endpoint *ep)
 {
 	struct sg_address sender;
 	struct arp_ipv4 arp;
 
-	if (bpf_skb_load_bytes(skb, ETH_HEADER, &arp, sizeof(arp)))
+	if (!ep || bpf_skb_load_bytes(skb, ETH_HEADER, &arp, sizeof(arp)))
 		return SG_REASON_INVALID_PACKET;
 	if (arp.protocol != bpf_htons(ETHERTYPE_IPV4) || arp.protocol_length != 4 ||
 	    arp.hardware_length != 6)
@@ -39,56 +39,51 @@ inline_fn enum sg_reason arp_check(struct __sk_buff *skb, const struct sg_endpoi
 	return endpoint_owns(ep, &sender) ? SG_REASON_NONE : SG_REASON_INVALID_SOURCE_IP;
 }
 
-inline_fn bool stays_on_link(const struct sg_address *address)
+inline_fn bool stays_on_link(struct sg_address address)
 {
-	const struct sg_control *ctl = control_get();
-
-	return address_is_link_local(address) || address_is_link_multicast(address) ||
-	       (ctl && identity_of(ctl, address) == IDENTITY_HOST);
+	return address_is_link_local(&address) || address_is_link_multicast(&address) ||
+	       address_is_host(&address);
 }
 
 /* Neighbour discovery and multicast listening concern the link, not a peer
- * (RFC 4861, RFC 3810). True: `reason` is the whole answer. */
-inline_fn bool link_message(struct __sk_buff *skb, const struct sg_endpoint *ep,
-			    const struct packet *pkt, enum sg_reason *reason)
+ * (RFC 4861, RFC 3810). */
+inline_fn bool is_link_message(const struct packet *pkt)
+{
+	return pkt->protocol == PROTOCOL_ICMPV6 && pkt->icmp_type >= 130 &&
+	       (pkt->icmp_type <= 137 || pkt->icmp_type == 143);
+}
+
+/* enum sg_reason: policy is not asked about these. */
+checked_fn int link_check(struct __sk_buff *skb, const struct sg_endpoint *ep,
+			  const struct packet *pkt)
 {
 	struct sg_address target;
-	bool own = endpoint_owns(ep, &pkt->source);
+	bool own;
 
-	if (pkt->protocol != PROTOCOL_ICMPV6 || pkt->icmp_type < 130 ||
-	    (pkt->icmp_type > 137 && pkt->icmp_type != 143))
-		return false;
+	if (!ep || !pkt)
+		return SG_REASON_NO_CONFIGURATION;
 	/* Beyond the link it would be a way past every policy. */
-	if (!stays_on_link(&pkt->destination)) {
-		*reason = SG_REASON_FORBIDDEN_ICMPV6;
-		return true;
-	}
+	if (!stays_on_link(pkt->destination))
+		return SG_REASON_FORBIDDEN_ICMPV6;
+	own = endpoint_owns(ep, &pkt->source);
 	switch (pkt->icmp_type) {
 	case 131:	/* multicast listener report */
 	case 132:	/* multicast listener done */
 	case 143:	/* multicast listener report, version 2 */
-		*reason = own || address_is_zero(&pkt->source) ? SG_REASON_NONE
-							       : SG_REASON_INVALID_SOURCE_IP;
-		return true;
+		return own || address_is_zero(&pkt->source) ? SG_REASON_NONE
+							    : SG_REASON_INVALID_SOURCE_IP;
 	case 135:	/* neighbour solicitation */
-		*reason = own && pkt->hop_limit == 255 ? SG_REASON_NONE
-						       : SG_REASON_INVALID_SOURCE_IP;
-		return true;
+		return own && pkt->hop_limit == 255 ? SG_REASON_NONE
+						    : SG_REASON_INVALID_SOURCE_IP;
 	case 136:	/* neighbour advertisement: only for itself */
-		*reason = SG_REASON_INVALID_SOURCE_IP;
 		if (pkt->hop_limit == 255 && own &&
 		    !bpf_skb_load_bytes(skb, pkt->transport + 8, &target, sizeof(target)) &&
 		    endpoint_owns(ep, &target))
-			*reason = SG_REASON_NONE;
-		return true;
-	case 130:	/* router's query */
-	case 133:	/* router solicitation */
-	case 134:	/* router advertisement */
-	case 137:	/* redirect */
-		*reason = SG_REASON_FORBIDDEN_ICMPV6;
-		return true;
+			return SG_REASON_NONE;
+		return SG_REASON_INVALID_SOURCE_IP;
 	}
-	return false;
+	/* A router's query, solicitation, advertisement or redirect. */
+	return SG_REASON_FORBIDDEN_ICMPV6;
 }
 
 inline_fn enum sg_reason egress_check(struct __sk_buff *skb, const struct sg_endpoint *ep,
@@ -102,16 +97,16 @@ inline_fn enum sg_reason egress_check(struct __sk_buff *skb, const struct sg_end
 		return SG_REASON_INVALID_SOURCE_MAC;
 	if (pkt->layer == SG_LAYER_LINK)
 		return arp_check(skb, ep);
-	if (link_message(skb, ep, pkt, &reason))
-		return reason;
+	if (is_link_message(pkt))
+		return link_check(skb, ep, pkt);
 	if (!endpoint_owns(ep, &pkt->source))
 		return SG_REASON_INVALID_SOURCE_IP;
-	return judge(skb, ep, pkt, v, fresh);
+	return judge_part(skb, ep, pkt, v, fresh);
 }
 
-inline_fn int egress(struct __sk_buff *skb)
+checked_fn int egress(struct __sk_buff *skb, __u32 revision)
 {
-	struct verdict v = { .judged.revision = revision_get(), .hook = SG_EGRESS,
+	struct verdict v = { .judged.revision = revision, .hook = SG_EGRESS,
 			     .direction = SG_EGRESS };
 	const struct sg_endpoint *ep = endpoint_by_ifindex(skb->ifindex);
 	struct packet pkt = {};
@@ -129,5 +124,10 @@ inline_fn int egress(struct __sk_buff *skb)
 SEC("tc")
 int pod_egress(struct __sk_buff *skb)
 {
-	return egress(skb);
+	__u32 revision = revision_get();
+
+	if (egress(skb, revision) == SG_DROP)
+		return SG_DROP;
+	/* What the pod may send may end at the node, which has a say of its own. */
+	return endpoint_host() ? host_received(skb, revision) : SG_PASS;
 }

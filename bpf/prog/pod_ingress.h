@@ -8,7 +8,7 @@
  */
 #pragma once
 
-#include "lib/judge.h"
+#include "lib/host.h"
 
 /* Neighbour discovery and multicast listening of the node itself, which alone is
  * on this link. Nothing that was forwarded: a router does not forward them. */
@@ -42,12 +42,12 @@ inline_fn enum sg_reason ingress_check(struct __sk_buff *skb, const struct sg_en
 		return SG_REASON_NONE;
 	if (!endpoint_owns(ep, &pkt->destination))
 		return SG_REASON_UNKNOWN_TARGET;
-	return judge(skb, ep, pkt, v, fresh);
+	return judge_part(skb, ep, pkt, v, fresh);
 }
 
-inline_fn int ingress(struct __sk_buff *skb)
+checked_fn int ingress(struct __sk_buff *skb, __u32 revision)
 {
-	struct verdict v = { .judged.revision = revision_get(), .hook = SG_INGRESS,
+	struct verdict v = { .judged.revision = revision, .hook = SG_INGRESS,
 			     .direction = SG_INGRESS };
 	const struct sg_endpoint *ep = endpoint_by_ifindex(skb->ifindex);
 	struct packet pkt = {};
@@ -65,5 +65,10 @@ inline_fn int ingress(struct __sk_buff *skb)
 SEC("tc")
 int pod_ingress(struct __sk_buff *skb)
 {
-	return ingress(skb);
+	__u32 revision = revision_get();
+
+	/* What the node sends is judged as its own first. */
+	if (endpoint_host() && host_sent(skb, revision) == SG_DROP)
+		return SG_DROP;
+	return ingress(skb, revision);
 }

@@ -3,18 +3,108 @@
  * sweep - free connections that have ended, or whose endpoint is gone.
  *
  * Run by the agent every few seconds; here and not in user space, because the
- * use counters are moved by packets at the same time.
+ * use counters are moved by packets at the same time. When no agent has done it
+ * for a while, a timer does: it needs nobody alive, only the pinned map.
  */
 #pragma once
 
 #include "lib/conntrack.h"
 
+#define SWEEP_LOOK (1 * NANOSECONDS)	/* how often the timer looks */
+#define SWEEP_AGENT_SILENT (15 * NANOSECONDS)
+#define SWEEP_PRESSED (5 * NANOSECONDS)	/* between runs when room is short */
+#define SWEEP_IDLE (60 * NANOSECONDS)	/* between runs otherwise */
+#define SWEEP_AT_ONCE 4096		/* freed by one run of the timer */
+#define SWEEP_GO_ON (NANOSECONDS / 50)	/* pause when there is more */
+#define SWEEP_UNBOUNDED 0xffffffff
+
+struct sweep {
+	__u64 now;
+	__u32 freed;
+	__u32 limit;
+};
+
+static long connection_sweep(void *map, struct sg_connection_key *key,
+			     struct sg_connection *conn, struct sweep *sweep)
+{
+	struct sg_connection_key copy = *key;
+
+	(void)map;
+	if (conn->expires_ns > sweep->now && bpf_map_lookup_elem(&usage, &copy.endpoint))
+		return 0;
+	connection_delete(&copy, connection_is_shared(conn));
+	sweep->freed++;
+	return sweep->freed >= sweep->limit;
+}
+
 SEC("syscall")
 int sweep_connections(void *ctx)
 {
-	struct sweep sweep = { .now = bpf_ktime_get_ns() };
+	struct sweep sweep = { .now = bpf_ktime_get_ns(), .limit = SWEEP_UNBOUNDED };
+	struct sg_sweeps *sweeps_of_node;
+	__u32 zero = 0;
 
 	(void)ctx;
+	sweeps_of_node = bpf_map_lookup_elem(&sweeps, &zero);
+	if (sweeps_of_node) {
+		sweeps_of_node->agent_ns = sweep.now;
+		sweeps_of_node->pressure = 0;
+	}
 	bpf_for_each_map_elem(&conntrack, connection_sweep, &sweep, 0);
 	return sweep.freed;
+}
+
+static int sweeper_fires(void *map, __u32 *key, struct sweeper *timer)
+{
+	struct sweep sweep = { .now = bpf_ktime_get_ns(), .limit = SWEEP_AT_ONCE };
+	__u64 again = SWEEP_LOOK, took;
+	struct sg_sweeps *known;
+	__u32 zero = 0;
+
+	(void)map;
+	(void)key;
+	known = bpf_map_lookup_elem(&sweeps, &zero);
+	if (known && sweep.now > known->agent_ns + SWEEP_AGENT_SILENT &&
+	    sweep.now > known->kernel_ns + (known->pressure ? SWEEP_PRESSED : SWEEP_IDLE)) {
+		known->pressure = 0;
+		known->kernel_ns = sweep.now;
+		bpf_for_each_map_elem(&conntrack, connection_sweep, &sweep, 0);
+		took = bpf_ktime_get_ns() - sweep.now;
+		known->runs++;
+		known->freed += sweep.freed;
+		if (took > known->longest_ns)
+			known->longest_ns = took;
+		if (sweep.freed >= sweep.limit) {
+			known->kernel_ns = 0;
+			again = SWEEP_GO_ON;
+		}
+	}
+	bpf_timer_start(&timer->timer, again, 0);
+	return 0;
+}
+
+/* 0, or a negative errno. Run by each agent that starts: the timer then calls
+ * this version's function. */
+SEC("syscall")
+int sweeper_arm(void *ctx)
+{
+	struct sg_sweeps *known;
+	struct sweeper *timer;
+	__u32 zero = 0;
+	long err;
+
+	(void)ctx;
+	known = bpf_map_lookup_elem(&sweeps, &zero);
+	if (known)
+		known->agent_ns = bpf_ktime_get_ns();
+	timer = bpf_map_lookup_elem(&sweeper, &zero);
+	if (!timer)
+		return -2 /* ENOENT */;
+	err = bpf_timer_init(&timer->timer, &sweeper, 1 /* CLOCK_MONOTONIC */);
+	if (err && err != -16 /* EBUSY: an earlier agent's */)
+		return err;
+	err = bpf_timer_set_callback(&timer->timer, sweeper_fires);
+	if (err)
+		return err;
+	return bpf_timer_start(&timer->timer, SWEEP_LOOK, 0);
 }

@@ -11,9 +11,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Values of `enum sg_abi`.
 pub mod abi {
     /// `SG_ABI_VERSION`.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
     /// Every name with its value.
-    pub const ALL: &[(&str, u32)] = &[("VERSION", 1)];
+    pub const ALL: &[(&str, u32)] = &[("VERSION", 2)];
 }
 
 /// Values of `enum sg_connection_flag`.
@@ -28,9 +28,17 @@ pub mod connection_flag {
     pub const FIN: u32 = 8;
     /// From the other end.
     pub const FIN_REPLY: u32 = 16;
+    /// The node itself opened it.
+    pub const NODE: u32 = 32;
     /// Every name with its value.
-    pub const ALL: &[(&str, u32)] =
-        &[("ESTABLISHED", 1), ("CLOSED", 2), ("CUT", 4), ("FIN", 8), ("FIN_REPLY", 16)];
+    pub const ALL: &[(&str, u32)] = &[
+        ("ESTABLISHED", 1),
+        ("CLOSED", 2),
+        ("CUT", 4),
+        ("FIN", 8),
+        ("FIN_REPLY", 16),
+        ("NODE", 32),
+    ];
 }
 
 /// Values of `enum sg_direction`.
@@ -41,6 +49,22 @@ pub mod direction {
     pub const EGRESS: u32 = 1;
     /// Every name with its value.
     pub const ALL: &[(&str, u32)] = &[("INGRESS", 0), ("EGRESS", 1)];
+}
+
+/// Numbers of endpoints that are no pods; no pod has one of them.
+///
+/// Values of `enum sg_endpoint_id`.
+pub mod endpoint_id {
+    /// `SG_ENDPOINT_NONE`.
+    pub const NONE: u32 = 0;
+    /// The node itself.
+    pub const HOST: u32 = 1;
+    /// Whoever leaves the node with its address.
+    pub const BEHIND: u32 = 2;
+    /// `SG_ENDPOINT_FIRST_POD`.
+    pub const FIRST_POD: u32 = 3;
+    /// Every name with its value.
+    pub const ALL: &[(&str, u32)] = &[("NONE", 0), ("HOST", 1), ("BEHIND", 2), ("FIRST_POD", 3)];
 }
 
 /// Values of `enum sg_layer`.
@@ -106,6 +130,12 @@ pub mod reason {
     pub const NO_CONFIGURATION: u32 = 165;
     /// `SG_REASON_UNSUPPORTED_L2`.
     pub const UNSUPPORTED_L2: u32 = 166;
+    /// `SG_REASON_ENCAPSULATION`.
+    pub const ENCAPSULATION: u32 = 170;
+    /// `SG_REASON_CLUSTER_IP`.
+    pub const CLUSTER_IP: u32 = 174;
+    /// `SG_REASON_FRAGMENT_NOT_FOUND`.
+    pub const FRAGMENT_NOT_FOUND: u32 = 175;
     /// `SG_REASON_FORBIDDEN_ICMPV6`.
     pub const FORBIDDEN_ICMPV6: u32 = 176;
     /// `SG_REASON_POLICY_DENY`.
@@ -130,6 +160,9 @@ pub mod reason {
         ("UNKNOWN_STATE", 163),
         ("NO_CONFIGURATION", 165),
         ("UNSUPPORTED_L2", 166),
+        ("ENCAPSULATION", 170),
+        ("CLUSTER_IP", 174),
+        ("FRAGMENT_NOT_FOUND", 175),
         ("FORBIDDEN_ICMPV6", 176),
         ("POLICY_DENY", 181),
         ("VLAN", 182),
@@ -159,6 +192,23 @@ pub mod ring {
     pub const RINGS: u32 = 2;
     /// Every name with its value.
     pub const ALL: &[(&str, u32)] = &[("TRACES", 0), ("DROPS", 1), ("RINGS", 2)];
+}
+
+/// Per-CPU counters of map `service_counters`.
+///
+/// Values of `enum sg_service_count`.
+pub mod service_count {
+    /// `SG_SERVICE_TRANSLATED`.
+    pub const TRANSLATED: u32 = 0;
+    /// refused: nobody serves it.
+    pub const NO_BACKEND: u32 = 1;
+    /// refused: no memory to find the way back.
+    pub const NO_ROOM: u32 = 2;
+    /// `SG_SERVICE_COUNTS`.
+    pub const COUNTS: u32 = 3;
+    /// Every name with its value.
+    pub const ALL: &[(&str, u32)] =
+        &[("TRANSLATED", 0), ("NO_BACKEND", 1), ("NO_ROOM", 2), ("COUNTS", 3)];
 }
 
 /// Values of `enum sg_verdict`.
@@ -215,6 +265,36 @@ pub struct Address {
 
 const _: () = assert!(size_of::<Address>() == 16);
 
+/// Value of map `backends`.
+///
+/// `struct sg_backend`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Backend {
+    /// Field `address`.
+    pub address: Address,
+    /// Network byte order.
+    pub port: u16,
+    /// Zero.
+    pub pad: [u8; 2],
+}
+
+const _: () = assert!(size_of::<Backend>() == 20);
+
+/// Key of map `backends`.
+///
+/// `struct sg_backend_key`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct BackendKey {
+    /// Field `set`.
+    pub set: u32,
+    /// Field `slot`.
+    pub slot: u32,
+}
+
+const _: () = assert!(size_of::<BackendKey>() == 8);
+
 /// `struct sg_connection`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
@@ -223,7 +303,7 @@ pub struct Connection {
     pub expires_ns: u64,
     /// Socket of the initiator, when it is on this node; else 0.
     pub cookie: u64,
-    /// That last judged it.
+    /// That last judged it, with SG_REVISION_UNDONE.
     pub revision: u32,
     /// Of the address book then.
     pub epoch: u32,
@@ -287,9 +367,11 @@ pub struct Control {
     pub connections: u32,
     /// That an endpoint may cause in a second.
     pub drop_records: u32,
+    /// 1: the node itself is an endpoint; 0: nobody judges it.
+    pub host: u32,
 }
 
-const _: () = assert!(size_of::<Control>() == 28);
+const _: () = assert!(size_of::<Control>() == 32);
 
 /// `struct sg_decision`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
@@ -311,7 +393,7 @@ pub struct Decision {
 
 const _: () = assert!(size_of::<Decision>() == 12);
 
-/// Value of map `endpoints`; the key is the index of the host-side interface.
+/// Value of map `endpoints`; the key is the index of the host-side interface, 0 for the node itself.
 ///
 /// `struct sg_endpoint`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
@@ -329,7 +411,7 @@ pub struct Endpoint {
     pub ipv4: Address,
     /// All zero: none.
     pub ipv6: Address,
-    /// Of the pod, as its node sees it; negative: unknown.
+    /// Of the pod, as its node sees it; -1: unknown, -2: the node's.
     pub netns_id: i32,
     /// Field `mac`.
     pub mac: [u8; 6],
@@ -337,7 +419,21 @@ pub struct Endpoint {
     pub pad: [u8; 2],
 }
 
-const _: () = assert!(size_of::<Endpoint>() == 68);
+const _: () = assert!(size_of::<Endpoint>() == 84);
+
+/// Key of map `members`, whose value is nothing: who is in a set.
+///
+/// `struct sg_member_key`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct MemberKey {
+    /// Field `set`.
+    pub set: u32,
+    /// Field `backend`.
+    pub backend: Backend,
+}
+
+const _: () = assert!(size_of::<MemberKey>() == 24);
 
 /// Value of map `addresses`.
 ///
@@ -347,7 +443,7 @@ const _: () = assert!(size_of::<Endpoint>() == 68);
 pub struct Peer {
     /// Field `identity`.
     pub identity: u32,
-    /// sg_endpoint.id when it is a pod of this node, else 0.
+    /// sg_endpoint.id when it is on this node, else 0.
     pub endpoint: u32,
 }
 
@@ -521,7 +617,41 @@ pub struct RingCounters {
 
 const _: () = assert!(size_of::<RingCounters>() == 16);
 
-/// Who an endpoint is, and the policy table it is judged by.
+/// Value of map `services`.
+///
+/// `struct sg_service`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Service {
+    /// Of backends, never used twice.
+    pub set: u32,
+    /// Slots 0 to backends - 1; 0: nobody serves it.
+    pub backends: u32,
+    /// A client keeps its backend this long; 0: it does not.
+    pub affinity_seconds: u32,
+}
+
+const _: () = assert!(size_of::<Service>() == 12);
+
+/// Key of map `services`. Port and protocol 0: the address itself, which never stands on the wire.
+///
+/// `struct sg_service_key`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct ServiceKey {
+    /// Field `address`.
+    pub address: Address,
+    /// Network byte order.
+    pub port: u16,
+    /// IANA number.
+    pub protocol: u8,
+    /// Zero.
+    pub pad: u8,
+}
+
+const _: () = assert!(size_of::<ServiceKey>() == 20);
+
+/// Who an endpoint is, and the policy table it is judged by. A table on trial has a time until which it must be confirmed: afterwards the fallback judges, whether or not anybody is there to say so.
 ///
 /// `struct sg_subject`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
@@ -531,9 +661,35 @@ pub struct Subject {
     pub identity: u32,
     /// Field `table`.
     pub table: u32,
+    /// Field `fallback`.
+    pub fallback: u32,
+    /// Seconds of CLOCK_MONOTONIC; 0: not on trial.
+    pub confirm_by: u32,
 }
 
-const _: () = assert!(size_of::<Subject>() == 8);
+const _: () = assert!(size_of::<Subject>() == 16);
+
+/// The one element of map `sweeps`: who frees what has ended.
+///
+/// `struct sg_sweeps`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Sweeps {
+    /// CLOCK_MONOTONIC, when an agent did it last.
+    pub agent_ns: u64,
+    /// When the kernel did, because no agent has for a while.
+    pub kernel_ns: u64,
+    /// 1: an endpoint has used half of its room since.
+    pub pressure: u64,
+    /// Of the kernel's.
+    pub runs: u64,
+    /// By them.
+    pub freed: u64,
+    /// Of them.
+    pub longest_ns: u64,
+}
+
+const _: () = assert!(size_of::<Sweeps>() == 48);
 
 /// Value of map `usage`, by sg_endpoint.id: what an endpoint takes of what all share. Number 0 stands for frames of interfaces without an endpoint.
 ///
@@ -549,6 +705,12 @@ pub struct Usage {
     pub drop_records: u64,
     /// Drops that were counted and not told.
     pub suppressed: u64,
+    /// So that nobody can choose whom to share a place with.
+    pub salt: u32,
+    /// Zero.
+    pub pad: u32,
+    /// Connections that peers opened, by a hash of their address.
+    pub peers: [u32; 256],
 }
 
-const _: () = assert!(size_of::<Usage>() == 32);
+const _: () = assert!(size_of::<Usage>() == 1064);

@@ -237,7 +237,7 @@ fn peer(config: &AgentConfig) -> Peer {
 }
 
 /// Reads what says who is let in; anything amiss lets in nobody.
-fn admission(settings: &TcpSettings) -> Result<(Tls, Access), AgentError> {
+pub fn admission(settings: &TcpSettings) -> Result<(Tls, Access), AgentError> {
     let TcpSettings { listen: _, certificate, key, clients, access } = settings;
     let read = |path: &PathBuf| {
         fs::read(path).map_err(|source| AgentError::File { path: path.clone(), source })

@@ -37,6 +37,10 @@ pub struct AgentSettings {
     pub allow_localhost: AllowLocalhost,
     /// Whether a peer selector that names no cluster means this one only.
     pub default_local_cluster: bool,
+    /// Devices on which the node itself is judged; none: those that look like uplinks.
+    pub host_devices: Vec<String>,
+    /// How long a new node policy is in force before somebody must have confirmed it.
+    pub host_policy_confirm_seconds: u32,
     /// What is counted for Prometheus, as Hubble writes it: `drop flow tcp`.
     pub metrics: String,
     /// Where metrics are served: a loopback address or `unix://PATH`; `None`: nowhere.
@@ -66,6 +70,12 @@ pub struct TcpSettings {
 
 /// The flows kept by default: four times the reference system's, about 16 MiB.
 pub const FLOW_BUFFER: usize = 16_383;
+
+/// Time enough to open a new session and to say that all is well.
+const CONFIRM_SECONDS: u32 = 120;
+
+/// A day: whoever is locked out for longer comes in person.
+const CONFIRM_SECONDS_MAX: usize = 86_400;
 
 /// A gibibyte: a flow is about 1 KiB.
 const FLOW_BUFFER_MAX: usize = 1 << 20;
@@ -101,6 +111,8 @@ impl AgentSettings {
             enforcement: policy.enforcement,
             allow_localhost: policy.allow_localhost,
             default_local_cluster: policy.default_local_cluster,
+            host_devices: vec![],
+            host_policy_confirm_seconds: CONFIRM_SECONDS,
             metrics: String::new(),
             metrics_listen: None,
             metrics_series: api::metrics::Settings::default().series,
@@ -127,6 +139,10 @@ pub struct AgentConfig {
     pub flow_buffer: usize,
     /// The meaning of what policies leave open, the cluster's name included.
     pub policy: policy::Options,
+    /// Devices on which the node itself is judged; none: those that look like uplinks.
+    pub host_devices: Vec<String>,
+    /// How long a new node policy is in force without being confirmed.
+    pub host_policy_confirm_seconds: u32,
     /// What is counted for Prometheus.
     pub metrics: api::metrics::Settings,
     /// Where that is served, if anywhere.
@@ -147,6 +163,11 @@ impl AgentConfig {
     /// Where accepted policies are remembered.
     pub fn accepted_dir(&self) -> PathBuf {
         self.state_dir.join("accepted")
+    }
+
+    /// Where it is remembered which node policies were confirmed.
+    pub fn trials_path(&self) -> PathBuf {
+        self.state_dir.join("node-policies.json")
     }
 
     /// Where the CNI plugin leaves its records.
@@ -239,6 +260,8 @@ impl TryFrom<AgentSettings> for AgentConfig {
             enforcement,
             allow_localhost,
             default_local_cluster,
+            host_devices,
+            host_policy_confirm_seconds,
             metrics,
             metrics_listen,
             metrics_series,
@@ -263,10 +286,15 @@ impl TryFrom<AgentSettings> for AgentConfig {
         );
         check.count("flow-buffer", flow_buffer, 1, FLOW_BUFFER_MAX);
         check_limits(&mut check, limits);
+        let seconds = usize::try_from(host_policy_confirm_seconds).unwrap_or(usize::MAX);
+        check.count("host-policy-confirm-seconds", seconds, 1, CONFIRM_SECONDS_MAX);
         let plugins = check.parsed("metrics", api::metrics::plugins(&metrics));
         let metrics_listen =
             metrics_listen.and_then(|place| check.parsed("metrics-listen", place.parse::<Place>()));
         check.parsed("export", export.selection.check());
+        if let Some((collector, _)) = &export.collector {
+            check.parsed("export-otlp", collector.check());
+        }
         if let Some((file, _)) = &export.file {
             check.absolute("export-file", file);
         }
@@ -282,6 +310,8 @@ impl TryFrom<AgentSettings> for AgentConfig {
             cluster_dir,
             listen,
             flow_buffer,
+            host_devices,
+            host_policy_confirm_seconds,
             metrics: api::metrics::Settings {
                 plugins: plugins.unwrap_or_default(),
                 series: metrics_series,
@@ -311,6 +341,8 @@ fn check_limits(check: &mut Check, limits: Limits) {
         connections_per_endpoint,
         addresses,
         table_entries,
+        services,
+        backends,
         ring_bytes,
         drop_records,
     } = limits;
@@ -318,6 +350,8 @@ fn check_limits(check: &mut Check, limits: Limits) {
     check.that(connections_per_endpoint > 0, "max-connections", "must not be 0");
     check.that(addresses > 0, "max-addresses", "must not be 0");
     check.that(table_entries >= 2, "max-table-entries", "a table has at least its two defaults");
+    check.that(services > 0, "max-services", "must not be 0");
+    check.that(backends > 0, "max-backends", "must not be 0");
     check.that(drop_records > 0, "max-drop-records", "must not be 0");
     check.that(
         ring_bytes.is_power_of_two() && ring_bytes >= RING_MIN,

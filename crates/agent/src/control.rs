@@ -4,15 +4,14 @@
 //! force, is said in the status, and is tried again. Runs on a thread of its own
 //! and is the only one that writes the kernel's maps.
 
-use std::collections::BTreeSet;
-use std::io;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use datapath::{Applied, ApplyError, Counters, Desired, MapError};
+use datapath::{Applied, ApplyError, Counters, Desired, MapError, UplinkState};
 use model::{EndpointRecord, LabelFilter};
 use source::{Changes, Directory, Snapshot};
 
@@ -20,10 +19,14 @@ use crate::accepted::Memory;
 use crate::catalogue::{self, Catalogue};
 use crate::chain::chain;
 use crate::config::AgentConfig;
+use crate::control::node::OwnNode;
 use crate::events;
 use crate::flow::Names;
 use crate::planner::{Inputs, Plan, PlanOptions, plan};
 use crate::state::{ControlView, NodeState};
+use crate::uplinks::Devices;
+
+mod node;
 
 /// The bound on staleness when no change is signalled.
 pub const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -47,6 +50,8 @@ pub trait Kernel {
     fn apply(&mut self, desired: &Desired) -> Result<Applied, ApplyError>;
     /// Removes connections that ended.
     fn expire_connections(&mut self) -> Result<u32, MapError>;
+    /// Judges packets of the node itself on these devices and no others.
+    fn guard_uplinks(&mut self, uplinks: &BTreeMap<u32, String>) -> Vec<UplinkState>;
     /// The kernel's counts.
     fn counters(&self) -> Result<Counters, MapError>;
     /// The revision in force.
@@ -60,6 +65,10 @@ impl Kernel for datapath::Datapath {
 
     fn expire_connections(&mut self) -> Result<u32, MapError> {
         Self::expire_connections(self)
+    }
+
+    fn guard_uplinks(&mut self, uplinks: &BTreeMap<u32, String>) -> Vec<UplinkState> {
+        Self::guard_uplinks(self, uplinks)
     }
 
     fn counters(&self) -> Result<Counters, MapError> {
@@ -112,6 +121,7 @@ pub struct Control<K> {
     catalogue: Catalogue,
     catalogue_path: PathBuf,
     seen: Seen,
+    node: OwnNode,
     view: ControlView,
     /// When the newest plan is tried again, and how long to wait after that.
     retry: Option<(Instant, Duration)>,
@@ -128,7 +138,12 @@ impl<K: Kernel> Control<K> {
             tracing::warn!(error = chain(&error), "the rule catalogue starts empty");
             Catalogue::default()
         });
-        let mut view = ControlView::default();
+        let (node, unknown) = OwnNode::recall(config);
+        let mut view = ControlView {
+            standings: node.standings(),
+            confirm_seconds: config.host_policy_confirm_seconds,
+            ..ControlView::default()
+        };
         view.enforced.inherit(kernel.revision());
         let mut directory = Directory::new(&config.cluster_dir);
         let (memory, forgotten) = Memory::recall(config.accepted_dir(), &mut directory);
@@ -147,6 +162,7 @@ impl<K: Kernel> Control<K> {
             catalogue,
             catalogue_path,
             seen: Seen::default(),
+            node,
             view,
             retry: None,
             logged: BTreeSet::new(),
@@ -155,12 +171,16 @@ impl<K: Kernel> Control<K> {
         for error in forgotten {
             control.fail(chain(&error));
         }
+        if let Some(error) = unknown {
+            control.fail(chain(&error));
+        }
         control
     }
 
     /// Looks and enforces once, whatever was signalled.
     pub fn start(&mut self) {
         self.look();
+        self.end_trials();
         self.enforce(Instant::now());
     }
 
@@ -178,8 +198,12 @@ impl<K: Kernel> Control<K> {
                 true
             });
             let now = Instant::now();
-            let changed = (signalled || look.fires(now)) && self.look();
-            if changed || self.retry.is_some_and(|(due, _)| now >= due) {
+            let mut changed = (signalled || look.fires(now)) && self.look();
+            changed |= self.end_trials();
+            let wishes = self.state.confirmations();
+            if !wishes.is_empty() {
+                self.confirm(wishes, now);
+            } else if changed || self.retry.is_some_and(|(due, _)| now >= due) {
                 self.enforce(now);
             }
             if expire.fires(now)
@@ -221,14 +245,16 @@ impl<K: Kernel> Control<K> {
             }
             Err(error) => self.fail(chain(&error)),
         }
-        match host_addresses() {
-            Ok(addresses) => {
+        match Devices::list() {
+            Ok(devices) => {
+                let addresses = devices.addresses();
                 changed |= self.seen.host_addresses != addresses;
                 self.seen.host_addresses = addresses;
+                self.guard(&devices);
             }
             Err(error) => self.fail(format!("cannot list the node's addresses: {error}")),
         }
-        changed
+        changed | self.look_at_trials()
     }
 
     /// Writes down what the cluster says before it is enforced: whatever is refused
@@ -252,6 +278,7 @@ impl<K: Kernel> Control<K> {
             records: self.seen.records.clone(),
             host_addresses: self.seen.host_addresses.clone(),
             installed: self.memory.installed().clone(),
+            node_policies: self.node.policies(),
         };
         let before = self.view.newest.clone();
         let plan = Arc::new(plan(&inputs, &self.options, before.as_deref()));
@@ -349,24 +376,6 @@ impl<K: Kernel> Control<K> {
         if self.view.last_error.as_ref().is_none_or(|(last, _)| *last != problem) {
             self.fail(problem);
         }
-    }
-}
-
-/// Addresses of the node's interfaces that others can reach.
-fn host_addresses() -> io::Result<BTreeSet<IpAddr>> {
-    let interfaces = nix::ifaddrs::getifaddrs()?;
-    let addresses = interfaces.filter_map(|interface| {
-        let address = interface.address?;
-        let ipv4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
-        ipv4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
-    });
-    Ok(addresses.filter(|address| !is_of_the_link(*address)).collect())
-}
-
-fn is_of_the_link(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_loopback() || address.is_link_local(),
-        IpAddr::V6(address) => address.is_loopback() || address.is_unicast_link_local(),
     }
 }
 

@@ -28,6 +28,8 @@ pub mod service;
 pub mod state;
 #[cfg(test)]
 mod testing;
+pub mod trial;
+pub mod uplinks;
 
-pub use command::{AgentError, run};
+pub use command::{AgentError, admission, run};
 pub use config::{AgentConfig, AgentSettings, ConfigError, TcpSettings};

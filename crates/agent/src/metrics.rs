@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use api::metrics::{FlowMetrics, Text};
 use api::store::FlowStore;
+use datapath::ServiceCounters;
 use model::DropReason;
 
 use crate::ledger::Totals;
@@ -56,6 +57,14 @@ impl NodeMetrics {
         for (code, packets) in self.state.drops() {
             let labels = [("reason", DropReason(code).text())];
             text.sample(&labels, packets as f64);
+        }
+        let name = "signet_service_attempts_total";
+        text.counter(name, "Attempts to reach services, by what became of them.");
+        let ServiceCounters { translated, no_backend, no_room } = self.state.services();
+        let outcomes =
+            [("translated", translated), ("no_backend", no_backend), ("no_room", no_room)];
+        for (outcome, value) in outcomes {
+            text.sample(&[("outcome", outcome.to_owned())], value as f64);
         }
         let name = "signet_undecodable_records_total";
         text.counter(name, "Records that this agent could not read.");

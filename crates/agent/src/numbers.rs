@@ -51,11 +51,19 @@ impl Numbers {
     }
 }
 
-/// Never zero, which means "none" to the datapath.
+/// The first number that follows from content: those before it are the node's own.
+const FIRST: u32 = 3;
+
+/// Table of the node itself.
+pub(crate) const HOST_TABLE: u32 = 1;
+/// The one that judges it after a trial.
+pub(crate) const HOST_FALLBACK: u32 = 2;
+
+/// Never one of the reserved numbers.
 fn candidate(content: &[u8; 32], attempt: u32) -> u32 {
     let digest =
         if attempt == 0 { *content } else { digest([content.as_slice(), &attempt.to_be_bytes()]) };
-    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]).max(1)
+    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]).max(FIRST)
 }
 
 #[cfg(test)]
@@ -79,9 +87,11 @@ mod tests {
     }
 
     #[test]
-    fn zero_is_no_number() {
-        let zero = content(0, 1);
-        assert_eq!(Numbers::assign(&Numbers::default(), [zero]).get(&zero), Some(1));
+    fn the_nodes_own_numbers_and_zero_follow_from_no_content() {
+        for number in [0, 1, 2, 3] {
+            let low = content(number, 1);
+            assert_eq!(Numbers::assign(&Numbers::default(), [low]).get(&low), Some(3));
+        }
     }
 
     #[test]

@@ -13,22 +13,28 @@ use std::sync::Arc;
 use datapath::{Desired, Limits};
 use ipnet::IpNet;
 use model::{
-    EndpointRecord, IdentityBook, IdentityId, LabelFilter, Labels, PodName, Reserved,
+    EndpointRecord, IdentityBook, IdentityId, Label, LabelFilter, Labels, PodName, Reserved,
     identity_labels,
 };
 use source::Snapshot;
 
 use crate::numbers::Numbers;
+use crate::trial::NodePolicies;
 
 mod addresses;
 mod endpoints;
+mod host;
 mod policies;
 mod refusals;
+mod services;
 mod tables;
 
 pub use addresses::{AddressBook, Holder};
 pub use endpoints::{EndpointView, LeftOut};
+pub use host::HostView;
+pub(crate) use host::subject_labels;
 pub use policies::PolicyView;
+pub use services::ServiceView;
 pub use tables::{PlannedTable, Subject};
 
 /// What a plan is made for.
@@ -55,6 +61,8 @@ pub struct Inputs {
     pub host_addresses: BTreeSet<IpAddr>,
     /// [`EndpointView::content`] of the endpoints that are in force.
     pub installed: BTreeSet<[u8; 32]>,
+    /// What judges the node itself.
+    pub node_policies: NodePolicies,
 }
 
 /// What this node should enforce, and how it came to that.
@@ -62,6 +70,8 @@ pub struct Inputs {
 pub struct Plan {
     /// For the datapath.
     pub desired: Desired,
+    /// The node itself; `None`: nobody judges it.
+    pub host: Option<HostView>,
     /// Every interface that a record names, installed or left out.
     pub endpoints: Vec<EndpointView>,
     /// Every identity that can be met.
@@ -72,6 +82,8 @@ pub struct Plan {
     pub tables: BTreeMap<u32, PlannedTable>,
     /// Every policy that was read, accepted or refused.
     pub policies: Vec<PolicyView>,
+    /// Every port of every service with an address of its own.
+    pub services: Vec<ServiceView>,
     /// Policies that were refused and have no earlier version, one sentence each.
     pub unprotected: Vec<String>,
     /// What else an operator should look at, one sentence each.
@@ -100,7 +112,7 @@ impl Plan {
 pub fn plan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Plan {
     let snapshot = &inputs.snapshot;
     let mut problems = Vec::new();
-    let meaning = Meaning::of(snapshot, options);
+    let meaning = Meaning::of(inputs, options);
     let labels = pod_labels(snapshot, &meaning, options);
     let identities = identities(&Everybody { inputs, options, labels: &labels }, &meaning, before);
 
@@ -138,23 +150,44 @@ pub fn plan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Pl
         &mut problems,
     );
     endpoints::fit(&mut endpoints, options.limits, before);
+    let host = host::compile(
+        &host::Task {
+            inputs,
+            in_force: &meaning.of_node_now,
+            fallback: &meaning.of_node_after,
+            identities: &identities,
+            options,
+            before,
+        },
+        &mut problems,
+    );
 
+    let (services, service_views) = services::plan(snapshot, &book, &mut problems);
     let desired = Desired {
         endpoints: endpoints.iter().filter_map(EndpointView::installed).collect(),
+        host: host::desired(host.as_ref(), book.of_the_node()),
         addresses: book.identities(),
         prefixes: prefixes(snapshot, &meaning, &identities),
-        tables: tables.used(&endpoints),
+        tables: tables
+            .used(&endpoints)
+            .into_iter()
+            .chain(host.iter().flat_map(HostView::tables))
+            .collect(),
+        services,
     };
-    let unsupported = policy::unsupported(&meaning.policies, &options.policy);
-    let policies = policies::views(snapshot, &unsupported, &endpoints);
-    problems.extend(unsupported.iter().map(ToString::to_string));
+    let shortfalls = policies::shortfalls(&meaning.policies, &options.policy, &endpoints);
+    let node = host.as_ref().map(|host| (options.node.as_str(), host));
+    let policies = policies::views(snapshot, &shortfalls, &endpoints, node);
+    problems.extend(shortfalls.into_iter().map(|(_, text)| text).collect::<BTreeSet<_>>());
     Plan {
         desired,
+        host,
         endpoints,
         identities,
         addresses: book,
         tables: tables.planned,
         policies,
+        services: service_views,
         unprotected: refusals::problems(snapshot),
         problems,
         snapshot: Arc::clone(snapshot),
@@ -167,14 +200,26 @@ pub fn plan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Pl
 /// besides labels.
 pub(crate) struct Meaning {
     policies: Vec<policy::Policy>,
+    /// Those that judge the node itself, which may be earlier versions.
+    of_node_now: Vec<policy::Policy>,
+    /// The same after a trial.
+    of_node_after: Vec<policy::Policy>,
     references: policy::References,
+    /// The node itself as a peer.
+    host: Labels,
 }
 
 impl Meaning {
-    fn of(snapshot: &Snapshot, options: &PlanOptions) -> Self {
-        let policies = policy::resolve(&snapshot.policies, &snapshot.catalogue);
-        let references = policy::References::of(&policies, &options.policy);
-        Self { policies, references }
+    fn of(inputs: &Inputs, options: &PlanOptions) -> Self {
+        let Inputs { snapshot, node_policies, .. } = inputs;
+        let resolve = |policies| policy::resolve(policies, &snapshot.catalogue);
+        let policies = resolve(&snapshot.policies);
+        let of_node_now = resolve(&node_policies.in_force);
+        let of_node_after = resolve(&node_policies.fallback);
+        let all = [policies.as_slice(), &of_node_now, &of_node_after].concat();
+        let references = policy::References::of(&all, &options.policy);
+        let host = host::peer_labels(inputs, options);
+        Self { policies, of_node_now, of_node_after, references, host }
     }
 
     /// Labels of a pod at one of its addresses, as a peer.
@@ -182,10 +227,38 @@ impl Meaning {
         self.references.at_address(labels, address)
     }
 
-    /// Labels of another node at one of its addresses, as a peer.
-    fn of_node(&self, node: &model::Node, address: IpAddr, cluster: &str) -> Labels {
-        let base = Reserved::RemoteNode.identity().labels;
-        self.at(&self.references.of_node(&base, &node.labels, cluster), address)
+    /// Labels of a node or of the API server at one of its addresses, as a peer. A
+    /// node that serves the API is both.
+    fn of_node(
+        &self,
+        snapshot: &Snapshot,
+        options: &PlanOptions,
+        found: (IpAddr, Reserved),
+    ) -> Labels {
+        let (address, reserved) = found;
+        if reserved == Reserved::Host {
+            return self.at(&self.host, address);
+        }
+        let mut nodes = snapshot.nodes.values().filter(|node| node.name != options.node);
+        let node = nodes.find(|node| node.addresses.contains(&address));
+        let mut ranges = snapshot.nodes.values().flat_map(|node| &node.pod_cidrs);
+        let (mut labels, serves) = match node {
+            Some(node) => {
+                let base = Reserved::RemoteNode.identity().labels;
+                let serves = node.addresses.iter().any(|at| snapshot.apiservers.contains(at));
+                let cluster = &options.policy.cluster;
+                (self.references.of_node(&base, &node.labels, cluster), serves)
+            }
+            // Where pods are, only a pod can serve.
+            None if ranges.any(|range| range.contains(&address)) => {
+                (Reserved::Unmanaged.identity().labels, false)
+            }
+            None => (Reserved::World.identity().labels, true),
+        };
+        if serves {
+            labels.insert(Label::reserved(Reserved::KubeApiserver.name()));
+        }
+        self.at(&labels, address)
     }
 }
 
@@ -224,11 +297,8 @@ impl Everybody<'_> {
             let Some(labels) = self.labels.get(pod) else { continue };
             sets.extend(addresses.iter().map(|address| meaning.at(labels, *address)));
         }
-        for node in snapshot.nodes.values().filter(|node| node.name != self.options.node) {
-            let cluster = &self.options.policy.cluster;
-            let addresses = node.addresses.iter();
-            sets.extend(addresses.map(|address| meaning.of_node(node, *address, cluster)));
-        }
+        let nodes = addresses::nodes(self.inputs, self.options).into_iter();
+        sets.extend(nodes.map(|found| meaning.of_node(snapshot, self.options, found)));
         sets.extend(meaning.references.ranges().map(|(_, labels)| labels));
         sets
     }
@@ -240,7 +310,7 @@ fn identities(
     meaning: &Meaning,
     before: Option<&Plan>,
 ) -> Arc<IdentityBook> {
-    let book = IdentityBook::new(everybody.sets(meaning));
+    let book = IdentityBook::with_host(meaning.host.clone(), everybody.sets(meaning));
     match before {
         Some(before) if *before.identities == book => Arc::clone(&before.identities),
         _ => Arc::new(book),

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use api::flow::detail::Repeated;
 use api::metrics::{FlowMetrics, Settings};
-use api::proto::flow::{LostEvent, LostEventSource};
+use api::proto::flow::{Flow, LostEvent, LostEventSource};
 use api::proto::observer::GetFlowsResponse;
 use api::proto::observer::get_flows_response::ResponseTypes;
 use api::store::FlowStore;
@@ -18,6 +19,9 @@ use crate::flow::{Clock, FlowBuilder, Names};
 use crate::ledger::{Arrival, Ledger, reported};
 use crate::losses;
 use crate::state::{NodeState, RecordsView};
+use repeats::{Again, Repeats};
+
+mod repeats;
 
 /// The longest the loop sleeps: how long a stop may take.
 const WAIT: Duration = Duration::from_millis(200);
@@ -45,6 +49,7 @@ pub struct Records {
     /// Name of the node as flows carry it.
     node_name: String,
     metrics: Arc<FlowMetrics>,
+    repeats: Repeats,
 }
 
 impl Records {
@@ -86,6 +91,7 @@ impl Records {
             settled: None,
             node_name,
             metrics,
+            repeats: Repeats::new(Instant::now()),
         };
         records.report(&away, counters);
         records.publish();
@@ -105,6 +111,7 @@ impl Records {
                 std::thread::sleep(AFTER_ERROR);
             }
         }
+        self.tell_repeats(Instant::now());
     }
 
     fn read(&mut self, reader: &RecordReader, stop: &AtomicBool) -> Result<(), datapath::MapError> {
@@ -119,6 +126,10 @@ impl Records {
             })?;
             if count < FULL_READING {
                 self.settle(started);
+            }
+            let now = Instant::now();
+            if self.repeats.is_due(now) {
+                self.tell_repeats(now);
             }
             self.publish();
         }
@@ -143,11 +154,32 @@ impl Records {
             Arrival::New { lost: 0 } => {}
             Arrival::New { lost } => self.push_lost(lost, Some(record.cpu)),
         }
-        let flow = self.builder.build(&record, names, self.clock.offset_ns());
-        let flow = api::flow::to_proto(&flow, &self.state.facts.cluster);
-        self.metrics.flow(&flow);
-        self.store.push(&api::flow::to_response(flow));
         self.view.flows += 1;
+        if let Some(record) = self.repeats.take(record) {
+            let flow = self.flow(&record, names);
+            self.metrics.flow(&flow, 1);
+            self.store.push(&api::flow::to_response(flow));
+        }
+        if self.repeats.is_full() {
+            self.tell_repeats(Instant::now());
+        }
+    }
+
+    fn flow(&mut self, record: &Record, names: &Names) -> Flow {
+        let flow = self.builder.build(record, names, self.clock.offset_ns());
+        api::flow::to_proto(&flow, &self.state.facts.cluster)
+    }
+
+    /// What was told once and came again.
+    fn tell_repeats(&mut self, now: Instant) {
+        let names = self.state.names();
+        for Again { last, first_ns, count, bytes } in self.repeats.drain(now) {
+            let flow = self.flow(&last, &names);
+            self.metrics.flow(&flow, count);
+            let first_ns = first_ns.saturating_add_signed(self.clock.offset_ns());
+            let flow = api::flow::repeated(flow, Repeated { count, bytes, first_ns });
+            self.store.push_times(&api::flow::to_response(flow), count);
+        }
     }
 
     /// Compares with the kernel's counters, if there are new ones that were read

@@ -2,22 +2,27 @@
 
 use std::sync::Arc;
 
+use api::access::Scope;
 use api::proto::signet::v1::signet_server::Signet;
 use api::proto::signet::v1::{
-    DropCounter, Feature, ListEndpointsRequest, ListEndpointsResponse, ListIdentitiesRequest,
-    ListIdentitiesResponse, ListPoliciesRequest, ListPoliciesResponse, NodeStatus, RingCounters,
-    StatusRequest, StatusResponse,
+    ConfirmPoliciesRequest, ConfirmPoliciesResponse, ConfirmedPolicy, DropCounter, Feature,
+    ListEndpointsRequest, ListEndpointsResponse, ListIdentitiesRequest, ListIdentitiesResponse,
+    ListPoliciesRequest, ListPoliciesResponse, ListServicesRequest, ListServicesResponse,
+    NodeStatus, RingCounters, ServiceCounters, StatusRequest, StatusResponse,
 };
 use api::time::timestamp;
+use model::PolicyName;
+use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 use crate::ledger::Totals;
 use crate::numbers::hexadecimal;
-use crate::state::NodeState;
+use crate::state::{Confirmation, NodeState};
 
 mod endpoints;
 mod identities;
 mod policies;
+mod services;
 
 /// The service of one node.
 #[derive(Clone, Debug)]
@@ -43,7 +48,7 @@ impl NodeSignet {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel_release: facts.kernel_release.clone(),
             attach_kind: facts.features.attach.as_str().to_owned(),
-            features: features(&facts.features),
+            features: features(&facts.features).chain(uplinks(&control.uplinks)).collect(),
             policy_revision: control.enforced.revision(),
             endpoints: saturated(endpoints.len()),
             endpoints_not_ready: saturated(not_ready),
@@ -57,11 +62,12 @@ impl NodeSignet {
                 .into_iter()
                 .map(|(code, packets)| DropCounter { code: code.into(), packets })
                 .collect(),
+            services: Some(attempts(state.services())),
         }
     }
 }
 
-fn features(features: &datapath::Features) -> Vec<Feature> {
+fn features(features: &datapath::Features) -> impl Iterator<Item = Feature> {
     let datapath::Features { attach: _, hooks, taken_over } = features;
     let mut list: Vec<Feature> = hooks
         .iter()
@@ -73,12 +79,26 @@ fn features(features: &datapath::Features) -> Vec<Feature> {
         .collect();
     let detail = if *taken_over { "taken over from an earlier agent" } else { "made new" };
     list.push(Feature { name: "pinned state".into(), available: true, detail: detail.into() });
-    list
+    list.into_iter()
+}
+
+/// Devices on which the node itself is judged.
+fn uplinks(uplinks: &[datapath::UplinkState]) -> impl Iterator<Item = Feature> {
+    uplinks.iter().map(|uplink| Feature {
+        name: format!("uplink {}", uplink.interface),
+        available: uplink.missing.is_none(),
+        detail: uplink.missing.clone().unwrap_or_else(|| "guarded".to_owned()),
+    })
 }
 
 fn ring(name: &str, totals: Totals) -> RingCounters {
     let Totals { attempted, delivered, lost } = totals;
     RingCounters { name: name.to_owned(), attempted, delivered, lost }
+}
+
+fn attempts(counters: datapath::ServiceCounters) -> ServiceCounters {
+    let datapath::ServiceCounters { translated, no_backend, no_room } = counters;
+    ServiceCounters { translated, no_backend, no_room }
 }
 
 /// A count in a field of 32 bits.
@@ -115,6 +135,38 @@ impl Signet for NodeSignet {
     ) -> Result<Response<ListPoliciesResponse>, Status> {
         let policies = policies::list(&self.0.facts.node, &self.0.control());
         Ok(Response::new(ListPoliciesResponse { policies, unavailable: vec![] }))
+    }
+
+    async fn list_services(
+        &self,
+        _: Request<ListServicesRequest>,
+    ) -> Result<Response<ListServicesResponse>, Status> {
+        let services = services::list(&self.0.facts.node, &self.0.control());
+        Ok(Response::new(ListServicesResponse { services, unavailable: vec![] }))
+    }
+
+    async fn confirm_policies(
+        &self,
+        request: Request<ConfirmPoliciesRequest>,
+    ) -> Result<Response<ConfirmPoliciesResponse>, Status> {
+        Scope::on_the_node(&request)?;
+        let (reply, answer) = oneshot::channel();
+        self.0.confirm(Confirmation { names: request.into_inner().names, reply });
+        let gone = |_| Status::unavailable("the agent stops");
+        let confirmed = match answer.await.map_err(gone)? {
+            Ok(confirmed) => confirmed,
+            Err(pending) => {
+                let reason = format!("confirmed, but not in force yet: {pending}");
+                return Err(Status::failed_precondition(reason));
+            }
+        };
+        let row = |PolicyName { kind, name, .. }: PolicyName| ConfirmedPolicy {
+            node: self.0.facts.node.clone(),
+            kind: kind.as_str().to_owned(),
+            name,
+        };
+        let policies = confirmed.into_iter().map(row).collect();
+        Ok(Response::new(ConfirmPoliciesResponse { policies, unavailable: vec![] }))
     }
 }
 

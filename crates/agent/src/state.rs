@@ -8,12 +8,15 @@ use std::time::Instant;
 
 use api::events::AgentEvents;
 use api::proto::flow::AgentEvent;
-use datapath::Counters;
+use datapath::{Counters, ServiceCounters, UplinkState};
+use model::PolicyName;
+use tokio::sync::oneshot;
 
 use crate::enforced::Enforced;
 use crate::flow::Names;
 use crate::ledger::Totals;
 use crate::planner::Plan;
+use crate::trial::Standing;
 
 /// What does not change while the agent runs.
 #[derive(Clone, Debug)]
@@ -41,6 +44,21 @@ pub struct ControlView {
     pub pending: Option<String>,
     /// The last thing that went wrong, and when (nanoseconds since the epoch).
     pub last_error: Option<(String, u64)>,
+    /// Policies that select the node itself, and where each stands.
+    pub standings: BTreeMap<PolicyName, Standing>,
+    /// How long a trial of them is, in seconds.
+    pub confirm_seconds: u32,
+    /// Devices on which the node itself is judged.
+    pub uplinks: Vec<UplinkState>,
+}
+
+/// A wish to make node policies permanent.
+#[derive(Debug)]
+pub struct Confirmation {
+    /// Which; none: all that are on trial.
+    pub names: Vec<String>,
+    /// Whom to tell what was confirmed, or why it is not in force.
+    pub reply: oneshot::Sender<Result<Vec<PolicyName>, String>>,
 }
 
 /// Where the reading of records stands.
@@ -66,6 +84,7 @@ pub struct NodeState {
     records: Mutex<RecordsView>,
     counters: Mutex<Option<(Instant, Arc<Counters>)>>,
     agent_events: Arc<AgentEvents>,
+    confirmations: Mutex<Vec<Confirmation>>,
 }
 
 /// A poisoned lock means that a thread died between two assignments of whole
@@ -84,6 +103,7 @@ impl NodeState {
             records: Mutex::default(),
             counters: Mutex::default(),
             agent_events: Arc::default(),
+            confirmations: Mutex::default(),
         }
     }
 
@@ -96,6 +116,16 @@ impl NodeState {
     pub fn note(&self, event: AgentEvent) {
         let node = api::flow::node_name(&self.facts.cluster, &self.facts.node);
         self.agent_events.push(&node, api::time::now_ns(), event);
+    }
+
+    /// Wishes that are granted at the control thread's next turn.
+    pub fn confirm(&self, wish: Confirmation) {
+        lock(&self.confirmations).push(wish);
+    }
+
+    /// For the control thread only.
+    pub fn confirmations(&self) -> Vec<Confirmation> {
+        std::mem::take(&mut *lock(&self.confirmations))
     }
 
     /// Where enforcement stands.
@@ -141,5 +171,10 @@ impl NodeState {
     /// Packets dropped by reason.
     pub fn drops(&self) -> BTreeMap<u8, u64> {
         self.counters().map(|(_, counters)| counters.dropped_by_reason.clone()).unwrap_or_default()
+    }
+
+    /// What became of attempts to reach services, as read last.
+    pub fn services(&self) -> ServiceCounters {
+        self.counters().map(|(_, counters)| counters.services).unwrap_or_default()
     }
 }

@@ -9,6 +9,7 @@ use model::{EndpointRecord, IdentityId, LabelFilter, PodName};
 use source::Snapshot;
 
 use crate::planner::{Inputs, Plan, PlanOptions};
+use crate::trial::NodePolicies;
 
 /// `payment/api` may be reached by `web/front` on TCP 8080 and by nobody else.
 pub(crate) const CLUSTER: &str = "
@@ -109,9 +110,15 @@ pub(crate) fn snapshot(text: &str) -> Arc<Snapshot> {
     Arc::new(snapshot)
 }
 
+/// Policies about the node are confirmed.
 pub(crate) fn inputs(text: &str, records: &[EndpointRecord]) -> Inputs {
+    let snapshot = snapshot(text);
+    let labels = crate::planner::subject_labels(&snapshot, &options());
+    let present = crate::trial::of_the_node(&snapshot, &labels).into_values();
+    let in_force = present.map(|version| version.policy).collect();
     Inputs {
-        snapshot: snapshot(text),
+        node_policies: NodePolicies { in_force, ..NodePolicies::default() },
+        snapshot,
         records: records.to_vec(),
         host_addresses: BTreeSet::new(),
         installed: BTreeSet::new(),

@@ -41,6 +41,14 @@ impl Scope {
         request.extensions().get::<Self>().cloned().unwrap_or_default()
     }
 
+    /// Refuses what only who is on the node itself may do: readers read.
+    pub fn on_the_node<T>(request: &Request<T>) -> Result<(), Status> {
+        match request.extensions().get::<Self>() {
+            None => Ok(()),
+            Some(_) => Err(Status::permission_denied("this is done on the node's own socket")),
+        }
+    }
+
     /// Whether nothing is withheld.
     pub fn is_everything(&self) -> bool {
         *self == Self::Everything

@@ -27,7 +27,7 @@ pub enum ConnectError {
 }
 
 /// How to meet a server on TCP; all in PEM.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ClientTls {
     /// Roots of the server's certificate.
     pub roots: Vec<u8>,

@@ -21,7 +21,7 @@ use tonic::{Request, Status};
 pub use aggregate::Aggregator;
 pub use file::{FileSink, Rotation};
 pub use otlp::{Origin, logs, metrics};
-pub use send::{Collector, CollectorError, SendError};
+pub use send::{Collector, CollectorError, SendError, TlsFiles};
 
 use crate::filter::Filters;
 use crate::mask::Mask;

@@ -7,6 +7,7 @@
 //! would show flows as if they had been asked for.
 
 mod application;
+mod expression;
 mod lower;
 mod pattern;
 mod selector;
@@ -18,9 +19,16 @@ use crate::proto::flow::{Flow, FlowFilter};
 /// Why a filter is refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum FilterError {
-    /// The field needs what this server does not have.
-    #[error("filter field `{0}` is not supported by this server: use the other fields instead")]
-    Unsupported(&'static str),
+    /// An expression that cannot be a filter.
+    #[error("filter field `{field}`: `{expression}`: {reason}")]
+    Expression {
+        /// Field of `FlowFilter`.
+        field: &'static str,
+        /// As it came.
+        expression: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The value means nothing.
     #[error("filter field `{field}`: `{value}` {reason}")]
     Invalid {
@@ -60,6 +68,7 @@ pub struct Filters {
 impl Filters {
     /// Checks both lists.
     pub fn new(whitelist: &[FlowFilter], blacklist: &[FlowFilter]) -> Result<Self, FilterError> {
+        expression::few_enough(whitelist.iter().chain(blacklist))?;
         let lowered = |list: &[FlowFilter]| list.iter().map(lower::filter).collect();
         let allow: Result<Vec<Filter>, FilterError> = lowered(whitelist);
         Ok(Self { allow: allow?, deny: lowered(blacklist)? })

@@ -19,7 +19,7 @@ use crate::proto::flow::layer4::Protocol;
 use crate::proto::observer::GetFlowsResponse;
 use crate::proto::observer::get_flows_response::ResponseTypes;
 use crate::time::timestamp;
-use detail::Detail;
+use detail::{Detail, Repeated};
 
 /// Event type of a drop.
 pub const EVENT_DROP: i32 = 1;
@@ -94,6 +94,26 @@ pub fn to_proto(flow: &model::Flow, cluster: &str) -> proto::Flow {
         }
     }
     message
+}
+
+/// A flow that stands for others like it. The number is where Hubble's exporter has
+/// it, in the extensions, and, for clients that show neither, in the summary.
+pub fn repeated(mut flow: proto::Flow, times: Repeated) -> proto::Flow {
+    let Repeated { count, bytes, first_ns } = times;
+    let number = u32::try_from(count).unwrap_or(u32::MAX);
+    let mut aggregate = proto::Aggregate::default();
+    match flow.traffic_direction() {
+        proto::TrafficDirection::Ingress => aggregate.ingress_flow_count = number,
+        proto::TrafficDirection::Egress => aggregate.egress_flow_count = number,
+        proto::TrafficDirection::Unknown => aggregate.unknown_direction_flow_count = number,
+    }
+    flow.aggregate = Some(aggregate);
+    if count > 1 {
+        flow.summary = format!("{}; {count} times", flow.summary);
+    }
+    let detail = flow.extensions.as_ref().and_then(Detail::from_any);
+    flow.extensions = detail.map(|detail| Detail { count, bytes, first_ns, ..detail }.to_any());
+    flow
 }
 
 /// A flow as one item of an observer's answer.

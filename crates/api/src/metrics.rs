@@ -58,14 +58,14 @@ impl FlowMetrics {
         self.families.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a flow.
-    pub fn flow(&self, flow: &Flow) {
+    /// Counts a flow that happened so many times.
+    pub fn flow(&self, flow: &Flow, times: u64) {
         if self.plugins.is_empty() {
             return;
         }
         let mut families = self.families();
         for plugin in &self.plugins {
-            count::flow(&mut families, plugin, flow);
+            count::flow(&mut families, plugin, flow, times);
         }
     }
 

@@ -28,7 +28,7 @@ use crate::proto::observer::{
     GetNodesRequest, GetNodesResponse, Namespace, Node, ServerStatusRequest, ServerStatusResponse,
 };
 use crate::proto::relay::NodeState;
-use crate::store::{FlowStore, Read};
+use crate::store::FlowStore;
 use crate::time::{nanoseconds, now_ns};
 use reading::{Choice, Plan, Reading};
 
@@ -114,8 +114,9 @@ impl NodeObserver {
         }
         let started = Instant::now();
         let (mut held, mut recent) = (0, 0_u32);
-        for number in self.store.oldest()..self.store.next() {
-            let Read::Event(event) = self.store.read(number) else { continue };
+        let mut position = self.store.next();
+        while let Some((number, event)) = self.store.before(position) {
+            position = number;
             if event.is_flow && scope.shown(event.decode()).is_some() {
                 held += 1;
                 recent += u32::from(now.saturating_sub(event.time_ns) <= MINUTE_NS);

@@ -1,4 +1,5 @@
-//! Several nodes as one: asks each node's socket and merges the answers.
+//! Several nodes as one: asks each node, on its socket or over TLS, and merges the
+//! answers.
 //!
 //! Keeps no flow and no connection of its own between requests. A node that is
 //! away is named in the answer, never silently missing; one that returns is
@@ -22,9 +23,9 @@ use futures::stream;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-use crate::client;
+use crate::client::{self, ClientTls};
 use crate::observer::{Answers, RELAY_VERSION_HEADER, check, first_or_follow, versioned};
-use crate::peer::{Peer, Peers};
+use crate::peer::{Peer, Peers, server_name};
 use crate::proto::observer::get_flows_response::ResponseTypes;
 use crate::proto::observer::observer_client::ObserverClient;
 use crate::proto::observer::observer_server::Observer;
@@ -46,14 +47,39 @@ const NAMED: usize = 10;
 pub struct Member {
     /// Name as its flows carry it.
     pub name: String,
-    /// Its agent's socket.
-    pub socket: PathBuf,
+    /// Where its agent serves.
+    pub place: Place,
+}
+
+/// Where a node serves.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Place {
+    /// On a unix socket of this host.
+    Socket(PathBuf),
+    /// On TCP with mutual TLS, at `host:port`. Without a name of its own in `tls`
+    /// its certificate must have the one that [`server_name`] makes.
+    Tls {
+        /// `host:port`.
+        address: String,
+        /// How to meet it.
+        tls: ClientTls,
+    },
 }
 
 impl Member {
     /// A fresh connection, in time or not at all.
     async fn connect(&self) -> Result<Channel, String> {
-        match tokio::time::timeout(PATIENCE, client::connect(&self.socket)).await {
+        let connecting = async {
+            match &self.place {
+                Place::Socket(path) => client::connect(path).await,
+                Place::Tls { address, tls } => {
+                    let named = tls.server_name.clone().or_else(|| Some(server_name(&self.name)));
+                    let tls = ClientTls { server_name: named, ..tls.clone() };
+                    client::connect_tls(address, tls).await
+                }
+            }
+        };
+        match tokio::time::timeout(PATIENCE, connecting).await {
             Ok(connected) => connected.map_err(|error| error.to_string()),
             Err(_) => Err(no_answer()),
         }
@@ -98,10 +124,12 @@ impl Relay {
 
     /// The members, for who asks which nodes there are.
     pub fn peers(&self) -> Peers {
-        Peers::new(self.members.iter().map(|member| Peer {
-            name: member.name.clone(),
-            address: format!("unix://{}", member.socket.display()),
-            tls: false,
+        Peers::new(self.members.iter().map(|member| {
+            let (address, tls) = match &member.place {
+                Place::Socket(path) => (format!("unix://{}", path.display()), false),
+                Place::Tls { address, tls: _ } => (address.clone(), true),
+            };
+            Peer { name: member.name.clone(), address, tls }
         }))
     }
 

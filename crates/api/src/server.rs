@@ -1,6 +1,8 @@
 //! Serving on a unix socket that only root may open, or on TCP with mutual TLS to
 //! those who are on a list.
 
+mod authority;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -15,10 +17,12 @@ use nix::sys::socket::{
 };
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::{Request, Status};
 use tonic_health::ServingStatus;
 use tonic_health::server::health_reporter;
 use tonic_reflection::server::Builder;
@@ -30,6 +34,8 @@ use crate::proto::DESCRIPTORS;
 use crate::proto::observer::observer_server::{Observer, ObserverServer};
 use crate::proto::peer::peer_server::PeerServer;
 use crate::proto::signet::v1::signet_server::{Signet, SignetServer};
+use crate::relay::Relay;
+use authority::Forgiving;
 
 /// The name under which `hubble status` asks for health.
 const HUBBLE_HEALTH: &str = "hubble.server.Observer";
@@ -160,7 +166,6 @@ pub struct Tls {
 }
 
 /// Serves one node on TCP to those who are on the list, until `stop` is ready.
-/// Takes a node's own observer: nothing else limits what it answers by who asks.
 pub async fn serve_tls(
     listener: TcpListener,
     tls: Tls,
@@ -168,27 +173,59 @@ pub async fn serve_tls(
     services: Services<NodeObserver, impl Signet>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
+    let Services { observer, signet, peers } = services;
+    let limited = access.clone();
+    let routes = standard()
+        .await?
+        .add_service(ObserverServer::with_interceptor(observer, move |request| {
+            limited.admit(request)
+        }))
+        // What these two tell is about the whole node.
+        .add_service(PeerServer::with_interceptor(peers, whole(access.clone())))
+        .add_service(SignetServer::with_interceptor(signet, whole(access)));
+    encrypted(listener, tls, routes, stop).await
+}
+
+/// Serves several nodes on TCP, to those on the list who may see everything: only a
+/// node's own observer limits what it answers by who asks.
+pub async fn serve_relay_tls(
+    listener: TcpListener,
+    tls: Tls,
+    access: Access,
+    services: Services<Relay, impl Signet>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let Services { observer, signet, peers } = services;
+    let routes = standard()
+        .await?
+        .add_service(ObserverServer::with_interceptor(observer, whole(access.clone())))
+        .add_service(PeerServer::with_interceptor(peers, whole(access.clone())))
+        .add_service(SignetServer::with_interceptor(signet, whole(access)));
+    encrypted(listener, tls, routes, stop).await
+}
+
+/// Admits who is on the list and limited to nothing.
+fn whole(
+    access: Access,
+) -> impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + Send + Sync + 'static {
+    move |request| {
+        let request = access.admit(request)?;
+        Scope::whole_node(&request)?;
+        Ok(request)
+    }
+}
+
+async fn encrypted(
+    listener: TcpListener,
+    tls: Tls,
+    routes: Routes,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
     let Tls { certificate, key, clients } = tls;
     let config = ServerTlsConfig::new()
         .identity(Identity::from_pem(certificate, key))
         .client_ca_root(Certificate::from_pem(clients))
         .timeout(HANDSHAKE);
-    let Services { observer, signet, peers } = services;
-    let admit = {
-        let access = access.clone();
-        move |request| access.admit(request)
-    };
-    // What these two tell is about the whole node.
-    let admit_whole = move |request| {
-        let request = access.admit(request)?;
-        Scope::whole_node(&request)?;
-        Ok(request)
-    };
-    let routes = standard()
-        .await?
-        .add_service(ObserverServer::with_interceptor(observer, admit))
-        .add_service(PeerServer::with_interceptor(peers, admit_whole.clone()))
-        .add_service(SignetServer::with_interceptor(signet, admit_whole));
     let mut server = Server::builder().tls_config(config).map_err(ServeError::Transport)?;
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let (stopping, stopped) = oneshot::channel::<()>();
@@ -219,7 +256,7 @@ pub async fn serve_all(
     let routes = services.routes().await?;
     let (stopping, stopped) = oneshot::channel::<()>();
     let serving = Server::builder().add_routes(routes).serve_with_incoming_shutdown(
-        UnixListenerStream::new(listener),
+        UnixListenerStream::new(listener).map(|accepted| accepted.map(Forgiving::from)),
         async {
             // Sent or dropped, it means the same.
             let _ = stopped.await;

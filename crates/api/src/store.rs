@@ -1,21 +1,26 @@
 //! The last flows of a node, in memory.
 //!
-//! A ring of encoded events, bounded twice: by their number and by their bytes.
-//! The oldest go first. One writer appends; any number of readers follow at
-//! their own pace, each holding nothing but the number of the event it wants
-//! next. A reader holds a slot's lock only while it copies a pointer, so it
-//! cannot keep the writer waiting; one that is too slow finds its event gone and
-//! is told how many it missed.
+//! An ordered set of encoded events, bounded twice: by their number and by their
+//! bytes. What goes when there is no room is the oldest of whoever has the most in
+//! it ([`lanes`]): a flood displaces itself, not its neighbours' drops.
+//!
+//! One writer appends; any number of readers follow at their own pace, each holding
+//! nothing but numbers. No reader ever makes the writer wait: the set is lock-free.
+//! A reader that is too slow finds its event gone and is told how many it missed.
 //!
 //! Reads no clock: "lately" is measured on the flows' own times.
 
+mod lanes;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crossbeam_skiplist::SkipMap;
+use crossbeam_skiplist::map::Entry;
 use prost::Message;
 use prost::bytes::Bytes;
 use tokio::sync::Notify;
@@ -24,15 +29,20 @@ use crate::proto::flow::Flow;
 use crate::proto::observer::GetFlowsResponse;
 use crate::proto::observer::get_flows_response::ResponseTypes;
 use crate::time::nanoseconds;
+use lanes::{Lane, Lanes};
 
 /// How much a store may hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// Number of events.
     pub events: usize,
-    /// Sum of their encoded sizes. On top come less than 200 bytes an event.
+    /// Sum of their encoded sizes. On top come less than [`OVERHEAD`] an event.
     pub bytes: usize,
 }
+
+/// Most bytes that an event takes beside its encoded form: its place in the set,
+/// in the order of its source, and in the allocator. `tests/memory.rs` measures it.
+pub const OVERHEAD: usize = 320;
 
 impl Default for Limits {
     /// Hubble's number of events; a flow takes about a kilobyte.
@@ -41,7 +51,7 @@ impl Default for Limits {
     }
 }
 
-/// An event as the ring keeps it.
+/// An event as the store keeps it.
 #[derive(Clone, Debug)]
 pub struct Stored {
     encoded: Bytes,
@@ -54,29 +64,9 @@ pub struct Stored {
 impl Stored {
     /// The event.
     pub fn decode(&self) -> GetFlowsResponse {
-        // The ring encoded it itself, so it decodes.
+        // The store encoded it itself, so it decodes.
         GetFlowsResponse::decode(self.encoded.clone()).unwrap_or_default()
     }
-}
-
-/// What a reader finds at a number.
-#[derive(Debug)]
-pub enum Read {
-    /// The event.
-    Event(Stored),
-    /// Overwritten; the oldest that is left has this number.
-    Gone {
-        /// Where to go on.
-        oldest: u64,
-    },
-    /// Not written yet.
-    NotYet,
-}
-
-#[derive(Default)]
-struct Slot {
-    number: u64,
-    event: Option<Stored>,
 }
 
 /// Seconds over which the rate of flows is measured.
@@ -93,30 +83,29 @@ type Namespaces = BTreeMap<String, BTreeMap<String, u64>>;
 
 /// The last flows of a node.
 pub struct FlowStore {
-    slots: Box<[Mutex<Slot>]>,
+    events: SkipMap<u64, Stored>,
     limits: Limits,
-    /// Number of the oldest event that is left.
-    oldest: AtomicU64,
     /// Number the next event will get.
     next: AtomicU64,
+    held: AtomicU64,
     bytes: AtomicUsize,
     seen: AtomicU64,
     /// Second in the upper half, flows of that second in the lower.
     rate: [AtomicU64; BUCKETS],
     namespaces: Mutex<Namespaces>,
     /// Serialises writers; no reader ever takes it.
-    writer: Mutex<()>,
+    lanes: Mutex<Lanes>,
     written: Notify,
 }
 
 /// What a store holds now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Occupancy {
-    /// Events in the ring.
+    /// Events in the store.
     pub events: u64,
     /// Their encoded size.
     pub bytes: usize,
-    /// Flows ever written.
+    /// Flows ever written, each as often as it happened.
     pub seen: u64,
 }
 
@@ -129,17 +118,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl FlowStore {
     /// An empty store; a limit of zero events counts as one.
     pub fn new(limits: Limits) -> Self {
-        let limits = Limits { events: limits.events.max(1), ..limits };
         Self {
-            slots: (0..limits.events).map(|_| Mutex::default()).collect(),
-            limits,
-            oldest: AtomicU64::new(0),
+            events: SkipMap::new(),
+            limits: Limits { events: limits.events.max(1), ..limits },
             next: AtomicU64::new(0),
+            held: AtomicU64::new(0),
             bytes: AtomicUsize::new(0),
             seen: AtomicU64::new(0),
             rate: std::array::from_fn(|_| AtomicU64::new(0)),
             namespaces: Mutex::default(),
-            writer: Mutex::default(),
+            lanes: Mutex::default(),
             written: Notify::new(),
         }
     }
@@ -152,6 +140,17 @@ impl FlowStore {
     /// Appends an event. False: it alone is larger than the whole store may be,
     /// and was not kept.
     pub fn push(&self, event: &GetFlowsResponse) -> bool {
+        self.push_times(event, 1)
+    }
+
+    /// Appends an event that stands for `times` of its kind.
+    pub fn push_times(&self, event: &GetFlowsResponse, times: u64) -> bool {
+        let kept = self.append(event, times);
+        self.written.notify_waiters();
+        kept
+    }
+
+    fn append(&self, event: &GetFlowsResponse, times: u64) -> bool {
         let encoded = Bytes::from(event.encode_to_vec());
         let time_ns = event.time.as_ref().map_or(0, nanoseconds);
         let flow = match &event.response_types {
@@ -160,61 +159,51 @@ impl FlowStore {
         };
         let length = encoded.len();
         let stored = Stored { encoded, time_ns, is_flow: flow.is_some() };
-        let writing = lock(&self.writer);
+        let mut lanes = lock(&self.lanes);
         if let Some(flow) = flow {
-            self.count(flow, time_ns);
+            self.count(flow, time_ns, times);
         }
         if length > self.limits.bytes {
             return false;
         }
-        self.make_room(length);
+        self.make_room(&mut lanes, length);
         let number = self.next.load(Ordering::Relaxed);
-        *lock(self.slot(number)) = Slot { number, event: Some(stored) };
+        lanes.push(Lane::of(flow), number, length);
+        self.events.insert(number, stored);
+        self.held.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(length, Ordering::Relaxed);
         self.next.store(number + 1, Ordering::Release);
-        drop(writing);
-        self.written.notify_waiters();
         true
     }
 
-    /// Drops the oldest events until one more of this length fits.
-    fn make_room(&self, length: usize) {
-        loop {
-            let oldest = self.oldest.load(Ordering::Relaxed);
-            let held = self.next.load(Ordering::Relaxed) - oldest;
-            let fits = self.bytes.load(Ordering::Relaxed) + length <= self.limits.bytes;
-            if held == 0 || (held < self.capacity() && fits) {
-                return;
-            }
-            self.oldest.store(oldest + 1, Ordering::Release);
-            let gone = lock(self.slot(oldest)).event.take();
-            let freed = gone.map_or(0, |event| event.encoded.len());
+    /// Drops the oldest events of the largest lane until one more of this length
+    /// fits.
+    fn make_room(&self, lanes: &mut Lanes, length: usize) {
+        let is_full = || {
+            self.held.load(Ordering::Relaxed) >= self.capacity()
+                || self.bytes.load(Ordering::Relaxed) + length > self.limits.bytes
+        };
+        while is_full() {
+            let Some((number, freed)) = lanes.pop_largest() else { return };
+            self.events.remove(&number);
+            self.held.fetch_sub(1, Ordering::Relaxed);
             self.bytes.fetch_sub(freed, Ordering::Relaxed);
         }
     }
 
-    fn slot(&self, number: u64) -> &Mutex<Slot> {
-        &self.slots[(number % self.capacity()) as usize]
+    /// The event of this number, if it is still there.
+    pub fn get(&self, number: u64) -> Option<Stored> {
+        Some(self.events.get(&number)?.value().clone())
     }
 
-    /// The event of this number.
-    pub fn read(&self, number: u64) -> Read {
-        if number >= self.next.load(Ordering::Acquire) {
-            return Read::NotYet;
-        }
-        let found = {
-            let slot = lock(self.slot(number));
-            (slot.number == number).then(|| slot.event.clone()).flatten()
-        };
-        match found {
-            Some(event) => Read::Event(event),
-            None => Read::Gone { oldest: self.oldest.load(Ordering::Acquire).max(number + 1) },
-        }
+    /// The oldest event from this number on that is there.
+    pub fn at_or_after(&self, number: u64) -> Option<(u64, Stored)> {
+        found(self.events.lower_bound(Bound::Included(&number)))
     }
 
-    /// Number of the oldest event that is left.
-    pub fn oldest(&self) -> u64 {
-        self.oldest.load(Ordering::Acquire)
+    /// The newest event below this number that is there.
+    pub fn before(&self, number: u64) -> Option<(u64, Stored)> {
+        found(self.events.upper_bound(Bound::Excluded(&number)))
     }
 
     /// Number the next event will get.
@@ -239,7 +228,7 @@ impl FlowStore {
     /// What it holds.
     pub fn occupancy(&self) -> Occupancy {
         Occupancy {
-            events: self.next().saturating_sub(self.oldest()),
+            events: self.held.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
             seen: self.seen.load(Ordering::Relaxed),
         }
@@ -269,13 +258,14 @@ impl FlowStore {
         recent.collect()
     }
 
-    fn count(&self, flow: &Flow, time_ns: u64) {
-        self.seen.fetch_add(1, Ordering::Relaxed);
+    fn count(&self, flow: &Flow, time_ns: u64, times: u64) {
+        self.seen.fetch_add(times, Ordering::Relaxed);
         let second = time_ns / 1_000_000_000;
         let bucket = &self.rate[(second % BUCKETS as u64) as usize];
         let value = bucket.load(Ordering::Relaxed);
-        let value = if value >> 32 == second { value } else { second << 32 };
-        bucket.store(value.saturating_add(1), Ordering::Relaxed);
+        let counted = if value >> 32 == second { value & u64::from(u32::MAX) } else { 0 };
+        let counted = counted.saturating_add(times).min(u32::MAX.into());
+        bucket.store(second << 32 | counted, Ordering::Relaxed);
         // A reader that copies the list must not hold up the writer; the next
         // flow of the namespace will be noted.
         let Ok(mut namespaces) = self.namespaces.try_lock() else {
@@ -287,6 +277,11 @@ impl FlowStore {
             }
         }
     }
+}
+
+fn found(entry: Option<Entry<'_, u64, Stored>>) -> Option<(u64, Stored)> {
+    let entry = entry?;
+    Some((*entry.key(), entry.value().clone()))
 }
 
 fn note(namespaces: &mut Namespaces, cluster: &str, name: &str, time_ns: u64) {

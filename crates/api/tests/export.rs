@@ -9,21 +9,25 @@
 )]
 
 use std::io::{BufRead, BufReader, Lines};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::export::{Collector, Origin, Rotation, Selection, Settings, run};
+use api::export::{Collector, Origin, Rotation, Selection, Settings, TlsFiles, run};
 use api::metrics::{FlowMetrics, Text, plugins};
 use api::observer::NodeObserver;
 use api::proto::flow::{FlowFilter, Verdict};
 use api::proto::observer::GetFlowsResponse;
 use api::proto::observer::get_flows_response::ResponseTypes;
 use api::store::{FlowStore, Limits};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use serde_json::Value;
 
+mod openssl;
 mod python;
+
+use openssl::Authority;
 
 const FLOWS: &str = include_str!("protocol/flows.jsonl");
 
@@ -36,7 +40,7 @@ fn numbers() -> Text {
     let metrics = FlowMetrics::new(api::metrics::Settings { plugins, series: 100 });
     for answer in answers() {
         if let Some(ResponseTypes::Flow(flow)) = answer.response_types {
-            metrics.flow(&flow);
+            metrics.flow(&flow, 1);
         }
     }
     let mut text = Text::default();
@@ -66,11 +70,12 @@ struct Running {
 }
 
 impl Running {
-    fn start() -> Option<Self> {
+    fn start(files: &[PathBuf]) -> Option<Self> {
         let (python, _) = python::client()?;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/protocol/collector.py");
         let mut child = Command::new(python)
             .arg(script)
+            .args(files)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -148,7 +153,7 @@ fn check_metrics(metrics: &Value) {
 
 #[track_caller]
 fn check_collector(how: &str) {
-    let Some(mut running) = Running::start() else { return };
+    let Some(mut running) = Running::start(&[]) else { return };
     let scheme_and_port = format!("{how}://127.0.0.1:{}", running.ports[how]);
     let collector: Collector = scheme_and_port.parse().unwrap();
     let settings =
@@ -167,6 +172,48 @@ fn a_collector_of_another_make_gets_logs_and_metrics_over_grpc() {
 #[test]
 fn a_collector_of_another_make_gets_logs_and_metrics_over_http() {
     check_collector("http");
+}
+
+/// A collector elsewhere, which wants our certificate as we want its.
+#[track_caller]
+fn check_encrypted(scheme: &str, how: &str) {
+    let authority = Authority::new();
+    for name in ["localhost", "agent"] {
+        authority.issue(name);
+    }
+    let files = ["ca.pem", "localhost.pem", "localhost.key"].map(|name| authority.path(name));
+    let Some(mut running) = Running::start(&files) else { return };
+    let place = format!("{scheme}://localhost:{}", running.ports[how]);
+    let identity = Some((authority.path("agent.pem"), authority.path("agent.key")));
+    let files = TlsFiles { roots: vec![authority.path("ca.pem")], identity };
+    let collector = place.parse::<Collector>().unwrap().with_files(files.clone());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let refused = |files: TlsFiles| {
+        let collector = place.parse::<Collector>().unwrap().with_files(files);
+        runtime.block_on(collector.send_logs(ExportLogsServiceRequest::default())).unwrap_err()
+    };
+    // One that is not of this authority is not told anything, nor who is not.
+    let other = Authority::new();
+    let strange = TlsFiles { roots: vec![other.path("ca.pem")], ..files.clone() };
+    let error = refused(strange).to_string();
+    assert!(error.contains("UnknownIssuer"), "{error}");
+    assert!(refused(TlsFiles { identity: None, ..files }).is_temporary());
+    let settings =
+        Settings { collector: Some((collector, Duration::from_secs(1))), ..Settings::default() };
+    exporting(settings, || {
+        check_metrics(&running.next(how, "metrics"));
+        check_logs(&running.next(how, "logs"));
+    });
+}
+
+#[test]
+fn a_collector_elsewhere_gets_them_over_grpc_with_tls() {
+    check_encrypted("grpcs", "grpc");
+}
+
+#[test]
+fn a_collector_elsewhere_gets_them_over_https() {
+    check_encrypted("https", "http");
 }
 
 /// The lines of the file that a selection makes of the flows.

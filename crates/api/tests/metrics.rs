@@ -30,7 +30,7 @@ fn text() -> String {
     for line in FLOWS.lines() {
         let answer: GetFlowsResponse = api::json::from_json(line).unwrap();
         if let Some(ResponseTypes::Flow(flow)) = answer.response_types {
-            metrics.flow(&flow);
+            metrics.flow(&flow, 1);
         }
     }
     metrics.lost(&LostEvent { source: 1, num_events_lost: 7, ..LostEvent::default() });

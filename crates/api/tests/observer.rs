@@ -28,11 +28,11 @@ use api::proto::relay::NodeState;
 use api::proto::signet::v1::signet_client::SignetClient;
 use api::proto::signet::v1::signet_server::Signet;
 use api::proto::signet::v1::{
-    Endpoint, Identity, ListEndpointsRequest, ListEndpointsResponse, ListIdentitiesRequest,
-    ListIdentitiesResponse, ListPoliciesRequest, ListPoliciesResponse, StatusRequest,
-    StatusResponse,
+    ConfirmPoliciesRequest, ConfirmPoliciesResponse, Endpoint, Identity, ListEndpointsRequest,
+    ListEndpointsResponse, ListIdentitiesRequest, ListIdentitiesResponse, ListPoliciesRequest,
+    ListPoliciesResponse, ListServicesRequest, ListServicesResponse, StatusRequest, StatusResponse,
 };
-use api::relay::{Member, Relay};
+use api::relay::{Member, Place, Relay};
 use api::server::{ServeError, listener, serve};
 use api::store::{FlowStore, Limits};
 use api::time::timestamp;
@@ -73,6 +73,20 @@ impl Signet for Enforced {
         _: Request<ListPoliciesRequest>,
     ) -> Result<Response<ListPoliciesResponse>, Status> {
         Ok(Response::new(ListPoliciesResponse::default()))
+    }
+
+    async fn list_services(
+        &self,
+        _: Request<ListServicesRequest>,
+    ) -> Result<Response<ListServicesResponse>, Status> {
+        Ok(Response::new(ListServicesResponse::default()))
+    }
+
+    async fn confirm_policies(
+        &self,
+        _: Request<ConfirmPoliciesRequest>,
+    ) -> Result<Response<ConfirmPoliciesResponse>, Status> {
+        Ok(Response::new(ConfirmPoliciesResponse::default()))
     }
 }
 
@@ -295,12 +309,12 @@ fn requests_that_mean_nothing_are_refused() {
         Code::Unknown,
         "filter field `http_path`: `(` is no regular expression, or too large a one",
     );
-    let experimental = Experimental { cel_expression: vec!["true".into()] };
+    let experimental = Experimental { cel_expression: vec!["_flow.sauce".into()] };
     let filter = FlowFilter { experimental: Some(experimental), ..FlowFilter::default() };
     check_refused(
         GetFlowsRequest { blacklist: vec![filter], ..request() },
         Code::Unknown,
-        "filter field `experimental.cel_expression` is not supported by this server: use the other fields instead",
+        "filter field `experimental.cel_expression`: `_flow.sauce`: a `flow.Flow` has no field `sauce`",
     );
     let field_mask = Some(FieldMask { paths: vec!["sauce".into()] });
     check_refused(
@@ -369,7 +383,8 @@ fn cluster() -> Cluster {
     let directory = tempfile::tempdir().unwrap();
     let a = Node::start(directory.path(), "a", Limits::default());
     let b = Node::start(directory.path(), "b", Limits::default());
-    let member = |node: &Node| Member { name: node.name.clone(), socket: node.socket.clone() };
+    let member =
+        |node: &Node| Member { name: node.name.clone(), place: Place::Socket(node.socket.clone()) };
     let relay = Relay::new("relay", vec![member(&a), member(&b)]);
     Cluster { a, b, relay, directory }
 }

@@ -15,7 +15,7 @@ use api::events::AgentEvents;
 use api::observer::NodeObserver;
 use api::peer::{Peer, Peers};
 use api::proto::flow::{AgentEvent, AgentEventType};
-use api::relay::{Member, Relay};
+use api::relay::{Member, Place, Relay};
 use api::server::{Services, listener, serve_all};
 use api::store::{FlowStore, Limits};
 
@@ -31,7 +31,7 @@ fn an_independent_client_gets_what_it_asks_for() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let entered = runtime.enter();
     serve_node(&runtime, &node);
-    let member = Member { name: "c1/node-a".into(), socket: node.clone() };
+    let member = Member { name: "c1/node-a".into(), place: Place::Socket(node.clone()) };
     let merged = Relay::new("relay", vec![member]);
     let services =
         Services { peers: merged.peers(), observer: merged.clone(), signet: merged.clone() };

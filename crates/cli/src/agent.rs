@@ -61,6 +61,15 @@ pub struct AgentArgs {
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     default_local_cluster: bool,
 
+    /// Judge packets of the node itself on this device; again for each [default: those
+    /// with an address of the node or a default route]
+    #[arg(long, value_name = "DEVICE")]
+    host_device: Vec<String>,
+
+    /// Undo a new node policy unless `signet policy confirm` comes within so many seconds
+    #[arg(long, value_name = "N")]
+    host_policy_confirm_seconds: Option<u32>,
+
     /// Count flows for Prometheus: dns, drop, flow, flows-to-world, http, icmp, policy,
     /// port-distribution, tcp, each with options as for Hubble
     #[arg(long, value_name = "NAME[:OPTION=VALUE;...] ...", default_value = "")]
@@ -85,7 +94,7 @@ pub struct AgentArgs {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "TCP")]
 #[group(requires_all = ["tcp_listen", "tls_cert_file", "tls_key_file", "tls_client_ca_files", "access_file"])]
-struct TcpArgs {
+pub struct TcpArgs {
     /// Serve there too [default: on the unix socket only]
     #[arg(long, value_name = "ADDRESS:PORT", required = false)]
     tcp_listen: SocketAddr,
@@ -109,7 +118,8 @@ struct TcpArgs {
 }
 
 impl TcpArgs {
-    fn settings(self) -> TcpSettings {
+    /// What the flags mean.
+    pub fn settings(self) -> TcpSettings {
         let Self { tcp_listen, tls_cert_file, tls_key_file, tls_client_ca_files, access_file } =
             self;
         TcpSettings {
@@ -161,6 +171,8 @@ fn settings(args: AgentArgs) -> AgentSettings {
         enforcement,
         allow_localhost,
         default_local_cluster,
+        host_device,
+        host_policy_confirm_seconds,
         metrics,
         metrics_listen,
         metrics_series,
@@ -183,6 +195,9 @@ fn settings(args: AgentArgs) -> AgentSettings {
             AllowLocalhostArg::Policy => AllowLocalhost::Policy,
         },
         default_local_cluster,
+        host_devices: host_device,
+        host_policy_confirm_seconds: host_policy_confirm_seconds
+            .unwrap_or(standard.host_policy_confirm_seconds),
         metrics,
         metrics_listen,
         metrics_series: metrics_series.unwrap_or(standard.metrics_series),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use api::export::{Collector, Rotation, Selection, Settings};
+use api::export::{Collector, Rotation, Selection, Settings, TlsFiles};
 use api::proto::flow::FlowFilter;
 
 use crate::observe::time::duration_ns;
@@ -24,10 +24,27 @@ pub struct ExportArgs {
     #[arg(long, value_name = "N", default_value_t = 5)]
     export_file_max_backups: u32,
 
-    /// Send flows as logs, and metrics, to an OpenTelemetry collector on this host:
-    /// grpc://127.0.0.1:4317 or http://127.0.0.1:4318
+    /// Compress earlier files with gzip
+    #[arg(long)]
+    export_file_compress: bool,
+
+    /// Send flows as logs, and metrics, to an OpenTelemetry collector: on this host
+    /// grpc://127.0.0.1:4317 or http://127.0.0.1:4318, elsewhere grpcs://HOST:PORT or
+    /// https://HOST:PORT
     #[arg(long, value_name = "COLLECTOR")]
     export_otlp: Option<Collector>,
+
+    /// Roots of the collector's certificate, in PEM
+    #[arg(long, value_name = "FILE", value_delimiter = ',', requires = "export_otlp")]
+    export_otlp_ca_files: Vec<PathBuf>,
+
+    /// Our certificate, in PEM, for a collector that asks for one
+    #[arg(long, value_name = "FILE", requires = "export_otlp_key_file")]
+    export_otlp_cert_file: Option<PathBuf>,
+
+    /// Its key, in PEM
+    #[arg(long, value_name = "FILE", requires = "export_otlp_cert_file")]
+    export_otlp_key_file: Option<PathBuf>,
 
     /// How often the collector gets metrics
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
@@ -74,7 +91,11 @@ impl ExportArgs {
             export_file,
             export_file_max_size_mb,
             export_file_max_backups,
+            export_file_compress,
             export_otlp,
+            export_otlp_ca_files,
+            export_otlp_cert_file,
+            export_otlp_key_file,
             export_otlp_interval,
             export_allowlist,
             export_denylist,
@@ -85,13 +106,19 @@ impl ExportArgs {
         let rotation = Rotation {
             bytes: export_file_max_size_mb.saturating_mul(1 << 20),
             backups: export_file_max_backups,
+            compress: export_file_compress,
+        };
+        let files = TlsFiles {
+            roots: export_otlp_ca_files,
+            identity: export_otlp_cert_file.zip(export_otlp_key_file),
         };
         if export_file.is_none() && export_otlp.is_none() {
             return Settings::default();
         }
         Settings {
             file: export_file.map(|file| (file, rotation)),
-            collector: export_otlp.map(|collector| (collector, export_otlp_interval)),
+            collector: export_otlp
+                .map(|collector| (collector.with_files(files), export_otlp_interval)),
             selection: Selection {
                 allow: export_allowlist,
                 deny: export_denylist,
@@ -128,10 +155,10 @@ mod tests {
     #[test]
     fn flags_become_settings() {
         let settings = parse(
-            r#"--export-file /var/log/flows --export-file-max-size-mb 1 --export-allowlist {"uuid":["a"]} --export-aggregate verdict,source.pod_name"#,
+            r#"--export-file /var/log/flows --export-file-max-size-mb 1 --export-file-compress --export-allowlist {"uuid":["a"]} --export-aggregate verdict,source.pod_name"#,
         )
         .unwrap();
-        let rotation = Rotation { bytes: 1 << 20, backups: 5 };
+        let rotation = Rotation { bytes: 1 << 20, backups: 5, compress: true };
         assert_eq!(settings.file, Some(("/var/log/flows".into(), rotation)));
         assert_eq!(settings.selection.allow[0].uuid, ["a"]);
         assert_eq!(settings.selection.aggregate, ["verdict", "source.pod_name"]);

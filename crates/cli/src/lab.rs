@@ -1,10 +1,11 @@
 //! `signet lab`: flags to commands; the lab itself is the `lab` crate.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 use lab::Exec;
-use lab::command::{Command, Format, Probes, Target};
+use lab::command::{Command, Format, ProbeFormat, Probes, Target};
 use lab::label::Label;
 use lab::traffic::Load;
 
@@ -139,10 +140,25 @@ pub enum LabCommand {
         #[arg(long)]
         denied: bool,
     },
-    /// Run probes with real traffic and compare with what they expect
+    /// Be the name server of a lab: one of its pods runs this
     #[command(
-        after_help = "Examples:\n  signet lab probe examples/tiny/probes.jsonl\n  signet lab probe --from pod:dev/dev-pod --to pod:banking/ledger-db --port 5432"
+        hide = true,
+        after_help = "Example:\n  signet lab dns --cluster-dir /run/signet/cluster --host bank.example=198.51.100.7"
     )]
+    Dns {
+        /// Folder of the cluster's objects
+        #[arg(long, value_name = "DIR")]
+        cluster_dir: PathBuf,
+        /// A name outside the cluster and its addresses
+        #[arg(long, value_name = "NAME=ADDRESS,...", value_parser = host)]
+        host: Vec<(String, Vec<IpAddr>)>,
+    },
+    /// Run probes with real traffic and compare with what they expect
+    #[command(after_help = "\
+Examples:
+  signet lab probe examples/tiny/probes.jsonl
+  signet lab probe examples/tiny/probes.jsonl --manifests examples/tiny
+  signet lab probe --from pod:dev/dev-pod --to pod:banking/ledger-db --port 5432")]
     Probe {
         /// Name of the lab [default: the only one]
         #[arg(long, value_name = "NAME")]
@@ -162,10 +178,38 @@ pub enum LabCommand {
         /// Only probes that are expected to end like this
         #[arg(long, value_name = "VERDICT", value_parser = ["allowed", "denied"])]
         only: Option<String>,
+        /// Folder of manifests; what they mean is compared, too
+        #[arg(long, value_name = "DIR")]
+        manifests: Vec<PathBuf>,
         /// Form of the output
         #[arg(short, long, value_enum, default_value = "table")]
         output: ProbeFormatArg,
     },
+}
+
+/// How answers to probes are printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ProbeFormatArg {
+    /// For people: a line for each probe
+    Table,
+    /// For people: a line for each `cell` that probes name
+    Cells,
+    /// For programs
+    #[value(alias = "jsonl")]
+    Json,
+    /// Only how many did what
+    Summary,
+}
+
+impl From<ProbeFormatArg> for ProbeFormat {
+    fn from(format: ProbeFormatArg) -> Self {
+        match format {
+            ProbeFormatArg::Table => Self::Table,
+            ProbeFormatArg::Cells => Self::Cells,
+            ProbeFormatArg::Json => Self::Json,
+            ProbeFormatArg::Summary => Self::Summary,
+        }
+    }
 }
 
 /// How answers are printed.
@@ -174,7 +218,6 @@ pub enum FormatArg {
     /// For people
     Table,
     /// For programs
-    #[value(alias = "jsonl")]
     Json,
 }
 
@@ -187,26 +230,12 @@ impl From<FormatArg> for Format {
     }
 }
 
-/// How answers of probes are printed.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum ProbeFormatArg {
-    /// For people
-    Table,
-    /// For programs
-    #[value(alias = "jsonl")]
-    Json,
-    /// Only how many did what
-    Summary,
-}
-
-impl From<ProbeFormatArg> for Format {
-    fn from(format: ProbeFormatArg) -> Self {
-        match format {
-            ProbeFormatArg::Table => Self::Table,
-            ProbeFormatArg::Json => Self::Json,
-            ProbeFormatArg::Summary => Self::Summary,
-        }
-    }
+/// `name=address,address`.
+fn host(text: &str) -> Result<(String, Vec<IpAddr>), String> {
+    let (name, addresses) = text.split_once('=').ok_or("write it as NAME=ADDRESS")?;
+    let parse = |text: &str| text.parse().map_err(|_| format!("`{text}` is not an IP address"));
+    let addresses = addresses.split(',').map(parse).collect::<Result<_, _>>()?;
+    Ok((name.to_ascii_lowercase(), addresses))
 }
 
 /// Runs the command; the lab's own exit status.
@@ -230,12 +259,15 @@ pub fn run(command: LabCommand) -> u8 {
         LabCommand::Exec { lab, container, pod, command } => {
             Command::Exec { lab, exec: Exec { pod, container, command } }
         }
-        LabCommand::Probe { lab, file, from, to, port, only, output } => {
+        LabCommand::Dns { cluster_dir, host } => {
+            Command::Dns { cluster: cluster_dir, hosts: host.into_iter().collect() }
+        }
+        LabCommand::Probe { lab, file, from, to, port, only, manifests, output } => {
             let what = match file {
                 Some(file) => Probes::File(file),
                 None => Probes::One(one_probe(from, to, port)),
             };
-            Command::Probe { lab, what, only, format: output.into() }
+            Command::Probe { lab, what, only, manifests, format: output.into() }
         }
     })
 }

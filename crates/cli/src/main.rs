@@ -12,6 +12,7 @@ mod policy;
 mod relay;
 mod rows;
 mod server;
+mod service;
 mod status;
 mod table;
 mod watch;
@@ -52,6 +53,9 @@ enum Command {
     /// The numbers the kernel knows workloads by
     #[command(subcommand)]
     Identity(identity::IdentityCommand),
+    /// Services: who answers for them
+    #[command(subcommand)]
+    Service(service::ServiceCommand),
     /// Policies: in force, or refused and why
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -86,6 +90,7 @@ fn main() -> ExitCode {
         Command::Status(args) => block_on(status::run(args)),
         Command::Endpoint(command) => block_on(endpoint::run(command)),
         Command::Identity(command) => block_on(identity::run(command)),
+        Command::Service(command) => block_on(service::run(command)),
         Command::Policy(PolicyCommand::Check(args)) => {
             return ExitCode::from(policy::check::run(&args));
         }

@@ -4,8 +4,12 @@
 pub mod check;
 pub mod evaluate;
 mod input;
+mod shadow;
 
-use api::proto::signet::v1::{ListPoliciesRequest, ListPoliciesResponse, Policy};
+use api::proto::signet::v1::{
+    ConfirmPoliciesRequest, ConfirmPoliciesResponse, ListPoliciesRequest, ListPoliciesResponse,
+    Policy, Trial,
+};
 
 use crate::error::Error;
 use crate::observe::time::TimeFormat;
@@ -40,6 +44,17 @@ Examples:
         #[command(flatten)]
         rows: RowsArgs,
     },
+    /// Make policies about nodes permanent, which otherwise are undone by themselves
+    #[command(after_help = "\
+Examples:
+  signet policy confirm                    # all that are on trial
+  signet policy confirm edge-nodes         # also one that was undone")]
+    Confirm {
+        /// NAME or KIND/-/NAME; none: all that are on trial
+        names: Vec<String>,
+        #[command(flatten)]
+        rows: RowsArgs,
+    },
 }
 
 /// Runs the command.
@@ -59,7 +74,33 @@ pub async fn run(command: ServedCommand) -> Result<(), Error> {
             }
             rows.show(&answer, &answer.unavailable, blocks)
         }
+        ServedCommand::Confirm { names, rows } => {
+            let request = ConfirmPoliciesRequest { names: names.clone() };
+            let answer = rows.client().await?.confirm_policies(request).await?.into_inner();
+            rows.show(&answer, &answer.unavailable, confirmed)?;
+            let has = |name: &String| {
+                let of = |policy: &&str| name.rsplit('/').next() == Some(*policy);
+                answer.policies.iter().map(|policy| policy.name.as_str()).any(|it| of(&it))
+            };
+            match names.iter().find(|name| !has(name)) {
+                None => Ok(()),
+                Some(name) => Err(Error::NotFound(format!(
+                    "no policy `{name}` is on trial or was reverted: see `signet policy list`"
+                ))),
+            }
+        }
     }
+}
+
+fn confirmed(answer: &ConfirmPoliciesResponse) -> String {
+    if answer.policies.is_empty() {
+        return "nothing is on trial\n".to_owned();
+    }
+    let line = |policy: &api::proto::signet::v1::ConfirmedPolicy| {
+        let name = cell(&format!("{}/-/{}", policy.kind, policy.name));
+        format!("{name} is permanent on {}\n", cell(&policy.node))
+    };
+    answer.policies.iter().map(line).collect()
 }
 
 async fn ask(args: &RowsArgs) -> Result<ListPoliciesResponse, Error> {
@@ -80,6 +121,14 @@ fn name(policy: &Policy) -> String {
 }
 
 fn state(policy: &Policy) -> String {
+    match policy.trial() {
+        Trial::Running => {
+            let left = policy.trial_ends_in.as_ref().map_or(0, |left| left.seconds);
+            return format!("on trial: undone in {left} s unless confirmed");
+        }
+        Trial::Reverted => return format!("reverted: {}", cell(&policy.reason)),
+        Trial::None | Trial::Confirmed => {}
+    }
     match (policy.accepted, policy.reason.as_str()) {
         (true, "") => "in force".to_owned(),
         (true, note) => format!("in force: {}", cell(note)),

@@ -1,68 +1,198 @@
-//! `signet relay`: several agents behind one socket.
+//! `signet relay`: several agents as one, on a socket or on TCP.
 
+use std::fs;
 use std::path::PathBuf;
 
-use api::relay::{Member, Relay};
-use api::server::{Services, listener, serve_all};
+use agent::TcpSettings;
+use api::client::ClientTls;
+use api::relay::{Member, Place, Relay};
+use api::server::{ServeError, Services, listener, serve_all, serve_relay_tls};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::agent::TcpArgs;
 use crate::error::Error;
 
 /// Serve several agents as one, flows and status merged
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example:
+Examples:
   signet relay --listen /run/signet/relay.sock \\
-    --node node-a=/run/signet/a/agent.sock --node node-b=/run/signet/b/agent.sock")]
+    --node node-a=/run/signet/a/agent.sock --node node-b=/run/signet/b/agent.sock
+  signet relay --listen /run/signet/relay.sock --node c1/node-a=tls://10.0.0.1:4244 \\
+    --node-ca-files ca.pem --node-client-cert-file relay.pem --node-client-key-file relay.key")]
 pub struct RelayArgs {
     /// Unix socket to serve on
     #[arg(long, value_name = "PATH")]
     listen: PathBuf,
 
-    /// An agent: its node's name, as its flows carry it, and its socket
-    #[arg(long = "node", value_name = "NAME=PATH", required = true, value_parser = member)]
-    nodes: Vec<Member>,
+    /// An agent: its node's name, as its flows carry it, and where it serves
+    #[arg(
+        long = "node", value_name = "NAME=PATH|tls://HOST:PORT", required = true,
+        value_parser = node
+    )]
+    nodes: Vec<Node>,
+
+    #[command(flatten)]
+    reach: ReachArgs,
+
+    #[command(flatten)]
+    tcp: Option<TcpArgs>,
 }
 
-fn member(text: &str) -> Result<Member, String> {
-    match text.split_once('=') {
-        Some((name, socket)) if !name.is_empty() && !socket.is_empty() => {
-            Ok(Member { name: name.to_owned(), socket: socket.into() })
+/// How agents on TCP are met. Their certificates name them as Hubble's do:
+/// `<node>.<cluster>.hubble-grpc.cilium.io`.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Agents by TLS")]
+struct ReachArgs {
+    /// Roots of the agents' certificates, in PEM
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    node_ca_files: Vec<PathBuf>,
+
+    /// Our certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "node_client_key_file")]
+    node_client_cert_file: Option<PathBuf>,
+
+    /// Its key, in PEM
+    #[arg(long, value_name = "FILE", requires = "node_client_cert_file")]
+    node_client_key_file: Option<PathBuf>,
+}
+
+/// A node as the command line names it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Node {
+    name: String,
+    place: Where,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Where {
+    Socket(PathBuf),
+    /// Host and port.
+    Tls(String),
+}
+
+fn node(text: &str) -> Result<Node, String> {
+    const FORM: &str = "give NAME=PATH or NAME=tls://HOST:PORT";
+    let (name, place) = text.split_once('=').ok_or(FORM)?;
+    let place = match place.strip_prefix("tls://") {
+        Some(address) if address.contains(':') => Where::Tls(address.to_owned()),
+        Some(_) => return Err(FORM.to_owned()),
+        None => Where::Socket(place.strip_prefix("unix://").unwrap_or(place).into()),
+    };
+    if name.is_empty() || place == Where::Socket(PathBuf::new()) {
+        return Err(FORM.to_owned());
+    }
+    Ok(Node { name: name.to_owned(), place })
+}
+
+impl ReachArgs {
+    fn read(&self) -> Result<ClientTls, Error> {
+        let read = |path: &PathBuf| {
+            fs::read(path)
+                .map_err(|error| Error::Usage(format!("cannot read `{}`: {error}", path.display())))
+        };
+        let roots: Result<Vec<Vec<u8>>, Error> = self.node_ca_files.iter().map(read).collect();
+        let identity = match (&self.node_client_cert_file, &self.node_client_key_file) {
+            (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
+            _ => None,
+        };
+        Ok(ClientTls { roots: roots?.concat(), identity, server_name: None })
+    }
+
+    fn members(&self, nodes: Vec<Node>) -> Result<Vec<Member>, Error> {
+        let any = nodes.iter().any(|node| matches!(node.place, Where::Tls(_)));
+        if any && (self.node_ca_files.is_empty() || self.node_client_cert_file.is_none()) {
+            let missing = "an agent on tls:// needs --node-ca-files, --node-client-cert-file and \
+                           --node-client-key-file";
+            return Err(Error::Usage(missing.to_owned()));
         }
-        _ => Err("give NAME=PATH".to_owned()),
+        let tls = self.read()?;
+        let member = |Node { name, place }| {
+            let place = match place {
+                Where::Socket(path) => Place::Socket(path),
+                Where::Tls(address) => Place::Tls { address, tls: tls.clone() },
+            };
+            Member { name, place }
+        };
+        Ok(nodes.into_iter().map(member).collect())
     }
 }
 
 /// Serves until it is told to stop.
 pub async fn run(args: RelayArgs) -> Result<(), Error> {
+    let RelayArgs { listen, nodes, reach, tcp } = args;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let socket = listener(&args.listen)?;
-    let relay = Relay::new("relay", args.nodes);
-    let services = Services { peers: relay.peers(), observer: relay.clone(), signet: relay };
-    tracing::info!(listen = %args.listen.display(), "relay started");
+    let relay = Relay::new("relay", reach.members(nodes)?);
+    let encrypted = tcp.map(|tcp| serve_tcp(relay.clone(), tcp.settings()));
+    let socket = listener(&listen)?;
+    tracing::info!(listen = %listen.display(), "relay started");
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
     };
-    let served = serve_all(socket, services, stop).await;
+    let plain = serve_all(socket, services(relay), stop);
+    let served = match encrypted {
+        Some(encrypted) => tokio::select! {
+            served = plain => served.map_err(Error::from),
+            served = encrypted => served,
+        },
+        None => plain.await.map_err(Error::from),
+    };
     // A socket that nobody answers would look like a relay that hangs.
-    let _ = std::fs::remove_file(&args.listen);
-    Ok(served?)
+    let _ = fs::remove_file(&listen);
+    served
+}
+
+fn services(relay: Relay) -> Services<Relay, Relay> {
+    Services { peers: relay.peers(), observer: relay.clone(), signet: relay }
+}
+
+/// Serves on TCP for as long as it is polled.
+async fn serve_tcp(relay: Relay, settings: TcpSettings) -> Result<(), Error> {
+    let (tls, access) = agent::admission(&settings)?;
+    let address = settings.listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError::Address { address, source })?;
+    tracing::info!(%address, "relay serves on TCP");
+    Ok(serve_relay_tls(listener, tls, access, services(relay), std::future::pending()).await?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[track_caller]
+    fn check(text: &str, want: Option<(&str, Where)>) {
+        let want = want.map(|(name, place)| Node { name: name.to_owned(), place });
+        assert_eq!(node(text).ok(), want, "{text}");
+    }
+
     #[test]
-    fn a_node_is_a_name_and_a_socket() {
-        let node = Member { name: "a".into(), socket: "/run/a=b.sock".into() };
-        assert_eq!(member("a=/run/a=b.sock"), Ok(node));
-        for text in ["a", "=x", "a="] {
-            assert!(member(text).is_err(), "{text}");
+    fn a_node_is_a_name_and_where_it_serves() {
+        check("a=/run/a=b.sock", Some(("a", Where::Socket("/run/a=b.sock".into()))));
+        check("a=unix:///run/a.sock", Some(("a", Where::Socket("/run/a.sock".into()))));
+        check("c/a=tls://10.0.0.1:4244", Some(("c/a", Where::Tls("10.0.0.1:4244".into()))));
+        for text in ["a", "=x", "a=", "a=tls://host", "=tls://h:1"] {
+            check(text, None);
         }
+    }
+
+    #[test]
+    fn agents_on_the_network_are_met_with_certificates_or_not_at_all() {
+        let nodes = || vec![node("a=tls://10.0.0.1:4244").unwrap()];
+        let error = ReachArgs::default().members(nodes()).unwrap_err().to_string();
+        assert!(error.contains("--node-ca-files"), "{error}");
+        let missing = ReachArgs {
+            node_ca_files: vec!["/nonexistent.pem".into()],
+            node_client_cert_file: Some("/nonexistent.pem".into()),
+            node_client_key_file: Some("/nonexistent.key".into()),
+        };
+        let error = missing.members(nodes()).unwrap_err().to_string();
+        assert!(error.contains("cannot read `/nonexistent.pem`"), "{error}");
     }
 }

@@ -1,6 +1,6 @@
 //! `signet status`: what the kernel of each node can do and what its agent does.
 
-use api::proto::signet::v1::{NodeStatus, StatusRequest, StatusResponse};
+use api::proto::signet::v1::{NodeStatus, ServiceCounters, StatusRequest, StatusResponse};
 
 use crate::error::Error;
 use crate::observe::time::{TimeFormat, duration};
@@ -55,6 +55,13 @@ fn block(node: &NodeStatus) -> String {
         let code = i32::try_from(drop.code).unwrap_or(i32::MAX);
         let text = crate::observe::drop_text(code);
         rows.push(("dropped", format!("{} packets: {text}", drop.packets)));
+    }
+    if let Some(ServiceCounters { translated, no_backend, no_room }) = &node.services {
+        let refused = no_backend + no_room;
+        rows.push((
+            "services",
+            format!("{translated} attempts led to backends, {refused} refused"),
+        ));
     }
     for feature in &node.features {
         let available = if feature.available { "yes" } else { "no" };
@@ -112,6 +119,7 @@ mod tests {
             last_error: String::new(),
             last_error_time: None,
             drops: vec![DropCounter { code: 133, packets: 3 }],
+            services: Some(ServiceCounters { translated: 7, no_backend: 2, no_room: 1 }),
         };
         let answer = StatusResponse { nodes: vec![node], unavailable: vec![] };
         assert_eq!(
@@ -125,6 +133,7 @@ node-a
   flows        9 seen
   ring         flows: 10 attempted, 9 delivered, 1 lost
   dropped      3 packets: Policy denied
+  services     7 attempts led to backends, 3 refused
   feature      socket hooks: no (no cgroup v2)
   last error   none
 "

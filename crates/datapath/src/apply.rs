@@ -8,29 +8,22 @@
 //!    changed hands, then the epoch; then publish new endpoints, so that none
 //!    can speak with an address that still means somebody else; then new
 //!    addresses, and the epoch once more, because nobody was known there;
+//!    then lead services to backends, which are all known by now;
 //! 5. wait until no packet is judged by the old revision, and clean up.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
-use abi::{Address, Peer, PolicyEntry, PolicyKey, PrefixKey, Subject, Usage};
+use abi::{Address, Peer, PolicyEntry, PolicyKey, PrefixKey, Subject};
 use ipnet::IpNet;
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::IntoBytes;
 
 use crate::control::ControlWord;
-use crate::desired::{Applied, Desired, Endpoint, Limits};
+use crate::desired::{Applied, Desired, Limits};
+use crate::endpoint::{as_installed, host_endpoint, mapped, pod_endpoint, sharers};
 use crate::error::{ApplyError, MapError};
-use crate::installed::Installed;
+use crate::installed::{HOST_INTERFACE, Installed};
 use crate::pins::{self, Pins};
 use crate::trie::{self, Change, Content};
-
-/// An address as the kernel keys it.
-fn mapped(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    }
-}
 
 fn mapped_prefix(prefix: IpNet) -> (u32, [u8; 16]) {
     let bits = u32::from(prefix.prefix_len());
@@ -74,6 +67,10 @@ impl Apply<'_> {
             self.control.set_revision(next);
         }
 
+        let host = self.desired.host.subject.is_some();
+        if !host {
+            self.control.set_host(false);
+        }
         // What is gone makes room for what is new.
         written += self.remove_endpoints()?;
         let wanted = self.wanted_addresses();
@@ -82,11 +79,13 @@ impl Apply<'_> {
             self.control.next_epoch();
         }
         written += retired + self.publish_endpoints()?;
+        self.control.set_host(host);
         let published = self.publish_addresses(&wanted)?;
         if published > 0 {
             self.control.next_epoch();
         }
         written += published;
+        written += self.write_services()?;
 
         if changes.values().any(|change| !change.obsolete.is_empty()) {
             self.wait_for_packets_in_flight()?;
@@ -121,6 +120,9 @@ impl Apply<'_> {
         fits("policy tables", tables.len(), self.limits.tables(), "endpoints")?;
         fits("addresses", desired.addresses.len(), self.limits.addresses, "addresses")?;
         fits("address ranges", desired.prefixes.len(), self.limits.addresses, "addresses")?;
+        let services = &desired.services;
+        fits("addresses and ports of services", services.keys(), self.limits.services, "services")?;
+        fits("backends of services", services.backends(), self.limits.backends, "backends")?;
         for (number, table) in &desired.tables {
             let entries = match self.installed.tables.get(number) {
                 None => table.len(),
@@ -145,14 +147,29 @@ impl Apply<'_> {
     fn check_endpoints(&self) -> Result<(), ApplyError> {
         let mut ids = BTreeSet::new();
         for (&ifindex, endpoint) in &self.desired.endpoints {
-            if !self.desired.tables.contains_key(&endpoint.table) {
-                return Err(ApplyError::NoTable { ifindex, table: endpoint.table });
-            }
-            if endpoint.id == 0 || !ids.insert(endpoint.id) {
+            let pod = endpoint.id >= abi::endpoint_id::FIRST_POD && ifindex != HOST_INTERFACE;
+            if !pod || !ids.insert(endpoint.id) {
                 return Err(ApplyError::EndpointId { ifindex, id: endpoint.id });
             }
         }
+        for (ifindex, endpoint) in self.wanted_endpoints() {
+            let Subject { table, fallback, confirm_by, .. } = endpoint.after;
+            let mut needed = [Some(table), (confirm_by != 0).then_some(fallback)].into_iter();
+            let missing = needed
+                .find(|table| table.is_some_and(|table| !self.desired.tables.contains_key(&table)));
+            if let Some(Some(table)) = missing {
+                return Err(ApplyError::NoTable { ifindex, table });
+            }
+        }
         Ok(())
+    }
+
+    /// Every endpoint as the kernel is told, if it were new.
+    fn wanted_endpoints(&self) -> BTreeMap<u32, abi::Endpoint> {
+        let pods = self.desired.endpoints.iter();
+        let pods = pods.map(|(ifindex, endpoint)| (*ifindex, pod_endpoint(endpoint)));
+        let host = self.desired.host.subject.as_ref();
+        pods.chain(host.map(|subject| (HOST_INTERFACE, host_endpoint(subject)))).collect()
     }
 
     /// Tables that no endpoint can know yet, complete before they can be found.
@@ -184,20 +201,20 @@ impl Apply<'_> {
     /// Endpoints that stay but become somebody else or get another table.
     fn write_subjects(&mut self, revision: u32, next: u32) -> Result<usize, ApplyError> {
         let mut moved = 0;
-        for (ifindex, endpoint) in &self.desired.endpoints {
-            let Some(installed) = self.installed.endpoints.get(ifindex) else { continue };
+        for (ifindex, endpoint) in self.wanted_endpoints() {
+            let Some(installed) = self.installed.endpoints.get(&ifindex) else { continue };
             if installed.id != endpoint.id {
                 continue;
             }
             let uncommitted = installed.from_revision > revision;
             let before = if uncommitted { installed.before } else { installed.after };
-            let after = subject(endpoint);
+            let after = endpoint.after;
             if !uncommitted && before.as_bytes() == after.as_bytes() {
                 continue;
             }
             let value = abi::Endpoint { from_revision: next, before, after, ..*installed };
-            self.installed.endpoint_map.set(ifindex, &value)?;
-            self.installed.endpoints.insert(*ifindex, value);
+            self.installed.endpoint_map.set(&ifindex, &value)?;
+            self.installed.endpoints.insert(ifindex, value);
             moved += 1;
         }
         Ok(moved)
@@ -207,25 +224,28 @@ impl Apply<'_> {
     fn publish_endpoints(&mut self) -> Result<usize, ApplyError> {
         let mut written = 0;
         let known = |id: u32| self.installed.endpoints.values().any(|known| known.id == id);
-        if self.desired.endpoints.values().any(|endpoint| !known(endpoint.id)) {
+        let wanted = self.wanted_endpoints();
+        if wanted.values().any(|endpoint| !known(endpoint.id)) {
             // One that comes back must not find its old connections uncounted.
             (self.sweep)()?;
         }
-        for (ifindex, endpoint) in &self.desired.endpoints {
-            let installed = self.installed.endpoints.get(ifindex);
+        for (ifindex, endpoint) in wanted {
+            let installed = self.installed.endpoints.get(&ifindex);
             let same = installed.filter(|installed| installed.id == endpoint.id);
-            let value = kernel_endpoint(endpoint, same);
+            let value = as_installed(endpoint, same);
             if same.is_some_and(|same| same.as_bytes() == value.as_bytes()) {
                 continue;
             }
             if same.is_none() {
                 if let Some(other) = installed {
-                    self.installed.usage_map.remove(&other.id)?;
+                    self.installed.accounts.close(other.id)?;
                 }
-                self.installed.usage_map.set(&endpoint.id, &Usage::new_zeroed())?;
+                for id in sharers(endpoint.id) {
+                    self.installed.accounts.open(id)?;
+                }
             }
-            self.installed.endpoint_map.set(ifindex, &value)?;
-            self.installed.endpoints.insert(*ifindex, value);
+            self.installed.endpoint_map.set(&ifindex, &value)?;
+            self.installed.endpoints.insert(ifindex, value);
             written += 1;
         }
         Ok(written)
@@ -233,6 +253,8 @@ impl Apply<'_> {
 
     /// Every address, its identity, and its endpoint if that is here.
     fn wanted_addresses(&self) -> Addresses {
+        let host = self.desired.host.addresses.iter();
+        let host = host.map(|address| (mapped(*address), abi::endpoint_id::HOST));
         let local: BTreeMap<[u8; 16], u32> = self
             .desired
             .endpoints
@@ -242,6 +264,7 @@ impl Apply<'_> {
                 let v6 = endpoint.ipv6.map(|v6| mapped(v6.into()));
                 v4.into_iter().chain(v6).map(|address| (address, endpoint.id))
             })
+            .chain(host)
             .collect();
         let addresses = self.desired.addresses.iter().map(|(address, identity)| {
             let key = mapped(*address);
@@ -316,19 +339,40 @@ impl Apply<'_> {
         Ok(written)
     }
 
+    /// What an earlier try left half written goes first: it takes room.
+    fn write_services(&mut self) -> Result<usize, ApplyError> {
+        let mut written = self.remove_unnamed_sets()?;
+        written += self.installed.services.write(&self.desired.services)?;
+        written += self.remove_unnamed_sets()?;
+        Ok(written)
+    }
+
+    fn remove_unnamed_sets(&mut self) -> Result<usize, ApplyError> {
+        let sets = self.installed.services.unnamed();
+        if sets.is_empty() {
+            return Ok(0);
+        }
+        // Socket hooks run inside RCU read sections, as programs on interfaces do.
+        self.wait_for_packets_in_flight()?;
+        Ok(self.installed.services.remove_sets(&sets)?)
+    }
+
     /// Endpoints that are gone. Their connections are freed by the next sweep,
     /// which finds no counter for them; until then nobody can reach them.
     fn remove_endpoints(&mut self) -> Result<usize, ApplyError> {
+        let wanted = self.wanted_endpoints();
         let gone: Vec<(u32, u32)> = self
             .installed
             .endpoints
             .iter()
-            .filter(|(ifindex, _)| !self.desired.endpoints.contains_key(*ifindex))
+            .filter(|(ifindex, _)| !wanted.contains_key(*ifindex))
             .map(|(ifindex, endpoint)| (*ifindex, endpoint.id))
             .collect();
         for (ifindex, id) in &gone {
             self.installed.endpoint_map.remove(ifindex)?;
-            self.installed.usage_map.remove(id)?;
+            for id in sharers(*id) {
+                self.installed.accounts.close(id)?;
+            }
             self.installed.endpoints.remove(ifindex);
         }
         Ok(gone.len())
@@ -388,27 +432,5 @@ impl Apply<'_> {
                 tracing::warn!(path = %path.display(), %error, "stale link stays pinned");
             }
         }
-    }
-}
-
-fn subject(endpoint: &Endpoint) -> Subject {
-    Subject { identity: endpoint.identity.into(), table: endpoint.table }
-}
-
-/// The kernel's value for an endpoint; who it is stays as installed, because
-/// that moves with a revision.
-fn kernel_endpoint(endpoint: &Endpoint, installed: Option<&abi::Endpoint>) -> abi::Endpoint {
-    let none = [0; 16];
-    let subject = subject(endpoint);
-    abi::Endpoint {
-        id: endpoint.id,
-        from_revision: installed.map_or(0, |installed| installed.from_revision),
-        before: installed.map_or(subject, |installed| installed.before),
-        after: installed.map_or(subject, |installed| installed.after),
-        ipv4: Address { bytes: endpoint.ipv4.map_or(none, |v4| mapped(v4.into())) },
-        ipv6: Address { bytes: endpoint.ipv6.map_or(none, |v6| mapped(v6.into())) },
-        netns_id: endpoint.netns_id,
-        mac: endpoint.mac,
-        pad: [0; 2],
     }
 }

@@ -6,13 +6,14 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
 use libbpf_rs::{Link, Object, Program, TC_EGRESS, TC_INGRESS, TcHook, TcHookBuilder};
 
+use crate::account::Accounts;
 use crate::error::{AttachError, MapError};
 use crate::map::Map;
 use crate::object;
@@ -39,11 +40,11 @@ impl AttachKind {
 
 /// One direction of a pod's interface. What the pod sends comes in at the
 /// host's side, and the other way round.
-struct Hook {
-    name: &'static str,
-    program: &'static str,
-    tcx: libbpf_sys::bpf_attach_type,
-    clsact: libbpf_rs::TcAttachPoint,
+pub(crate) struct Hook {
+    pub(crate) name: &'static str,
+    pub(crate) program: &'static str,
+    pub(crate) tcx: libbpf_sys::bpf_attach_type,
+    pub(crate) clsact: libbpf_rs::TcAttachPoint,
 }
 
 const HOOKS: [Hook; 2] = [
@@ -63,8 +64,8 @@ const HOOKS: [Hook; 2] = [
 
 /// Place of the filter among others on a clsact interface, and its handle: a
 /// filter of ours is found again by them.
-const CLSACT_PRIORITY: u32 = 1;
-const CLSACT_HANDLE: u32 = 0x5137;
+pub(crate) const CLSACT_PRIORITY: u32 = 1;
+pub(crate) const CLSACT_HANDLE: u32 = 0x5137;
 
 /// What this kernel has, by asking for the programs on the loopback interface.
 pub(crate) fn kind() -> AttachKind {
@@ -92,8 +93,10 @@ pub fn attach_pod(pins: &Path, interface: &str, ifindex: u32) -> Result<(), Atta
         let program = Program::fd_from_pinned_path(pins.program(hook.program))
             .map_err(|_| AttachError::NotInstalled { pins: pins.root().to_owned() })?;
         let attached = match kind {
-            AttachKind::Tcx => attach_tcx(&pins, hook, &program, ifindex)?,
-            AttachKind::Clsact => attach_clsact(hook, &program, ifindex),
+            AttachKind::Tcx => {
+                attach_tcx(&pins.link(ifindex, hook.name), hook, program.as_fd(), ifindex)?
+            }
+            AttachKind::Clsact => attach_clsact(hook, program.as_fd(), ifindex),
         };
         attached.map_err(|source| AttachError::Attach {
             hook: hook.name,
@@ -105,22 +108,21 @@ pub fn attach_pod(pins: &Path, interface: &str, ifindex: u32) -> Result<(), Atta
 }
 
 /// The outer error is the pin's, the inner one the link's.
-fn attach_tcx(
-    pins: &Pins,
+pub(crate) fn attach_tcx(
+    path: &Path,
     hook: &Hook,
-    program: &OwnedFd,
+    program: BorrowedFd<'_>,
     ifindex: u32,
 ) -> Result<io::Result<()>, AttachError> {
-    let path = pins.link(ifindex, hook.name);
     let pin_error = |step: &'static str| {
-        let path = path.clone();
+        let path = path.to_owned();
         move |source| AttachError::Pin { step, path, source }
     };
-    if link_interface(&path) == Some(ifindex) {
+    if link_interface(path) == Some(ifindex) {
         return Ok(Ok(()));
     }
     // An interface of this number that is gone.
-    pins::remove(&path).map_err(pin_error("remove"))?;
+    pins::remove(path).map_err(pin_error("remove"))?;
     let options = libbpf_sys::bpf_link_create_opts {
         sz: size_of::<libbpf_sys::bpf_link_create_opts>() as libbpf_sys::size_t,
         // First: a program before ours could end the chain with its own verdict.
@@ -137,12 +139,12 @@ fn attach_tcx(
     }
     // SAFETY: a descriptor that the kernel has just made and nobody else owns.
     let link = unsafe { OwnedFd::from_raw_fd(fd) };
-    pin_fd(link.as_raw_fd(), &path).map_err(pin_error("pin"))?;
+    pin_fd(link.as_raw_fd(), path).map_err(pin_error("pin"))?;
     Ok(Ok(()))
 }
 
-fn attach_clsact(hook: &Hook, program: &OwnedFd, ifindex: u32) -> io::Result<()> {
-    let mut builder = TcHookBuilder::new(program.as_fd());
+pub(crate) fn attach_clsact(hook: &Hook, program: BorrowedFd<'_>, ifindex: u32) -> io::Result<()> {
+    let mut builder = TcHookBuilder::new(program);
     builder.ifindex(ifindex as i32).replace(true).handle(CLSACT_HANDLE).priority(CLSACT_PRIORITY);
     let mut place = builder.hook(hook.clsact);
     match place.create() {
@@ -164,7 +166,7 @@ pub(crate) fn pin_fd(fd: RawFd, path: &Path) -> io::Result<()> {
 }
 
 /// The interface a pinned link is attached to; `None`: none, or no link.
-fn link_interface(path: &Path) -> Option<u32> {
+pub(crate) fn link_interface(path: &Path) -> Option<u32> {
     let info: LinkInfo = Link::open(path).ok()?.info().ok()?;
     match info.info {
         LinkTypeInfo::Tcx(tcx) if tcx.ifindex != 0 => Some(tcx.ifindex),
@@ -208,7 +210,7 @@ pub(crate) fn replace_filters(pins: &Pins, interfaces: impl Iterator<Item = u32>
         for hook in &HOOKS {
             let replaced = Program::fd_from_pinned_path(pins.program(hook.program))
                 .map_err(io::Error::other)
-                .and_then(|program| attach_clsact(hook, &program, ifindex));
+                .and_then(|program| attach_clsact(hook, program.as_fd(), ifindex));
             if let Err(error) = replaced {
                 tracing::warn!(ifindex, %error, "program of the earlier agent stays");
             }
@@ -225,8 +227,7 @@ pub fn detach_pod(pins: &Path, ifindex: u32) -> Result<(), AttachError> {
         let map: Map<u32, abi::Endpoint> = Map::open("endpoints", &endpoints)?;
         if let Some(endpoint) = map.get(&ifindex)? {
             map.remove(&ifindex)?;
-            let usage: Map<u32, abi::Usage> = Map::open("usage", &pins.map("usage"))?;
-            usage.remove(&endpoint.id)?;
+            Accounts::of(&pins)?.close(endpoint.id)?;
         }
     }
     for hook in &HOOKS {

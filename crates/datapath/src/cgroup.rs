@@ -1,17 +1,20 @@
-//! Socket hooks on the node's cgroup slice: they name processes and decide nothing.
+//! Socket hooks on the node's cgroup slice: they name processes, lead services to
+//! their backends, and decide nothing about who may talk to whom.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use libbpf_rs::Object;
+use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
+use libbpf_rs::{Link, Object};
 
 use crate::error::OpenError;
 use crate::object;
 use crate::pins::{self, Pins};
 
-const HOOKS: [&str; 7] = [
+const HOOKS: [&str; 11] = [
     "socket_create",
     "socket_bind4",
     "socket_bind6",
@@ -19,6 +22,10 @@ const HOOKS: [&str; 7] = [
     "socket_connect6",
     "socket_sendmsg4",
     "socket_sendmsg6",
+    "socket_recvmsg4",
+    "socket_recvmsg6",
+    "socket_getpeername4",
+    "socket_getpeername6",
 ];
 
 /// One socket hook, tried.
@@ -32,7 +39,8 @@ pub struct HookState {
 
 /// Attaches the hooks to the cgroup and pins their links in place of older ones.
 ///
-/// A hook that the kernel refuses leaves processes unknown and is reported; a
+/// A hook that the kernel refuses leaves processes unknown and services out of
+/// reach (their addresses are dropped on the wire), and is reported; a
 /// cgroup that cannot be opened is an error.
 pub(crate) fn attach_hooks(
     object: &Object,
@@ -48,14 +56,29 @@ pub(crate) fn attach_hooks(
     Ok(HOOKS.into_iter().map(attach).collect())
 }
 
-/// The new link stands before the old one goes: no socket is missed.
+/// A link that is there gets the new program at once: neither none of the two
+/// runs for a socket, nor both, where the second would take the first one's
+/// backend for what the program asked for.
 fn attach_hook(object: &Object, pins: &Pins, cgroup: &File, name: &str) -> io::Result<()> {
     let program =
         object::program(object, name).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-    let mut link = program.attach_cgroup(cgroup.as_raw_fd()).map_err(io::Error::other)?;
     let path = pins.hook(name);
+    if let Some(mut link) = link_on(&path, cgroup.metadata()?.ino()) {
+        return link.update_prog(&program).map_err(io::Error::other);
+    }
+    let mut link = program.attach_cgroup(cgroup.as_raw_fd()).map_err(io::Error::other)?;
     let fresh = pins::beside(&path);
     pins::remove(&fresh)?;
     link.pin(&fresh).map_err(io::Error::other)?;
     fs::rename(&fresh, &path)
+}
+
+/// The pinned link, if it is on this cgroup: their numbers are those of folders.
+fn link_on(path: &Path, cgroup: u64) -> Option<Link> {
+    let link = Link::open(path).ok()?;
+    let info: LinkInfo = link.info().ok()?;
+    match info.info {
+        LinkTypeInfo::Cgroup(on) if on.cgroup_id == cgroup => Some(link),
+        _ => None,
+    }
 }

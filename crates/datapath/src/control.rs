@@ -73,6 +73,11 @@ impl ControlWord {
         set(std::mem::offset_of!(Control, drop_records), drop_records);
     }
 
+    /// Whether the node itself is judged, from here on.
+    pub(crate) fn set_host(&self, judged: bool) {
+        self.word(std::mem::offset_of!(Control, host)).store(judged.into(), Ordering::Release);
+    }
+
     /// Writes everything; the version last, because nothing counts before it.
     pub(crate) fn initialise(&self, control: &Control) {
         let set = |offset, value| self.word(offset).store(value, Ordering::Release);
@@ -82,6 +87,7 @@ impl ControlWord {
         set(std::mem::offset_of!(Control, world_ipv6), control.world_ipv6);
         set(std::mem::offset_of!(Control, connections), control.connections);
         set(std::mem::offset_of!(Control, drop_records), control.drop_records);
+        set(std::mem::offset_of!(Control, host), control.host);
         set(std::mem::offset_of!(Control, abi_version), control.abi_version);
     }
 }

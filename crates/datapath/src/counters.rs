@@ -1,6 +1,7 @@
 //! The kernel's own counts: what records and reported losses must add up to.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::error::MapError;
 use crate::object;
@@ -15,6 +16,17 @@ pub struct RingCounters {
     pub lost: Vec<u64>,
 }
 
+/// What became of attempts to reach services.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ServiceCounters {
+    /// Led to a backend.
+    pub translated: u64,
+    /// Refused: nobody serves it.
+    pub no_backend: u64,
+    /// Refused: no memory to find the way back.
+    pub no_room: u64,
+}
+
 /// Counts of a node since its maps were made.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Counters {
@@ -24,6 +36,29 @@ pub struct Counters {
     pub drops: RingCounters,
     /// Dropped packets by Hubble's drop code; those never seen are left out.
     pub dropped_by_reason: BTreeMap<u8, u64>,
+    /// Attempts to reach services.
+    pub services: ServiceCounters,
+}
+
+/// What the kernel's own sweep has done: it runs when no agent has swept for a while.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Sweeps {
+    /// How often it ran.
+    pub runs: u64,
+    /// Connections that it freed.
+    pub freed: u64,
+    /// The longest run.
+    pub longest: Duration,
+}
+
+pub(crate) fn sweeps(pins: &Pins) -> Result<Sweeps, MapError> {
+    let map = object::typed::<u32, abi::Sweeps>(pins, "sweeps")?;
+    let found = map.get(&0)?.map(|raw| Sweeps {
+        runs: raw.runs,
+        freed: raw.freed,
+        longest: Duration::from_nanos(raw.longest_ns),
+    });
+    Ok(found.unwrap_or_default())
 }
 
 pub(crate) fn read(pins: &Pins) -> Result<Counters, MapError> {
@@ -47,5 +82,17 @@ pub(crate) fn read(pins: &Pins) -> Result<Counters, MapError> {
         traces: ring(abi::ring::TRACES)?,
         drops: ring(abi::ring::DROPS)?,
         dropped_by_reason,
+        services: services(pins)?,
+    })
+}
+
+fn services(pins: &Pins) -> Result<ServiceCounters, MapError> {
+    let counters = object::typed::<u32, u64>(pins, "service_counters")?;
+    let count =
+        |what: u32| -> Result<u64, MapError> { Ok(counters.get_percpu(&what)?.iter().sum()) };
+    Ok(ServiceCounters {
+        translated: count(abi::service_count::TRANSLATED)?,
+        no_backend: count(abi::service_count::NO_BACKEND)?,
+        no_room: count(abi::service_count::NO_ROOM)?,
     })
 }

@@ -4,16 +4,18 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
 
-use abi::{Address, Endpoint, Peer, PolicyEntry, PolicyKey, PrefixKey, Usage};
+use abi::{Address, Endpoint, Peer, PolicyEntry, PolicyKey, PrefixKey};
 use libbpf_rs::{MapHandle, MapType};
 
+use crate::account::Accounts;
 use crate::error::MapError;
 use crate::map::Map;
 use crate::pins::Pins;
+use crate::services::InstalledServices;
 use crate::trie::{Image, Node};
 
-/// Stands in map `usage` for interfaces without an endpoint.
-pub(crate) const NOBODY: u32 = 0;
+/// Stands in map `endpoints` for the node itself, which is behind no interface.
+pub(crate) const HOST_INTERFACE: u32 = 0;
 
 /// One policy table in the kernel.
 #[derive(Debug)]
@@ -26,7 +28,7 @@ pub(crate) struct Table {
 #[derive(Debug)]
 pub(crate) struct Installed {
     pub(crate) endpoint_map: Map<u32, Endpoint>,
-    pub(crate) usage_map: Map<u32, Usage>,
+    pub(crate) accounts: Accounts,
     pub(crate) address_map: Map<Address, Peer>,
     pub(crate) prefix_map: Map<PrefixKey, u32>,
     table_map: Map<u32, u32>,
@@ -34,6 +36,7 @@ pub(crate) struct Installed {
     pub(crate) addresses: BTreeMap<[u8; 16], (u32, u32)>,
     pub(crate) prefixes: BTreeMap<(u32, [u8; 16]), u32>,
     pub(crate) tables: BTreeMap<u32, Table>,
+    pub(crate) services: InstalledServices,
 }
 
 impl Installed {
@@ -41,7 +44,7 @@ impl Installed {
     pub(crate) fn read(pins: &Pins) -> Result<Self, MapError> {
         let mut installed = Self {
             endpoint_map: Map::open("endpoints", &pins.map("endpoints"))?,
-            usage_map: Map::open("usage", &pins.map("usage"))?,
+            accounts: Accounts::of(pins)?,
             address_map: Map::open("addresses", &pins.map("addresses"))?,
             prefix_map: Map::open("prefixes", &pins.map("prefixes"))?,
             table_map: Map::open("tables", &pins.map("tables"))?,
@@ -49,9 +52,15 @@ impl Installed {
             addresses: BTreeMap::new(),
             prefixes: BTreeMap::new(),
             tables: BTreeMap::new(),
+            services: InstalledServices::read(pins)?,
         };
         installed.endpoints = installed.endpoint_map.dump()?.into_iter().collect();
-        installed.drop_unowned_usage()?;
+        let exists = |id| installed.endpoints.values().any(|endpoint| endpoint.id == id);
+        let owned = |id| match id {
+            abi::endpoint_id::BEHIND => exists(abi::endpoint_id::HOST),
+            id => exists(id),
+        };
+        installed.accounts.close_unowned(owned)?;
         let addresses = installed.address_map.dump()?.into_iter();
         installed.addresses =
             addresses.map(|(key, peer)| (key.bytes, (peer.identity, peer.endpoint))).collect();
@@ -66,17 +75,6 @@ impl Installed {
             installed.tables.insert(number, Table { map, image });
         }
         Ok(installed)
-    }
-
-    /// Counters of endpoints whose removal was cut short; number 0 is nobody's.
-    fn drop_unowned_usage(&self) -> Result<(), MapError> {
-        let owned = |id: u32| self.endpoints.values().any(|endpoint| endpoint.id == id);
-        for (id, _) in self.usage_map.dump()? {
-            if id != NOBODY && !owned(id) {
-                self.usage_map.remove(&id)?;
-            }
-        }
-        Ok(())
     }
 
     /// Waits for an RCU grace period where membarrier cannot: updating a map of

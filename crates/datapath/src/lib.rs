@@ -12,12 +12,14 @@
 //!
 //! Start at [`Datapath::open`].
 
+mod account;
 mod apply;
 mod attach;
 mod cgroup;
 mod control;
 mod counters;
 mod desired;
+mod endpoint;
 mod error;
 mod installed;
 mod map;
@@ -25,15 +27,19 @@ mod object;
 mod pins;
 mod reader;
 mod record;
+mod services;
 mod test_run;
 mod trie;
+mod uplink;
 
 pub use attach::{AttachKind, attach_pod, detach_pod, is_attached, is_enforced};
 pub use cgroup::HookState;
-pub use counters::{Counters, RingCounters};
-pub use desired::{Applied, Config, Desired, Endpoint, Limits};
+pub use counters::{Counters, RingCounters, ServiceCounters, Sweeps};
+pub use desired::{Applied, Config, Desired, Endpoint, Host, HostSubject, Limits, Trial};
 pub use error::{ApplyError, AttachError, MapError, OpenError};
 pub use object::{Datapath, Features};
 pub use reader::RecordReader;
 pub use record::{DecodeError, Record, Ring};
+pub use services::{Backends, Frontend, Services};
 pub use test_run::{PacketOutcome, TestRun};
+pub use uplink::UplinkState;

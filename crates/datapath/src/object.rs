@@ -1,22 +1,24 @@
 //! Loads the kernel programs, or takes over what another agent pinned.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use abi::Control;
 use libbpf_rs::{MapCore, Object, ObjectBuilder, OpenObject, Program, ProgramMut};
 use model::Reserved;
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::apply::Apply;
 use crate::attach::{self, AttachKind};
 use crate::cgroup::{self, HookState};
 use crate::control::ControlWord;
-use crate::counters::{self, Counters};
-use crate::desired::{Applied, Config, Desired, Limits};
+use crate::counters::{self, Counters, Sweeps};
+use crate::desired::{Applied, Config, Desired, Limits, OF_THE_HOST};
 use crate::error::{ApplyError, MapError, OpenError};
 use crate::installed::{self, Installed};
 use crate::map::Map;
 use crate::pins::{self, Pins};
+use crate::uplink::{Guarded, UplinkState};
 
 /// The compiled programs, aligned as an ELF file must be in memory.
 #[repr(C, align(8))]
@@ -27,6 +29,7 @@ static OBJECT: &Aligned<[u8]> =
 /// Programs for interfaces: pinned, so that the CNI plugin can attach them.
 const INTERFACE_PROGRAMS: [&str; 2] = ["pod_egress", "pod_ingress"];
 const SWEEP: &str = "sweep_connections";
+const ARM_SWEEPER: &str = "sweeper_arm";
 
 /// What this kernel lets the datapath do; each was tried.
 #[derive(Clone, Debug)]
@@ -49,6 +52,7 @@ pub struct Datapath {
     installed: Installed,
     limits: Limits,
     features: Features,
+    guarded: Guarded,
 }
 
 impl Datapath {
@@ -79,17 +83,20 @@ impl Datapath {
             attach::replace_programs(&object, &pins);
         }
         let installed = Installed::read(&pins)?;
-        let nobody = abi::Usage::new_zeroed();
-        installed.usage_map.set(&installed::NOBODY, &nobody)?;
+        installed.accounts.open_nobody_s()?;
+        arm_sweeper(&object)?;
         let limits = actual_limits(&installed, &pins, &config.limits)?;
         control.set_quotas(limits.connections_per_endpoint, limits.drop_records);
         if taken_over {
             // An agent may have died between an address and the epoch.
             control.next_epoch();
-            attach::replace_filters(&pins, installed.endpoints.keys().copied());
+            let interfaces = installed.endpoints.keys().copied();
+            let pods = interfaces.filter(|ifindex| *ifindex != installed::HOST_INTERFACE);
+            attach::replace_filters(&pins, pods);
         }
         let features = Features { attach: attach::kind(), hooks, taken_over };
-        Ok(Self { object, pins, control, installed, limits, features })
+        let guarded = Guarded::default();
+        Ok(Self { object, pins, control, installed, limits, features, guarded })
     }
 
     /// Moves the kernel to what is desired, whole or not at all.
@@ -118,6 +125,12 @@ impl Datapath {
         result
     }
 
+    /// Judges packets of the node itself on these devices, by index and with their
+    /// names, and on no others. Says which could not be guarded.
+    pub fn guard_uplinks(&mut self, uplinks: &BTreeMap<u32, String>) -> Vec<UplinkState> {
+        self.guarded.guard(&self.object, &self.pins, uplinks)
+    }
+
     /// Frees connections that have ended; returns how many.
     pub fn expire_connections(&self) -> Result<u32, MapError> {
         sweep(&self.object)
@@ -126,6 +139,11 @@ impl Datapath {
     /// What the kernel counted, summed over CPUs.
     pub fn counters(&self) -> Result<Counters, MapError> {
         counters::read(&self.pins)
+    }
+
+    /// What the kernel has freed on its own while no agent was there.
+    pub fn sweeps(&self) -> Result<Sweeps, MapError> {
+        counters::sweeps(&self.pins)
     }
 
     /// The revision that judges packets now.
@@ -161,6 +179,17 @@ fn sweep(object: &Object) -> Result<u32, MapError> {
         .map_err(|source| MapError { step: "sweep", map: "conntrack".into(), source })
 }
 
+/// From here on the kernel frees what has ended when no agent does.
+fn arm_sweeper(object: &Object) -> Result<(), MapError> {
+    let failed = |source| MapError { step: "arm", map: "sweeper".into(), source };
+    let program = program(object, ARM_SWEEPER).ok_or_else(|| missing(ARM_SWEEPER))?;
+    let output = program.test_run(libbpf_rs::ProgramInput::default()).map_err(failed)?;
+    match output.return_value as i32 {
+        0 => Ok(()),
+        code => Err(failed(std::io::Error::from_raw_os_error(-code).into())),
+    }
+}
+
 fn missing(name: &str) -> MapError {
     let source = std::io::Error::new(std::io::ErrorKind::NotFound, format!("no program `{name}`"));
     MapError { step: "find", map: name.to_owned(), source: source.into() }
@@ -180,13 +209,16 @@ fn check_limits(limits: &Limits) -> Result<(), OpenError> {
         ("connections_per_endpoint", limits.connections_per_endpoint),
         ("addresses", limits.addresses),
         ("table_entries", limits.table_entries),
+        ("services", limits.services),
+        ("backends", limits.backends),
     ];
     for (limit, value) in positive {
         if value == 0 {
             return Err(OpenError::Limit { limit, value: 0, must: "at least 1" });
         }
     }
-    let connections = u64::from(limits.endpoints) * u64::from(limits.connections_per_endpoint);
+    let sharers = u64::from(limits.endpoints) + u64::from(OF_THE_HOST);
+    let connections = sharers * u64::from(limits.connections_per_endpoint);
     if connections > u64::from(u32::MAX) {
         return Err(OpenError::Limit {
             limit: "endpoints x connections_per_endpoint",
@@ -215,17 +247,16 @@ fn load(pins: &Pins, limits: &Limits, reuse: bool) -> Result<Object, OpenError> 
     size_maps(&mut open, limits)?;
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
-        if reuse && is_pinned(&name) {
+        // A map that earlier versions did not have is made, and empty.
+        if reuse && is_pinned(&name) && pins.map(&name).exists() {
             map.reuse_pinned_map(pins.map(&name)).map_err(prepare("reuse a pinned map"))?;
         }
     }
     let mut object = open.load().map_err(|source| OpenError::Load { source })?;
-    if !reuse {
-        for mut map in object.maps_mut() {
-            let name = map.name().to_string_lossy().into_owned();
-            if is_pinned(&name) {
-                map.pin(pins.map(&name)).map_err(prepare("pin a map"))?;
-            }
+    for mut map in object.maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        if is_pinned(&name) && !pins.map(&name).exists() {
+            map.pin(pins.map(&name)).map_err(prepare("pin a map"))?;
         }
     }
     Ok(object)
@@ -237,16 +268,22 @@ fn is_pinned(map: &str) -> bool {
 }
 
 fn size_maps(open: &mut OpenObject, limits: &Limits) -> Result<(), OpenError> {
-    let connections = limits.endpoints.saturating_mul(limits.connections_per_endpoint);
+    let sharers = limits.endpoints.saturating_add(OF_THE_HOST);
+    let connections = sharers.saturating_mul(limits.connections_per_endpoint);
     // One more: frames of interfaces without an endpoint have a counter, too.
-    let usage = limits.endpoints.saturating_add(1);
+    let usage = sharers.saturating_add(1);
+    // And the node itself is one.
+    let endpoints = limits.endpoints.saturating_add(1);
     for mut map in open.maps_mut() {
         let entries = match map.name().to_str() {
-            Some("endpoints") => limits.endpoints,
+            Some("endpoints") => endpoints,
+            Some("fragments") => sharers,
             Some("usage") => usage,
             Some("tables") => limits.tables(),
             Some("addresses" | "prefixes") => limits.addresses,
             Some("conntrack") => connections,
+            Some("services") => limits.services,
+            Some("backends" | "members") => limits.backend_slots(),
             Some("traces" | "drops") => limits.ring_bytes,
             _ => continue,
         };
@@ -264,6 +301,7 @@ fn first_control(limits: &Limits) -> Control {
         world_ipv6: Reserved::WorldIpv6.id().into(),
         connections: limits.connections_per_endpoint,
         drop_records: limits.drop_records,
+        host: 0,
     }
 }
 
@@ -309,12 +347,14 @@ fn pin_in_place(program: &Program<'_>, path: &Path) -> Result<(), OpenError> {
 
 /// Sizes of pinned maps cannot be changed: what they are is what counts.
 fn actual_limits(installed: &Installed, pins: &Pins, asked: &Limits) -> Result<Limits, MapError> {
-    let endpoints = installed.endpoint_map.max_entries();
+    let endpoints = installed.endpoint_map.max_entries().saturating_sub(1);
     let conntrack: Map<abi::ConnectionKey, abi::Connection> = typed(pins, "conntrack")?;
-    let room = conntrack.max_entries() / endpoints.max(1);
+    let room = conntrack.max_entries() / endpoints.saturating_add(OF_THE_HOST);
     let actual = Limits {
         endpoints,
         addresses: installed.address_map.max_entries(),
+        services: installed.services.service_map.max_entries(),
+        backends: installed.services.backend_map.max_entries() / 2,
         connections_per_endpoint: asked.connections_per_endpoint.min(room),
         ..*asked
     };

@@ -40,6 +40,17 @@ impl Pins {
         self.root.join("links").join(format!("{ifindex}_{hook}"))
     }
 
+    /// Link of one direction of one of the node's uplinks.
+    pub(crate) fn uplink(&self, ifindex: u32, hook: &str) -> PathBuf {
+        self.root.join("uplinks").join(format!("{ifindex}_{hook}"))
+    }
+
+    pub(crate) fn uplinks(&self) -> io::Result<Vec<PathBuf>> {
+        fs::read_dir(self.root.join("uplinks"))?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect()
+    }
+
     pub(crate) fn links(&self) -> io::Result<Vec<PathBuf>> {
         fs::read_dir(self.root.join("links"))?
             .map(|entry| entry.map(|entry| entry.path()))
@@ -57,7 +68,7 @@ impl Pins {
         if !on_bpffs {
             return Err(OpenError::NotBpffs { path: self.root.clone() });
         }
-        for folder in ["maps", "programs", "hooks", "links"] {
+        for folder in ["maps", "programs", "hooks", "links", "uplinks"] {
             let path = self.root.join(folder);
             fs::create_dir_all(&path).map_err(|source| OpenError::Pin {
                 step: "create",
@@ -71,7 +82,7 @@ impl Pins {
     /// Removes what a start that did not finish left behind. Programs are pinned
     /// last and interfaces need pinned programs, so nothing can depend on it.
     pub(crate) fn clear(&self) -> Result<(), OpenError> {
-        for folder in ["programs", "hooks", "links", "maps"] {
+        for folder in ["programs", "hooks", "links", "uplinks", "maps"] {
             let path = self.root.join(folder);
             match fs::remove_dir_all(&path) {
                 Ok(()) => {}

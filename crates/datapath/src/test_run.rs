@@ -67,6 +67,32 @@ impl<'datapath> TestRun<'datapath> {
             Direction::Egress => "pod_egress",
             Direction::Ingress => "pod_ingress",
         };
+        self.run_program(name, frame, from, repeat)
+    }
+
+    /// Judges one frame on an uplink of the node: one that it got (ingress) or that
+    /// leaves it (egress); `from` as above.
+    pub fn run_uplink(
+        &self,
+        direction: Direction,
+        frame: &[u8],
+        from: u32,
+        repeat: u32,
+    ) -> Result<PacketOutcome, MapError> {
+        let name = match direction {
+            Direction::Egress => "host_egress",
+            Direction::Ingress => "host_ingress",
+        };
+        self.run_program(name, frame, from, repeat)
+    }
+
+    fn run_program(
+        &self,
+        name: &str,
+        frame: &[u8],
+        from: u32,
+        repeat: u32,
+    ) -> Result<PacketOutcome, MapError> {
         let failed = |source| MapError { step: "run", map: name.to_owned(), source };
         let program = object::program(self.datapath.object(), name)
             .ok_or_else(|| failed(std::io::Error::from(std::io::ErrorKind::NotFound).into()))?;

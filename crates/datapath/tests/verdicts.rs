@@ -131,8 +131,8 @@ fn frames_that_are_not_plain_ip_are_dropped_with_their_reason() {
     check("version 5", &|frame| frame[14] = 0x55, 134);
     check("header of 16 bytes", &|frame| frame[14] = 0x44, 134);
     check("longer than the frame", &|frame| frame[16..18].copy_from_slice(&[0xff, 0xff]), 134);
-    check("first fragment", &|frame| frame[20] = 0x20, 157);
-    check("later fragment", &|frame| frame[21] = 0x05, 157);
+    check("first fragment of 20 bytes", &|frame| frame[20] = 0x20, 134);
+    check("later fragment of nothing", &|frame| frame[21] = 0x05, 175);
     check("half a TCP header", &|frame| frame.truncate(14 + 20 + 10), 134);
 }
 
@@ -140,10 +140,23 @@ fn frames_that_are_not_plain_ip_are_dropped_with_their_reason() {
 fn a_truncated_transport_header_is_dropped() {
     let (mut node, world) = (Node::new(SMALL), World::new());
     node.apply(&open(&world));
-    let whole = raw(Egress, POD, WORLD, 6, &[0; 20]);
-    assert_eq!(node.reason(Egress, &whole), 0);
-    let half = raw(Egress, POD, WORLD, 6, &[0; 10]);
-    assert_eq!(node.reason(Egress, &half), 135);
+    let mut header = [0; 20];
+    header[12] = 0x50;
+    assert_eq!(node.reason(Egress, &raw(Egress, POD, WORLD, 6, &header)), 0);
+    assert_eq!(node.reason(Egress, &raw(Egress, POD, WORLD, 6, &header[..19])), 135);
+    // What follows the packet in its frame is no part of it.
+    let mut padded = raw(Egress, POD, WORLD, 6, &header[..10]);
+    padded.extend(&header[10..]);
+    assert_eq!(node.reason(Egress, &padded), 135);
+    header[12] = 0x60;
+    assert_eq!(node.reason(Egress, &raw(Egress, POD, WORLD, 6, &header)), 135, "options");
+    header[12] = 0x40;
+    assert_eq!(node.reason(Egress, &raw(Egress, POD, WORLD, 6, &header)), 135, "too short");
+    for (protocol, bytes) in [(17, 8), (1, 8), (132, 12)] {
+        assert_eq!(node.reason(Egress, &raw(Egress, POD, WORLD, protocol, &[9; 12][..bytes])), 0);
+        let short = raw(Egress, POD, WORLD, protocol, &[9; 12][..bytes - 1]);
+        assert_eq!(node.reason(Egress, &short), 135, "protocol {protocol}");
+    }
 }
 
 #[test]
@@ -364,19 +377,18 @@ fn one_endpoint_cannot_use_up_the_connections_of_all() {
     let limits = Limits { connections_per_endpoint: 8, ..SMALL };
     let (mut node, world) = (Node::new(limits), World::new());
     node.apply(&open(&world));
-    let syn = |port: u16| segment(Egress, (POD, port), (WORLD, 443), Tcp::Syn);
+    let sent = |port: u16| datagram(Egress, (POD, port), (WORLD, 443));
     for port in 0..8 {
-        assert_eq!(node.reason(Egress, &syn(40000 + port)), 0);
+        assert_eq!(node.reason(Egress, &sent(40000 + port)), 0);
     }
-    assert_eq!(node.reason(Egress, &syn(40008)), 155);
-    // Its own connections go on, and one that ends makes room.
-    assert_eq!(node.reason(Egress, &segment(Egress, (POD, 40000), (WORLD, 443), Tcp::Ack)), 0);
+    assert_eq!(node.reason(Egress, &sent(40008)), 155);
+    assert_eq!(node.reason(Egress, &sent(40000)), 0, "those that it has go on");
     let mut other = open(&world);
     for endpoint in other.endpoints.values_mut() {
         endpoint.id += 1;
     }
     node.apply(&other);
-    assert_eq!(node.reason(Egress, &syn(40008)), 0, "another endpoint has its own room");
+    assert_eq!(node.reason(Egress, &sent(40008)), 0, "another endpoint has its own room");
     assert_eq!(node.datapath.expire_connections().unwrap(), 8, "and the first one's is freed");
 }
 
@@ -505,13 +517,13 @@ fn a_routing_header_cannot_name_a_destination_behind_the_one_that_is_judged() {
 fn an_endpoint_that_goes_and_comes_back_has_all_its_room() {
     let limits = Limits { connections_per_endpoint: 8, ..SMALL };
     let (mut node, world) = (Node::new(limits), World::new());
-    let syn = |port: u16| segment(Egress, (POD, port), (WORLD, 443), Tcp::Syn);
+    let sent = |port: u16| datagram(Egress, (POD, port), (WORLD, 443));
     for round in 0..3 {
         node.apply(&open(&world));
         for port in 0..8 {
-            assert_eq!(node.reason(Egress, &syn(40000 + port)), 0, "round {round}");
+            assert_eq!(node.reason(Egress, &sent(40000 + port)), 0, "round {round}");
         }
-        assert_eq!(node.reason(Egress, &syn(50000)), 155, "round {round}");
+        assert_eq!(node.reason(Egress, &sent(50000)), 155, "round {round}");
         node.apply(&Desired::default());
         node.datapath.expire_connections().unwrap();
     }

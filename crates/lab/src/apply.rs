@@ -51,7 +51,8 @@ impl Lab {
         say: &mut dyn FnMut(Change),
     ) -> Result<(), Error> {
         let names: Vec<_> = self.journal.nodes.iter().map(|node| node.name.clone()).collect();
-        let part = definition::read_part(path, &names)?;
+        let present = objects::read_all(&self.places)?;
+        let part = definition::read_part(path, &names, &present)?;
         let unmet = preflight::unknown_commands(&part.pods, &[]);
         if !unmet.is_empty() {
             return Err(Error::Unmet(unmet));

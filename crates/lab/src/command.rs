@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::apply::Change;
+use crate::definition;
+use crate::dns;
 use crate::error::Error;
 use crate::exec::{self, Exec};
+use crate::journal::Pod;
 use crate::lab::{self, Lab};
 use crate::label::Label;
 use crate::logs;
@@ -37,9 +40,20 @@ pub enum Target {
 pub enum Format {
     /// For people.
     Table,
-    /// For programs: one object, or for probes one object a line.
+    /// For programs: one object.
     Json,
-    /// Of probes only how many did what.
+}
+
+/// How answers to probes are printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ProbeFormat {
+    /// For people, a line for each probe.
+    Table,
+    /// For people, a line for each of the cells that the probes belong to.
+    Cells,
+    /// For programs: one object a line.
+    Json,
+    /// Only how many did what.
     Summary,
 }
 
@@ -131,6 +145,13 @@ pub enum Command {
         /// For how long, and how much.
         load: Load,
     },
+    /// Be a lab's name server: what one of its pods runs.
+    Dns {
+        /// Folder of the cluster's objects.
+        cluster: PathBuf,
+        /// Names of external hosts.
+        hosts: dns::Hosts,
+    },
     /// Run probes and compare with what they expect.
     Probe {
         /// Name of the lab.
@@ -139,8 +160,10 @@ pub enum Command {
         what: Probes,
         /// Only those that are expected to be `allowed`, or `denied`.
         only: Option<String>,
+        /// Directories of manifests to compare with; without any, nothing is.
+        manifests: Vec<PathBuf>,
         /// Form of the answers.
-        format: Format,
+        format: ProbeFormat,
     },
 }
 
@@ -196,17 +219,21 @@ fn dispatch(command: Command) -> Result<u8, Error> {
             print(&report.text());
             Ok(if report.is_as_expected() { DONE } else { FAILED })
         }
-        Command::Probe { lab, what, only, format } => {
+        Command::Dns { cluster, hosts } => dns::serve(&cluster, hosts).map(|()| DONE),
+        Command::Probe { lab, what, only, manifests, format } => {
             let lab = open(lab.as_deref())?;
-            let only = only.as_deref();
-            let report = match &what {
-                Probes::File(file) => probe::run_only(&lab, file, only)?,
-                Probes::One(line) => probe::run_lines(&lab, line, only)?,
+            let text = match what {
+                Probes::One(line) => line,
+                Probes::File(file) => {
+                    std::fs::read_to_string(&file).map_err(Error::file("read", &file))?
+                }
             };
+            let report = probe::run_lines(&lab, &text, only.as_deref(), &manifests)?;
             match format {
-                Format::Table => print(&report.table()),
-                Format::Summary => print(&report.counts()),
-                Format::Json => {
+                ProbeFormat::Table => print(&report.table()),
+                ProbeFormat::Summary => print(&report.counts()),
+                ProbeFormat::Cells => print(&report.cells()),
+                ProbeFormat::Json => {
                     print(&report.jsonl());
                     note(&report.summary());
                 }
@@ -253,7 +280,9 @@ fn up(directory: &Path, policies: bool) -> Result<u8, Error> {
 
 fn next_steps(lab: &Lab) -> String {
     let name = &lab.journal.name;
-    let pod = lab.journal.pods.first().map_or("NAMESPACE/POD".to_owned(), |pod| pod.full_name());
+    let own = |pod: &&Pod| pod.namespace == definition::names::NAMESPACE;
+    let mut pods = lab.journal.pods.iter().filter(|pod| !own(pod));
+    let pod = pods.next().map_or("NAMESPACE/POD".to_owned(), Pod::full_name);
     let probes = lab.journal.directory.join("probes.jsonl");
     let mut text = "Try next:\n".to_owned();
     if probes.exists() {
@@ -297,7 +326,7 @@ fn find(what: &Path) -> Result<LabName, Error> {
         return Err(Error::NoSuchLab(text.into_owned()));
     }
     // No journal says so: what the manifests say may still be right about remains.
-    let name = crate::definition::name_of(what)?;
+    let name = definition::name_of(what)?;
     if names.contains(&name) { Ok(name) } else { Err(Error::NoSuchLab(name.to_string())) }
 }
 
@@ -318,10 +347,8 @@ fn status(lab: Option<&str>, format: Format) -> Result<u8, Error> {
             let all: Vec<_> = labs.iter().map(|lab| Status::of(lab).json()).collect();
             print(&format!("{:#}\n", serde_json::Value::from(all)));
         }
-        _ if names.is_empty() => print("No lab runs.\n"),
-        Format::Table | Format::Summary => {
-            labs.iter().for_each(|lab| print(&Status::of(lab).table()))
-        }
+        Format::Table if names.is_empty() => print("No lab runs.\n"),
+        Format::Table => labs.iter().for_each(|lab| print(&Status::of(lab).table())),
     }
     Ok(if labs.len() == names.len() { DONE } else { FAILED })
 }

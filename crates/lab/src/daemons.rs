@@ -50,6 +50,7 @@ pub fn start_agent(site: &Site, node: &Node) -> Result<Starting, Error> {
     ];
     let mut command = vec![text(&site.signet), "agent".into()];
     command.extend(arguments.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]));
+    command.extend(site.agent.iter().cloned());
     let plan = Plan {
         what: format!("the agent of `{name}`"),
         node: Some(node),

@@ -21,7 +21,8 @@ impl Lab {
         say: &mut dyn FnMut(Change),
     ) -> Result<(), Error> {
         let names: Vec<_> = self.journal.nodes.iter().map(|node| node.name.clone()).collect();
-        let part = definition::read_part(path, &names)?;
+        let present = objects::read_all(&self.places)?;
+        let part = definition::read_part(path, &names, &present)?;
         let owners: Vec<_> = part.workloads.iter().map(ToString::to_string).collect();
         let wanted: Vec<_> = part.pods.iter().map(Pod::full_name).collect();
         let is_named = |pod: &&crate::journal::Pod| {

@@ -72,12 +72,13 @@ pub struct Pod {
     pub sandbox: String,
     /// Its addresses; none until the plugin has answered.
     pub addresses: Vec<IpAddr>,
+    /// Whether it is on its node's network, and so is its node to others.
+    #[serde(default)]
+    pub host_network: bool,
     /// Its containers.
     pub containers: Vec<Container>,
     /// The workload that made it, as `Kind/namespace/name`.
     pub owner: Option<String>,
-    /// Whether it is on its node's own network.
-    pub host_network: bool,
 }
 
 impl Pod {
@@ -124,6 +125,9 @@ pub struct Journal {
     pub directory: PathBuf,
     /// Name of the cluster.
     pub cluster: String,
+    /// Flags of every agent beside those that say where it is.
+    #[serde(default)]
+    pub agent: Vec<String>,
     /// Whether `up` has come to its end.
     pub ready: bool,
     /// Nodes.

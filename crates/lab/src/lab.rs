@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::cgroup::Hierarchies;
 use crate::container;
 use crate::daemons;
-use crate::definition;
+use crate::definition::pod::Role;
+use crate::definition::{self, names};
 use crate::down::{remove, remove_shared};
 use crate::error::Error;
 use crate::exec::Exec;
@@ -129,12 +130,29 @@ impl Lab {
         replaced
     }
 
-    /// What the cluster's objects say of a pod.
+    /// What the cluster's objects say of a pod. The name server is in no manifest: it
+    /// is made of the whole lab's.
     fn written_pod(&self, entry: &Pod) -> Result<definition::pod::Pod, Error> {
+        let is_server =
+            |namespace: &str, name: &str| (namespace, name) == (names::NAMESPACE, names::POD);
+        if is_server(&entry.namespace, &entry.name) {
+            let pods = definition::read(&self.journal.directory)?.pods;
+            let server = pods.into_iter().find(|pod| is_server(&pod.namespace, &pod.name));
+            return server.ok_or_else(|| {
+                let directory = self.journal.directory.display();
+                Error::Unknown(format!(
+                    "the manifests in `{directory}` need no name server any more"
+                ))
+            });
+        }
         let nodes: Vec<_> = self.journal.nodes.iter().map(|node| node.name.clone()).collect();
         let file = objects::pod_file(&self.places, &entry.namespace, &entry.name);
         let text = std::fs::read_to_string(&file).map_err(Error::file("read", &file))?;
-        definition::read_pod(&file, &text, &nodes)
+        let mut pod = definition::read_pod(&file, &text, &nodes)?;
+        if self.journal.pods.iter().any(|it| is_server(&it.namespace, &it.name)) {
+            pod.role = Role::Client;
+        }
+        Ok(pod)
     }
 
     /// Runs a command in a pod to its end and returns what it left.
@@ -156,6 +174,7 @@ impl Lab {
             places: self.places.clone(),
             signet: options.signet.clone(),
             cluster: self.journal.cluster.clone(),
+            agent: self.journal.agent.clone(),
             nodes: self.journal.nodes.clone(),
         })
     }

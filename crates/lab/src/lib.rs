@@ -17,6 +17,7 @@ mod container;
 mod daemons;
 mod definition;
 mod delete;
+pub mod dns;
 mod down;
 mod error;
 mod exec;

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::places::NETNS;
 
 /// A named network namespace.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Netns {
     path: PathBuf,
 }

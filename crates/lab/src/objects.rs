@@ -41,13 +41,23 @@ pub fn pod_file(places: &Places, namespace: &str, name: &str) -> PathBuf {
 /// `Kind/namespace/name`, with `-` for what is in no namespace.
 pub fn name(object: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-    let metadata = &object["metadata"];
-    format!(
-        "{}/{}/{}",
-        text(&object["kind"]),
-        text(&metadata["namespace"]),
-        text(&metadata["name"])
-    )
+    let (kind, metadata) = (text(&object["kind"]), &object["metadata"]);
+    format!("{kind}/{}/{}", text(&metadata["namespace"]), text(&metadata["name"]))
+}
+
+/// All objects, by the names of their files.
+pub fn read_all(places: &Places) -> Result<Vec<Value>, Error> {
+    let folder = places.cluster();
+    let entries = fs::read_dir(&folder).map_err(Error::file("list", &folder))?;
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
+        // Others write here, too: what is no object is nobody.
+        Ok(serde_json::from_str(&text).unwrap_or_default())
+    };
+    let objects = paths.into_iter().filter(|path| path.extension().is_some_and(|it| it == "json"));
+    objects.map(read).collect()
 }
 
 fn path_of(places: &Places, object: &Value) -> PathBuf {

@@ -117,6 +117,11 @@ impl Places {
         self.run().join("logs")
     }
 
+    /// One file per namespace: whom its pods ask for names.
+    pub fn resolvers(&self) -> PathBuf {
+        self.run().join("resolvers")
+    }
+
     /// The socket of the merged Observer.
     pub fn relay_socket(&self) -> PathBuf {
         self.run().join("relay.sock")

@@ -14,6 +14,7 @@ pub fn journal(definition: &Definition) -> Result<Journal, Error> {
         name: definition.name.to_string(),
         directory: definition.directory.clone(),
         cluster: definition.cluster.clone(),
+        agent: definition.agent.clone(),
         ready: false,
         nodes: definition.nodes.iter().map(node).collect(),
         external: definition.external.iter().map(external).collect::<Result<_, _>>()?,

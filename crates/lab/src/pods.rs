@@ -5,12 +5,16 @@
 //! before the link is up and waits until the agent enforces, and only then does
 //! the pod's first process start.
 
+use std::fs;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use crate::cgroup::Hierarchies;
 use crate::container;
-use crate::container::bundle::Placement;
-use crate::definition::pod::Pod;
+use crate::container::bundle::{Bind, Placement};
+use crate::definition::names;
+use crate::definition::pod::{Pod, Role};
+use crate::dns;
 use crate::error::Error;
 use crate::journal;
 use crate::link;
@@ -29,30 +33,55 @@ pub const PARAMETERS: [(&str, &str); 4] = [
     ("ipv4/conf/default/rp_filter", "0"),
 ];
 
+/// Where programs look up who to ask for names.
+pub const RESOLVER: &str = "/etc/resolv.conf";
+
+/// What the pod's containers see of the lab.
+fn binds(site: &Site, pod: &Pod) -> Result<Vec<Bind>, Error> {
+    let bind = |source: PathBuf, target: &'static str| Bind { source, target };
+    match pod.role {
+        Role::Nameless => Ok(vec![]),
+        Role::NameServer => Ok(vec![
+            bind(site.signet.clone(), dns::PROGRAM),
+            bind(site.places.cluster(), dns::CLUSTER),
+        ]),
+        Role::Client => {
+            let folder = site.places.resolvers();
+            fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
+            let file = folder.join(&pod.namespace);
+            journal::replace(&file, &dns::resolver(names::ADDRESS, &pod.namespace))?;
+            Ok(vec![bind(file, RESOLVER)])
+        }
+    }
+}
+
 /// Brings a pod up and writes down what became of it.
 pub fn start(site: &Site, entry: &mut journal::Pod, pod: &Pod) -> Result<(), Error> {
     let manifest = |addresses: &[IpAddr]| {
         let object = objects::pod(&pod.object, &entry.namespace, &entry.node, addresses);
         objects::write(&site.places, &object)
     };
-    let netns = Netns::at(site.places.netns(&entry.member()));
-    if entry.host_network {
-        entry.addresses = site.node(&entry.node)?.addresses.clone();
+    let netns = site.places.netns(&entry.member());
+    let addresses = if entry.host_network {
+        site.node(&entry.node)?.addresses.clone()
     } else {
-        let netns = Netns::create(netns.path())?;
+        let netns = Netns::create(&netns)?;
         netns.set_parameters(&PARAMETERS)?;
         link::loopback_up(&netns)?;
         manifest(&[])?;
-        entry.addresses = plugin::add(site, entry)?;
-    }
-    manifest(&entry.addresses)?;
+        plugin::add(site, entry)?
+    };
+    manifest(&addresses)?;
+    entry.addresses = addresses;
+    let binds = binds(site, pod)?;
     for (entry_of, container) in entry.containers.iter_mut().zip(&pod.containers) {
         let placement = Placement {
             container,
             hostname: &pod.name,
             rootfs: &site.places.rootfs(),
-            netns: netns.path(),
+            netns: &netns,
             cgroup: site.groups.container(&entry.node, &entry_of.id),
+            binds: &binds,
         };
         let log = format!("{}_{}_{}.log", pod.namespace, pod.name, container.name);
         let log = site.places.logs().join(log);

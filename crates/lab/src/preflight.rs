@@ -9,10 +9,11 @@ use crate::cgroup::Hierarchies;
 use crate::container::bundle::SEARCH_PATH;
 use crate::definition::Definition;
 use crate::definition::lab_object::External;
-use crate::definition::pod::Pod;
+use crate::definition::pod::{Pod, Role};
 use crate::error::Error;
 use crate::netns;
 use crate::places::{BPFFS, Places};
+use crate::pods::RESOLVER;
 
 /// Programs that `up` itself runs, and the Debian package of each.
 const PROGRAMS: [(&str, &str); 2] = [("runc", "runc"), ("setsid", "util-linux")];
@@ -50,6 +51,10 @@ pub fn check(
         missing.push(format!("`{}` is not a program", signet.display()));
     }
     missing.extend(unknown_commands(&definition.pods, &definition.external));
+    let has_names = definition.pods.iter().any(|pod| pod.role == Role::Client);
+    if has_names && !Path::new(RESOLVER).exists() {
+        missing.push(format!("`{RESOLVER}` does not exist, so pods cannot have one"));
+    }
     let hierarchies = Hierarchies::find()?;
     if hierarchies.is_none() {
         missing.push("no cgroup v2 hierarchy is mounted".to_owned());
@@ -65,7 +70,9 @@ pub fn check(
 
 /// A container's program is the host's, so whether it exists is known beforehand.
 pub fn unknown_commands(pods: &[Pod], external: &[External]) -> Vec<String> {
-    let of_pods = pods.iter().flat_map(|pod| {
+    // The name server's program is brought along.
+    let written = pods.iter().filter(|pod| pod.role != Role::NameServer);
+    let of_pods = written.flat_map(|pod| {
         pod.containers
             .iter()
             .map(|it| (format!("pod `{}/{}`", pod.namespace, pod.name), &it.command))

@@ -1,7 +1,8 @@
 //! Whether a lab is what its manifests say: every pod enforced on its node, and
-//! every pod known on every node.
+//! every pod, and who serves each service, known on every node.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use api::proto::signet::v1 as signet;
@@ -34,7 +35,7 @@ pub fn wait(site: &Site, journal: &Journal) -> Result<(), Error> {
         let mut last: Option<Look> = None;
         loop {
             check_interrupt()?;
-            let look = look(&mut client, journal).await?;
+            let look = look(&mut client, site, journal).await?;
             if look.missing.is_empty() && last.as_ref() == Some(&look) {
                 return Ok(());
             }
@@ -51,19 +52,32 @@ pub fn wait(site: &Site, journal: &Journal) -> Result<(), Error> {
     })
 }
 
+/// Makes the policies about nodes permanent that the lab was made with.
+pub fn confirm(site: &Site) -> Result<(), Error> {
+    relay::ask(&site.places.relay_socket(), |channel| async move {
+        let request = signet::ConfirmPoliciesRequest { names: vec![] };
+        let answer = relay::signet(channel).confirm_policies(request).await;
+        answer.map(|_| ()).map_err(relay::refused("ConfirmPolicies"))
+    })
+}
+
 type Client = signet::signet_client::SignetClient<tonic::transport::Channel>;
 
-async fn look(client: &mut Client, journal: &Journal) -> Result<Look, Error> {
+async fn look(client: &mut Client, site: &Site, journal: &Journal) -> Result<Look, Error> {
     let status = client.status(signet::StatusRequest {}).await;
     let status = status.map_err(relay::refused("Status"))?.into_inner();
     let endpoints = client.list_endpoints(signet::ListEndpointsRequest {}).await;
     let endpoints = endpoints.map_err(relay::refused("ListEndpoints"))?.into_inner().endpoints;
     let identities = client.list_identities(signet::ListIdentitiesRequest {}).await;
     let identities = identities.map_err(relay::refused("ListIdentities"))?.into_inner().identities;
+    let services = client.list_services(signet::ListServicesRequest {}).await;
+    let services = services.map_err(relay::refused("ListServices"))?.into_inner().services;
     let mut revisions: Vec<_> =
         status.nodes.iter().map(|node| (node.node.clone(), node.policy_revision)).collect();
     revisions.sort();
-    Ok(Look { missing: missing(journal, &endpoints, &identities), revisions })
+    let mut missing = missing(journal, &endpoints, &identities);
+    missing.extend(unserved(journal, &expected(&site.places.cluster())?, &services));
+    Ok(Look { missing, revisions })
 }
 
 /// Names of pods are enough: what a pod is called does not change while it is up.
@@ -73,6 +87,7 @@ fn missing(
     identities: &[signet::Identity],
 ) -> Vec<String> {
     let mut missing = Vec::new();
+    // Pods on their node's network are no endpoints.
     for pod in journal.pods.iter().filter(|pod| !pod.host_network) {
         let name = pod.full_name();
         let found = endpoints.iter().find(|it| it.namespace == pod.namespace && it.pod == pod.name);
@@ -88,6 +103,54 @@ fn missing(
             identity.iter().flat_map(|identity| &identity.nodes).map(|node| bare(node)).collect();
         let ignorant = journal.nodes.iter().find(|node| !known.contains(node.name.as_str()));
         missing.extend(ignorant.map(|node| format!("`{}` does not know {name}", node.name)));
+    }
+    missing
+}
+
+/// A service's name, address, port, and who serves it there.
+type Served = (String, String, BTreeSet<String>);
+
+/// Who serves each service, as the cluster's objects say.
+fn expected(cluster: &Path) -> Result<Vec<Served>, Error> {
+    let failed = |error: source::ScanError| Error::file("read", &error.path)(error.source);
+    let snapshot = source::Directory::new(cluster).scan().map_err(failed)?.unwrap_or_default();
+    let mut expected = Vec::new();
+    for service in snapshot.services.values() {
+        for (port, address) in
+            service.ports.iter().flat_map(|port| service.addresses.iter().map(move |it| (port, it)))
+        {
+            let ends = snapshot.serving(service, port, address.is_ipv4());
+            let ends = ends.iter().map(ToString::to_string).collect();
+            let at = format!("{address} {}/{}", port.port, protocol(port.protocol));
+            expected.push((service.name.to_string(), at, ends));
+        }
+    }
+    Ok(expected)
+}
+
+fn protocol(number: u8) -> &'static str {
+    match number {
+        17 => "UDP",
+        132 => "SCTP",
+        _ => "TCP",
+    }
+}
+
+fn unserved(journal: &Journal, expected: &[Served], found: &[signet::Service]) -> Vec<String> {
+    let mut missing = Vec::new();
+    for (name, at, ends) in expected {
+        let is_known = |node: &str| {
+            found.iter().any(|row| {
+                bare(&row.node) == node
+                    && format!("{}/{}", row.namespace, row.name) == *name
+                    && format!("{} {}/{}", row.address, row.port, row.protocol) == *at
+                    && row.backends.iter().cloned().collect::<BTreeSet<_>>() == *ends
+            })
+        };
+        let ignorant = journal.nodes.iter().find(|node| !is_known(&node.name));
+        missing.extend(
+            ignorant.map(|node| format!("`{}` does not know who serves {name}", node.name)),
+        );
     }
     missing
 }
@@ -116,6 +179,7 @@ mod tests {
             name: "tiny".into(),
             directory: "/".into(),
             cluster: "default".into(),
+            agent: vec![],
             ready: false,
             nodes: vec![node("node-1"), node("node-2")],
             external: vec![],
@@ -126,9 +190,9 @@ mod tests {
                 node: "node-1".into(),
                 sandbox: "s".into(),
                 addresses: vec![],
+                host_network: false,
                 containers: vec![],
                 owner: None,
-                host_network: false,
             }],
             daemons: vec![],
         }
@@ -153,6 +217,27 @@ mod tests {
     fn a_lab_is_not_ready_before_every_node_knows_every_pod() {
         check(true, &["node-1"], &["`node-2` does not know web/a"]);
         check(true, &["node-1", "bank/node-2"], &[]);
+    }
+
+    #[test]
+    fn a_lab_is_not_ready_before_every_node_knows_who_serves_what() {
+        let row = |node: &str, backends: &[&str]| signet::Service {
+            node: node.into(),
+            namespace: "web".into(),
+            name: "api".into(),
+            address: "10.96.0.11".into(),
+            port: 80,
+            protocol: "TCP".into(),
+            backends: backends.iter().map(|it| (*it).to_owned()).collect(),
+            ..signet::Service::default()
+        };
+        let ends: BTreeSet<String> = ["10.244.1.2:8080".to_owned()].into();
+        let expected = [("web/api".to_owned(), "10.96.0.11 80/TCP".to_owned(), ends)];
+        let ready = [row("node-1", &["10.244.1.2:8080"]), row("bank/node-2", &["10.244.1.2:8080"])];
+        assert_eq!(unserved(&journal(), &expected, &ready), Vec::<String>::new());
+        let behind = [row("node-1", &["10.244.1.2:8080"]), row("node-2", &[])];
+        let want = ["`node-2` does not know who serves web/api"];
+        assert_eq!(unserved(&journal(), &expected, &behind), want);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Site {
     pub signet: PathBuf,
     /// The cluster's name.
     pub cluster: String,
+    /// Flags of every agent beside those that say where it is.
+    pub agent: Vec<String>,
     /// Nodes.
     pub nodes: Vec<Node>,
 }

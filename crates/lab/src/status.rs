@@ -158,14 +158,19 @@ fn joined<T: ToString>(items: &[T]) -> String {
 
 /// Writes rows under each other with columns as wide as their widest cell, and
 /// an empty line after them.
-pub fn aligned<const N: usize>(text: &mut String, rows: &[[String; N]]) {
-    let width =
-        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
+pub fn aligned<R: AsRef<[String]>>(text: &mut String, rows: &[R]) {
+    let mut widths: Vec<usize> = Vec::new();
+    for row in rows {
+        let row = row.as_ref();
+        widths.resize(widths.len().max(row.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
     for row in rows {
         let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            let gap = if width == 0 { 0 } else { width + 2 };
+        for (cell, width) in row.as_ref().iter().zip(&widths) {
+            let gap = if *width == 0 { 0 } else { width + 2 };
             // Writing to a String cannot fail.
             let _ = write!(line, "{cell:gap$}");
         }

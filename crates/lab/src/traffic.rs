@@ -19,6 +19,7 @@ use crate::launch::Launch;
 use crate::netns::Netns;
 use crate::probe::end::End;
 use crate::probe::file::{self, Probe, Protocol};
+use crate::probe::{self, entity, service};
 
 /// How often the load says how it goes.
 const TELL: Duration = Duration::from_secs(5);
@@ -83,7 +84,7 @@ struct Client {
 /// Runs the load; `say` hears how it goes.
 pub fn run(lab: &Lab, path: &Path, load: Load, say: &mut dyn FnMut(&str)) -> Result<Report, Error> {
     let text = std::fs::read_to_string(path).map_err(Error::file("read", path))?;
-    let probes = chosen(&text, load);
+    let probes = chosen(lab, &text, load);
     let expected: BTreeMap<_, _> =
         probes.iter().map(|probe| (probe.id.clone(), is_allowed(probe))).collect();
     let clients = clients(lab, &probes, load)?;
@@ -110,9 +111,12 @@ pub fn run(lab: &Lab, path: &Path, load: Load, say: &mut dyn FnMut(&str)) -> Res
 }
 
 /// Probes that a shell can repeat: TCP, with a verdict.
-fn chosen(text: &str, load: Load) -> Vec<Probe> {
-    let probes = file::read(text).into_iter().filter_map(|line| line.probe.ok());
+fn chosen(lab: &Lab, text: &str, load: Load) -> Vec<Probe> {
+    let mut lines = file::read(text);
+    probe::choose_pods(lab, &mut lines);
+    let probes = lines.into_iter().filter_map(|line| line.probe.ok());
     let probes = probes.filter(|probe| probe.protocol == Protocol::Tcp && probe.expected.is_some());
+    let probes = probes.filter(|probe| !probe.to.starts_with(service::PREFIX));
     probes.filter(|probe| load.denied || is_allowed(probe)).collect()
 }
 
@@ -123,11 +127,15 @@ fn is_allowed(probe: &Probe) -> bool {
 /// One client for each place where probes start, with a share of the rate.
 fn clients(lab: &Lab, probes: &[Probe], load: Load) -> Result<Vec<Client>, Error> {
     let mut steps: BTreeMap<String, (Option<String>, Vec<String>)> = BTreeMap::new();
-    for (turn, probe) in probes.iter().enumerate() {
+    for probe in probes {
         let failed =
             |detail: String| Error::Malformed { what: format!("probe `{}`", probe.id), detail };
-        let (from, to) = End::both(&probe.from, &probe.to, &lab.journal, turn).map_err(failed)?;
-        let address = to.address(&probe.to, probe.family).map_err(failed)?;
+        let named = |end: &str, other: &str| entity::named(end, other, probe.family, lab);
+        let from = named(&probe.from, &probe.to).map_err(failed)?;
+        let to_text = named(&probe.to, &probe.from).map_err(failed)?;
+        let from = End::of(&from, &lab.journal).map_err(failed)?;
+        let to = End::of(&to_text, &lab.journal).map_err(failed)?;
+        let address = to.address(&to_text, probe.family).map_err(failed)?;
         let Some(port) = &probe.port else { continue };
         let port = to.port(port, &lab.places).map_err(failed)?;
         let container = match &from {

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use crate::container;
 use crate::container::bundle::Placement;
 use crate::daemons::{self, Starting};
+use crate::definition::pod::Role;
 use crate::definition::{self, Definition};
+use crate::dns;
 use crate::down;
 use crate::error::Error;
 use crate::groups::Groups;
@@ -18,6 +20,7 @@ use crate::journal::{self, Journal};
 use crate::link;
 use crate::listening;
 use crate::mounts;
+use crate::netns::Netns;
 use crate::objects;
 use crate::places::{FABRIC, Places};
 use crate::plan;
@@ -68,6 +71,7 @@ pub fn up(directory: &Path, policies: bool, options: &Options) -> Result<Journal
         places,
         signet: options.signet.clone(),
         cluster: definition.cluster.clone(),
+        agent: journal.agent.clone(),
         nodes: journal.nodes.clone(),
     };
     progress.say(&format!(
@@ -150,8 +154,18 @@ fn make(
     start_external(site, &definition.external, &mut journal.external)?;
     starting.into_iter().try_for_each(Starting::wait)?;
     progress.say("agents answer");
-    let work: Vec<_> = definition.pods.iter().zip(&mut journal.pods).collect();
-    side_by_side(work, |(pod, entry)| {
+    // Names first: the first thing that a pod does may need one.
+    let is_server = |pod: &definition::pod::Pod| pod.role == Role::NameServer;
+    let at = definition.pods.iter().position(is_server);
+    if let Some((pod, entry)) =
+        at.and_then(|at| definition.pods.get(at).zip(journal.pods.get_mut(at)))
+    {
+        pods::start(site, entry, pod)?;
+        dns::wait(&Netns::at(site.places.netns(&entry.member())), &site.places.logs())?;
+        progress.say(&format!("pod {} on {}: names are answered", entry.full_name(), entry.node));
+    }
+    let others = definition.pods.iter().zip(&mut journal.pods).filter(|(pod, _)| !is_server(pod));
+    side_by_side(others.collect(), |(pod, entry)| {
         pods::start(site, entry, pod)?;
         progress.say(&format!("pod {} on {}", entry.full_name(), entry.node));
         Ok(())
@@ -161,6 +175,8 @@ fn make(
     if options.confirm {
         ready::wait(site, journal)?;
         progress.say("every pod is enforced, and every node knows every pod");
+        // Nobody's way into a machine depends on a lab's nodes.
+        ready::confirm(site)?;
     }
     journal.ready = true;
     journal.write(&path)
@@ -217,6 +233,7 @@ fn start_external(
             rootfs: &site.places.rootfs(),
             netns: &site.places.netns(&host.name),
             cgroup: site.groups.external(&entry.container.id),
+            binds: &[],
         };
         let log = site.places.logs().join(format!("{}.log", host.name));
         let id = &entry.container.id;

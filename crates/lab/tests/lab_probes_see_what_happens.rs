@@ -16,7 +16,7 @@ fn verdicts(scene: &Scene, probes: &[&str]) -> Vec<String> {
     relay.process.kill();
     let file = scene.directory.path().join("probes.jsonl");
     fs::write(&file, probes.join("\n")).unwrap();
-    let report = probe::run(&scene.lab, &file).unwrap();
+    let report = probe::run(&scene.lab, &file, &[]).unwrap();
     let verdict = |answer: &probe::answer::Answer| match answer.verdict() {
         probe::answer::Verdict::Error(reason) => reason.split(',').next().unwrap().to_owned(),
         verdict => verdict.as_str().to_owned(),
@@ -31,7 +31,7 @@ fn firewall(scene: &Scene, member: &str, chain: &str, rule: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-const PROBES: [&str; 7] = [
+const PROBES: [&str; 10] = [
     r#"{"id":"1","from":"pod:web/client","to":"pod:payment/server","port":"http"}"#,
     r#"{"id":"2","from":"pod:web/client","to":"pod:payment/server","port":8080,"family":6,"client":"curl"}"#,
     r#"{"id":"3","from":"entity:world","to":"pod:payment/server","port":8080,"client":"curl"}"#,
@@ -39,19 +39,25 @@ const PROBES: [&str; 7] = [
     r#"{"id":"5","from":"pod:web/client","to":"entity:world","port":80,"family":6}"#,
     r#"{"id":"6","from":"pod:web/client","to":"node:node-1","protocol":"ICMP"}"#,
     r#"{"id":"7","from":"pod:web/user","to":"node:node-2","protocol":"ICMPv6"}"#,
+    // Nobody serves these ports but the probes themselves.
+    r#"{"id":"8","from":"pod:web/client","to":"pod:payment/server","port":5353,"protocol":"UDP","family":6}"#,
+    r#"{"id":"9","from":"entity:world","to":"node:node-1","port":7000,"client":"curl"}"#,
+    r#"{"id":"10","from":"pod:web/client","to":"entity:remote-node","port":5353,"protocol":"UDP"}"#,
 ];
 
 #[test]
 fn what_gets_through_is_allowed() {
     let scene = Scene::of("t-allowed");
-    assert_eq!(verdicts(&scene, &PROBES), ["allowed"; 7]);
+    assert_eq!(verdicts(&scene, &PROBES), ["allowed"; 10]);
 }
 
 #[test]
 fn what_is_dropped_on_the_way_is_denied() {
     let scene = Scene::of("t-denied");
-    firewall(&scene, "node-2", "forward", "tcp dport 8080 drop");
-    let want = ["denied", "denied", "denied", "denied", "allowed", "allowed", "allowed"];
+    firewall(&scene, "node-2", "forward", "tcp dport 8080 drop; udp dport 5353 drop");
+    let (denied, allowed) = ("denied", "allowed");
+    let want =
+        [denied, denied, denied, denied, allowed, allowed, allowed, denied, allowed, allowed];
     assert_eq!(verdicts(&scene, &PROBES), want);
 }
 
@@ -59,7 +65,7 @@ fn what_is_dropped_on_the_way_is_denied() {
 fn a_nodes_own_pods_are_denied_when_the_node_does_not_answer() {
     let scene = Scene::of("t-own-node");
     firewall(&scene, "node-1", "input", "icmp type echo-request drop");
-    assert_eq!(verdicts(&scene, &PROBES[5..]), ["denied", "allowed"]);
+    assert_eq!(verdicts(&scene, &PROBES[5..7]), ["denied", "allowed"]);
 }
 
 #[test]
@@ -68,6 +74,14 @@ fn an_answer_that_is_lost_is_neither_allowed_nor_denied() {
     firewall(&scene, "node-2", "forward", "tcp sport 8080 drop");
     let verdict = &verdicts(&scene, &PROBES[..1])[0];
     assert!(verdict.starts_with("the destination saw "), "{verdict}");
+}
+
+#[test]
+fn a_datagram_that_is_not_answered_is_neither_allowed_nor_denied() {
+    let scene = Scene::of("t-no-answer");
+    firewall(&scene, "node-2", "forward", "udp sport 5353 drop");
+    let verdict = &verdicts(&scene, &PROBES[7..8])[0];
+    assert!(verdict.starts_with("the destination saw 1 packet"), "{verdict}");
 }
 
 #[test]

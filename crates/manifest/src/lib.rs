@@ -20,6 +20,7 @@ mod document;
 mod envelope;
 mod fields;
 mod group;
+mod kind;
 mod kubernetes;
 mod outcome;
 mod read;

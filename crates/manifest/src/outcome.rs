@@ -8,7 +8,7 @@ use policy::Policy;
 
 use crate::document::{Document, Position};
 use crate::fields::Reader;
-use crate::{cilium, group, kubernetes, tiered};
+use crate::{cilium, group, kind, kubernetes, tiered};
 
 /// Why a document, or a file, is not taken.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -125,31 +125,34 @@ fn policy(document: &Document, reader: &mut Reader<'_>) -> Option<Policy> {
         ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy") => {
             tiered::baseline_policy(reader)
         }
-        // Left alone they would silently not be enforced.
-        ("policy.networking.k8s.io", kind) => {
-            let reason = format!("there is no kind `{}` in this group", kind.escape_debug());
-            reader.refuse(&root.field("kind"), reason, None);
+        // Of a group that is not ours, but by its name meant to be enforced.
+        (_, kind) if kind::version_of(kind).is_some() => {
+            let read = kind::version_of(kind).unwrap_or_default();
+            let reason =
+                format!("this kind is read as `{read}`, not as `{}`", reader.api_version());
+            reader.refuse(&root.field("apiVersion"), reason, None);
             None
         }
-        // Of a group that is not ours, but by its name meant to be enforced.
-        (_, "CiliumNetworkPolicy" | "CiliumClusterwideNetworkPolicy") => {
-            other_group(reader, "cilium.io/v2")
-        }
-        (_, "NetworkPolicy") => other_group(reader, "networking.k8s.io/v1"),
-        (_, "ClusterNetworkPolicy") => other_group(reader, "policy.networking.k8s.io/v1alpha2"),
-        (_, "AdminNetworkPolicy" | "BaselineAdminNetworkPolicy") => {
-            other_group(reader, "policy.networking.k8s.io/v1alpha1")
-        }
-        (_, kind) => {
-            reader
-                .note(&root.field("kind"), format!("`{kind}` is not read as a policy: left alone"));
+        (group, kind) => {
+            other_kind(reader, group, kind);
             None
         }
     }
 }
 
-fn other_group(reader: &mut Reader<'_>, read: &str) -> Option<Policy> {
-    let reason = format!("this kind is read as `{read}`, not as `{}`", reader.api_version());
-    reader.refuse(&reader.root().field("apiVersion"), reason, None);
-    None
+/// A kind that is none of those that are read. One that is probably meant to be,
+/// or is in the group of nothing else, would silently not be enforced.
+fn other_kind(reader: &mut Reader<'_>, group: &str, kind: &str) {
+    let place = reader.root().field("kind");
+    let shown = kind.escape_debug();
+    match kind::meant(group, kind) {
+        Some(meant) => {
+            let reason = format!("there is no kind `{shown}`: it would not be enforced");
+            reader.refuse(&place, reason, Some(format!("kind: {meant}")));
+        }
+        None if group == "policy.networking.k8s.io" => {
+            reader.refuse(&place, format!("there is no kind `{shown}` in this group"), None);
+        }
+        None => reader.note(&place, format!("`{shown}` is not read as a policy: left alone")),
+    }
 }

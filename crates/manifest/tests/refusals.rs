@@ -210,7 +210,12 @@ fn versions_and_kinds_that_are_not_read_are_refused_not_ignored() {
     );
     check(
         "apiVersion: policy.networking.k8s.io/v1alpha1\nkind: ClusterNetworkPolicies\n",
-        &["2:7: kind: there is no kind `ClusterNetworkPolicies` in this group"],
+        &["2:7: kind: there is no kind `ClusterNetworkPolicies`: it would not be enforced \
+           (fix: kind: ClusterNetworkPolicy)"],
+    );
+    check(
+        "apiVersion: policy.networking.k8s.io/v1alpha2\nkind: Ingress\n",
+        &["2:7: kind: there is no kind `Ingress` in this group"],
     );
     check(
         "apiVersion: x/v1\nkind: AdminNetworkPolicy\n",
@@ -223,6 +228,62 @@ fn versions_and_kinds_that_are_not_read_are_refused_not_ignored() {
         &["1:13: apiVersion: this kind is read as `networking.k8s.io/v1`, not as \
          `crd.projectcalico.org/v1`"],
     );
+}
+
+#[test]
+fn a_misspelt_kind_is_refused_with_the_right_spelling() {
+    let spelt = |kind: &str| ingress("{}").replace("CiliumNetworkPolicy", kind);
+    for (kind, meant) in [
+        ("CiliumNetworkPolcy", "CiliumNetworkPolicy"),
+        ("CiliumnetworkPolicy", "CiliumNetworkPolicy"),
+        ("CiliumClusterWideNetworkPolicy", "CiliumClusterwideNetworkPolicy"),
+        ("NetworkPoilcy", "NetworkPolicy"),
+    ] {
+        let want = format!(
+            "2:7: kind: there is no kind `{kind}`: it would not be enforced (fix: kind: {meant})"
+        );
+        check(&spelt(kind), &[&want]);
+    }
+    // Also in the items of a list, and where the version is wrong as well.
+    check(
+        "apiVersion: v1\nkind: List\nitems:\n- apiVersion: cilium.io/v1\n  kind: \
+         CiliumCIDRGruop\n",
+        &["5:9: items[0].kind: there is no kind `CiliumCIDRGruop`: it would not be enforced \
+           (fix: kind: CiliumCIDRGroup)"],
+    );
+    // Kinds of their own are left alone.
+    for kind in ["CiliumEgressGatewayPolicy", "CiliumNode", "TracingPolicy"] {
+        check(&spelt(kind), &[]);
+    }
+}
+
+#[test]
+fn a_right_kind_with_a_wrong_version_is_refused() {
+    for (kind, wrong, reason) in [
+        ("CiliumNetworkPolicy", "cilium.io/v2alpha1", "`cilium.io/v2alpha1` is not read"),
+        ("CiliumCIDRGroup", "cilium.io/v1", "`cilium.io/v1` is not read"),
+        ("CiliumCIDRGroup", "v2", "this kind is read as `cilium.io/v2`, not as `v2`"),
+        (
+            "NetworkPolicy",
+            "extensions/v1beta1",
+            "this kind is read as `networking.k8s.io/v1`, not as `extensions/v1beta1`",
+        ),
+        ("NetworkPolicy", "networking.k8s.io/v1beta1", "`networking.k8s.io/v1beta1` is not read"),
+        (
+            "ClusterNetworkPolicy",
+            "policy.networking.k8s.io/v1alpha1",
+            "`policy.networking.k8s.io/v1alpha1` is not read",
+        ),
+        (
+            "AdminNetworkPolicy",
+            "policy.networking.k8s.io/v1alpha2",
+            "`policy.networking.k8s.io/v1alpha2` is not read",
+        ),
+    ] {
+        let found = refusals(&format!("apiVersion: {wrong}\nkind: {kind}\n"));
+        let wanted = format!("1:13: apiVersion: {reason}");
+        assert!(found.iter().any(|refusal| refusal.starts_with(&wanted)), "{wanted}\n{found:#?}");
+    }
 }
 
 #[test]

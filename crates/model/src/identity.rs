@@ -182,9 +182,16 @@ impl IdentityBook {
     /// Numbers every distinct label set of `sets`; the reserved identities are
     /// always part of it.
     pub fn new(sets: impl IntoIterator<Item = Labels>) -> Self {
+        Self::with_host(Reserved::Host.identity().labels, sets)
+    }
+
+    /// The same on a node that is more than a node: one that serves the API has
+    /// that label, too, and keeps its number.
+    pub fn with_host(host: Labels, sets: impl IntoIterator<Item = Labels>) -> Self {
         let mut book = Self::default();
         for reserved in Reserved::ALL {
             let Identity { id, labels } = reserved.identity();
+            let labels = if reserved == Reserved::Host { host.clone() } else { labels };
             book.by_id.insert(id, labels.clone());
             book.by_labels.insert(labels, id);
         }

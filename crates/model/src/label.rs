@@ -82,9 +82,10 @@ impl Label {
 }
 
 impl fmt::Display for Label {
+    /// As the field prints it: without a value there is no `=` either.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.source.as_str(), self.key)?;
-        if self.value.is_empty() && self.source == Source::Reserved {
+        if self.value.is_empty() {
             return Ok(());
         }
         write!(f, "={}", self.value)
@@ -186,8 +187,11 @@ mod tests {
     }
 
     #[test]
-    fn a_reserved_label_has_no_value() {
+    fn a_label_without_a_value_has_no_equal_sign() {
         check("reserved:host", "reserved:host");
+        check("cidr:10.0.0.0/8", "cidr:10.0.0.0/8");
+        check("fqdn:*.example.com", "fqdn:*.example.com");
+        check("k8s:node-role.kubernetes.io/worker=", "k8s:node-role.kubernetes.io/worker");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::identity::Reserved;
 use crate::label::{Label, Labels};
 
 /// `namespace/name`.
@@ -44,6 +45,15 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// Ranges from which its pods get their addresses (`spec.podCIDRs`).
     pub pod_cidrs: Vec<IpNet>,
+}
+
+impl Node {
+    /// The labels by which policies select the node itself.
+    pub fn subject_labels(&self, filter: &LabelFilter) -> Labels {
+        let kept = self.labels.iter().filter(|(key, _)| filter.keeps(key));
+        let labels = kept.map(|(key, value)| Label::k8s(key, value));
+        labels.chain([Label::reserved(Reserved::Host.name())]).collect()
+    }
 }
 
 /// A pod.

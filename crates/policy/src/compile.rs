@@ -18,6 +18,7 @@ use model::{Direction, IdentityBook, Labels, PolicyName, RuleId, RuleSet};
 use crate::cidr::{CidrMatch, cidr_label};
 use crate::compile::draft::{Draft, NamedEntry};
 use crate::compile::lanes::{Claims, Lanes};
+use crate::conflict;
 use crate::fold::{Prefix, Ruling, fold, prefixes};
 use crate::options::{AllowLocalhost, Enforcement, Options};
 use crate::passing::{self, Voice};
@@ -125,7 +126,8 @@ impl<'a> Compiler<'a> {
         let mut draft = Draft::new(self.options.max_entries);
         for direction in [Direction::Ingress, Direction::Egress] {
             let rules = self.chosen(policies, subject, direction);
-            let side = Side::new(self, rules, subject, ports, direction)?;
+            let conflicts = conflict::narrowed(&rules);
+            let side = Side::new(self, &rules, &conflicts, subject, ports, direction)?;
             side.write(&mut draft)?;
         }
         Ok(draft.table(RuleSet::id))
@@ -196,9 +198,12 @@ struct Side<'c> {
 }
 
 impl<'c> Side<'c> {
+    /// `conflicts` is what rules contradict each other about: no demand is
+    /// stronger than the one that cannot be met.
     fn new(
         compiler: &'c Compiler<'c>,
-        rules: Vec<&'c Rule>,
+        rules: &[&'c Rule],
+        conflicts: &'c [Rule],
         subject: &Labels,
         ports: &'c BTreeMap<String, (u8, u16)>,
         direction: Direction,
@@ -214,10 +219,12 @@ impl<'c> Side<'c> {
             Enforcement::Always => true,
             Enforcement::Default => subject.has_reserved("init") || !switched_on.is_empty(),
         };
-        let mut effects = Vec::with_capacity(rules.len());
-        for rule in &rules {
+        let mut effects = Vec::with_capacity(rules.len() + conflicts.len());
+        let own = rules.iter().map(|rule| (*rule, None));
+        let all = own.chain(conflicts.iter().map(|rule| (rule, Some(Effect::UnsupportedStrong))));
+        for (rule, known) in all.clone() {
             compiler.check_labels(rule)?;
-            let effect = effect(rule, options.capabilities, default_deny);
+            let effect = known.unwrap_or_else(|| effect(rule, options.capabilities, default_deny));
             let precedence = precedence::of(rule.tier, rule.priority, effect).ok_or_else(|| {
                 CompileError::Priority { rule: rule.id.clone(), priority: rule.priority }
             })?;
@@ -234,6 +241,7 @@ impl<'c> Side<'c> {
             && direction == Direction::Ingress
             && options.allow_localhost == AllowLocalhost::Always
             && !subject.has_reserved("host");
+        let rules = all.map(|(rule, _)| rule).collect();
         Ok(Self { compiler, ports, direction, rules, effects, default, switched_on, localhost })
     }
 
@@ -319,6 +327,7 @@ impl<'c> Side<'c> {
     fn entry(&self, ruling: &Ruling) -> NamedEntry {
         let mut rules: Vec<RuleId> =
             ruling.rules.iter().map(|at| self.rules[*at].id.clone()).collect();
+        rules.sort();
         rules.dedup();
         let because = match ruling.why {
             Why::DefaultDeny => self.switched_on.iter().cloned().collect(),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use model::{Direction, Labels, PolicyName, RuleId, RuleSet};
 
+use crate::conflict;
 use crate::options::{AllowLocalhost, Enforcement, Options};
 use crate::references::named_ports;
 use crate::rule::{Action, Authentication, Policy, Rule};
@@ -74,7 +75,8 @@ pub(crate) fn judge<'a>(
     // 3. Of the rules, those that match the packet, tier by tier and level by level.
     let matching: Vec<&Rule> =
         rules.into_iter().filter(|rule| matches(rule, ports, probe, options)).collect();
-    if let Some((why, deciding)) = walk(&matching, default_deny, options) {
+    let told = Told { ports, probe, default_deny, options };
+    if let Some((why, deciding)) = walk(&matching, &told) {
         return Judgement { decision: decision(why, &deciding), default_deny, deciding };
     }
 
@@ -98,12 +100,16 @@ pub(crate) fn judge<'a>(
     by_default(Decision { allow: false, why: Why::DefaultDeny, rules })
 }
 
-/// What the matching rules say together; `None` if they leave it to the default.
-fn walk<'a>(
-    matching: &[&'a Rule],
+/// What is told about a packet besides the rules.
+struct Told<'t> {
+    ports: &'t BTreeMap<String, (u8, u16)>,
+    probe: &'t Probe<'t>,
     default_deny: bool,
-    options: &Options,
-) -> Option<(Why, Vec<&'a Rule>)> {
+    options: &'t Options,
+}
+
+/// What the matching rules say together; `None` if they leave it to the default.
+fn walk<'a>(matching: &[&'a Rule], told: &Told<'_>) -> Option<(Why, Vec<&'a Rule>)> {
     let levels = sorted(matching.iter().map(|rule| (rule.tier, rule.priority)));
     let mut passed = None;
     for (tier, priority) in levels {
@@ -122,7 +128,7 @@ fn walk<'a>(
             return Some((Why::DenyRule, deny));
         }
         if !allow.is_empty() {
-            return Some(allowed(&allow, default_deny, options));
+            return Some(allowed(&allow, told));
         }
         if !pass.is_empty() {
             passed = Some(tier);
@@ -133,13 +139,15 @@ fn walk<'a>(
 
 /// What allow rules of one level say together. If a demand of some cannot be
 /// checked, they let through only what another of them lets through without.
-fn allowed<'a>(allow: &[&'a Rule], default_deny: bool, options: &Options) -> (Why, Vec<&'a Rule>) {
+/// What they contradict each other about is denied.
+fn allowed<'a>(allow: &[&'a Rule], told: &Told<'_>) -> (Why, Vec<&'a Rule>) {
+    let contradicted = |rule: &Rule| allow.iter().any(|other| contradict(rule, other, told));
+    let demand = |rule: &Rule| match contradicted(rule) {
+        true => Demand::Strict,
+        false => unmet(rule, told.default_deny, told.options),
+    };
     let with = |wanted: Demand| {
-        allow
-            .iter()
-            .copied()
-            .filter(|rule| unmet(rule, default_deny, options) == wanted)
-            .collect::<Vec<&'a Rule>>()
+        allow.iter().copied().filter(|rule| demand(rule) == wanted).collect::<Vec<&'a Rule>>()
     };
     let (strict, plain) = (with(Demand::Strict), with(Demand::None));
     match (strict.is_empty(), plain.is_empty()) {
@@ -147,6 +155,26 @@ fn allowed<'a>(allow: &[&'a Rule], default_deny: bool, options: &Options) -> (Wh
         (true, false) => (Why::Rule, plain),
         (false, _) => (Why::Unsupported, strict),
     }
+}
+
+/// Whether two rules that match the packet by the same peer and the same ports,
+/// as they are written, ask for what cannot be done at once.
+fn contradict(one: &Rule, other: &Rule, told: &Told<'_>) -> bool {
+    let Told { ports, probe, options, .. } = told;
+    conflict::disagreement(one, other).is_some()
+        && conflict::peers(one).into_iter().any(|peer| {
+            peer.is_none_or(|peer| peer.matches(probe.peer, options))
+                && conflict::peers(other).contains(&peer)
+        })
+        && conflict::routes(one).into_iter().any(|route| {
+            let shared = conflict::ports_of(route);
+            shared.matches(
+                &destination_ports(ports, probe),
+                probe.protocol,
+                probe.port,
+                options.capabilities.icmp_types,
+            ) && conflict::routes(other).contains(&route)
+        })
 }
 
 /// A demand of a rule that cannot be checked.
@@ -187,14 +215,20 @@ pub(crate) fn matches(
     probe: &Probe<'_>,
     options: &Options,
 ) -> bool {
-    let peers = named_ports(probe.peer);
-    let named = match probe.direction {
-        Direction::Ingress => ports,
-        Direction::Egress => &peers,
-    };
     let types = options.capabilities.icmp_types;
     rule.peers.matches(probe.peer, options)
-        && rule.ports.matches(named, probe.protocol, probe.port, types)
+        && rule.ports.matches(&destination_ports(ports, probe), probe.protocol, probe.port, types)
+}
+
+/// Names of ports are the destination's.
+fn destination_ports(
+    ports: &BTreeMap<String, (u8, u16)>,
+    probe: &Probe<'_>,
+) -> BTreeMap<String, (u8, u16)> {
+    match probe.direction {
+        Direction::Ingress => ports.clone(),
+        Direction::Egress => named_ports(probe.peer),
+    }
 }
 
 fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {

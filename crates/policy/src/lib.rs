@@ -19,6 +19,7 @@
 mod catalogue;
 mod cidr;
 mod compile;
+mod conflict;
 mod evaluate;
 mod fold;
 mod layer7;
@@ -45,10 +46,11 @@ pub use catalogue::{
 };
 pub use cidr::{CidrMatch, CidrPeer, Reach, cidr_label};
 pub use compile::{CompileError, Compiler, compile};
+pub use conflict::{Conflict, Disagreement, conflicts};
 pub use evaluate::{Probe, evaluate};
 pub use layer7::{
     API_KEYS, HeaderMatch, HttpRequest, HttpRule, KafkaRequest, KafkaRole, KafkaRule, Layer7,
-    Listener, Mismatch, Pattern, PatternError, Request, Requests,
+    Listener, Mismatch, Pattern, PatternError, Request, Requests, TlsContext,
 };
 pub use name::{NameError, NamePattern};
 pub use options::{AllowLocalhost, Capabilities, Enforcement, Options};

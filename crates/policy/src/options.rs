@@ -74,13 +74,14 @@ impl Capabilities {
         labels: true,
     };
 
-    /// What the datapath enforces today: addresses, protocols and ports of pods.
+    /// What the datapath enforces today: addresses, protocols, ports and ICMP
+    /// types of pods and nodes.
     pub const DATAPATH: Self = Self {
-        icmp_types: false,
+        icmp_types: true,
         layer7: false,
         authentication: false,
         names: false,
-        nodes: false,
+        nodes: true,
         labels: false,
     };
 }

@@ -50,7 +50,7 @@ impl Transport {
 }
 
 /// Which ports an entry of `ports` names.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Port {
     /// Every port.
     Any,
@@ -139,23 +139,20 @@ impl Ports {
         })
     }
 
-    /// How narrowly the ports that cover a packet are written, 0 to 3: not at
-    /// all, by protocol, by a range, to the port.
-    pub(crate) fn narrowness(
+    /// Whether it names the packet's port alone.
+    pub(crate) fn names_exactly(
         &self,
         named: &BTreeMap<String, (u8, u16)>,
         protocol: u8,
         port: u16,
-    ) -> u8 {
-        let Self::OneOf(list) = self else { return 0 };
-        list.iter()
-            .filter(|entry| entry.matches(named, protocol, port, true))
-            .map(|entry| match entry.port {
-                Port::Any => 1,
-                Port::Range(first, last) if first != last => 2,
-                Port::Range(..) | Port::Named(_) => 3,
-            })
-            .max()
-            .unwrap_or_default()
+    ) -> bool {
+        let Self::OneOf(list) = self else { return false };
+        list.iter().filter(|entry| entry.matches(named, protocol, port, true)).any(|entry| {
+            match entry.port {
+                Port::Any => false,
+                Port::Range(first, last) => first == last,
+                Port::Named(_) => true,
+            }
+        })
     }
 }

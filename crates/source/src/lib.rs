@@ -10,12 +10,14 @@ mod changes;
 mod contents;
 mod directory;
 mod object;
+mod service;
 mod snapshot;
 
 pub use changes::{AT_MOST, Changes, QUIET};
 pub use contents::{Refused, Scope};
 pub use directory::{Accepted, Directory, FILE_MAX, ScanError};
 pub use object::ObjectName;
+pub use service::{Service, ServiceName, Serving};
 pub use snapshot::Snapshot;
 
 /// Reads the text of one manifest alone, as [`Directory`] does for each file.

@@ -15,10 +15,14 @@ use model::{Namespace, Node, Pod, PolicyName};
 use serde::Deserialize;
 
 use crate::contents::Scope;
+use crate::service::Service;
 
-mod apiserver;
+mod endpoints;
 mod node;
 mod pod;
+mod service;
+
+pub(crate) use endpoints::Endpoints;
 
 /// Which object a document is: `Kind/namespace/name`, `-` for cluster-scoped ones.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -54,9 +58,11 @@ pub(crate) enum Object {
     Namespace(Namespace),
     Node(Node),
     Pod(Pod),
-    /// Addresses at which the Kubernetes API is served.
-    ApiServer(Vec<IpAddr>),
-    /// Services and groups of ranges, that rules refer to.
+    /// Who serves a service.
+    Endpoints(Endpoints),
+    /// A service, and what rules that refer to it mean.
+    Service(Box<Service>, policy::Catalogue),
+    /// Groups of ranges, that rules refer to.
     Catalogue(policy::Catalogue),
     Policy(policy::Policy),
 }
@@ -67,8 +73,12 @@ impl Object {
     /// dropped anyway.
     pub fn is_remembered(&self) -> bool {
         match self {
-            Self::Namespace(_) | Self::Node(_) | Self::Catalogue(_) | Self::Policy(_) => true,
-            Self::Pod(_) | Self::ApiServer(_) => false,
+            Self::Namespace(_)
+            | Self::Node(_)
+            | Self::Service(..)
+            | Self::Catalogue(_)
+            | Self::Policy(_) => true,
+            Self::Pod(_) | Self::Endpoints(_) => false,
         }
     }
 }
@@ -158,12 +168,19 @@ pub(crate) fn read(document: &Document) -> Option<Result<Object, Refusal>> {
         ("v1", "Namespace") => namespace(document),
         ("v1", "Node") => node::read(document),
         ("v1", "Pod") => pod::read(document),
-        ("v1", "Endpoints") => apiserver::endpoints(document)?,
+        ("v1", "Endpoints") => endpoints::endpoints(document)?,
         ("discovery.k8s.io/v1" | "discovery.k8s.io/v1beta1", "EndpointSlice") => {
-            apiserver::slice(document)?
+            endpoints::slice(document)?
         }
-        ("v1", "Service") | ("cilium.io/v2" | "cilium.io/v2alpha1", "CiliumCIDRGroup") => {
-            return Some(catalogue(document));
+        ("v1", "Service") => match service::read(document) {
+            Ok(service) => {
+                let meaning = catalogue(document);
+                return Some(meaning.map(|meaning| Object::Service(Box::new(service), meaning)));
+            }
+            Err(fault) => Err(fault),
+        },
+        ("cilium.io/v2" | "cilium.io/v2alpha1", "CiliumCIDRGroup") => {
+            return Some(catalogue(document).map(Object::Catalogue));
         }
         _ => return None,
     };
@@ -176,13 +193,13 @@ pub(crate) fn read(document: &Document) -> Option<Result<Object, Refusal>> {
     }))
 }
 
-/// What rules may refer to. A service without a selector stands for nobody here:
-/// its backends are in other objects.
-fn catalogue(document: &Document) -> Result<Object, Refusal> {
+/// What rules may refer to. The backends of a service without a selector are in
+/// other objects: the snapshot joins them.
+fn catalogue(document: &Document) -> Result<policy::Catalogue, Refusal> {
     let (cluster, refusals) = manifest::cluster(std::slice::from_ref(document));
     match refusals.into_iter().next() {
         Some(refusal) => Err(refusal),
-        None => Ok(Object::Catalogue(cluster.catalogue)),
+        None => Ok(cluster.catalogue),
     }
 }
 
@@ -249,6 +266,16 @@ fn checked_cidr(text: &str, field: impl FnOnce() -> String) -> Result<IpNet, Fau
     match text.parse::<IpNet>() {
         Ok(net) => Ok(net.trunc()),
         Err(_) => Err(fault(field(), format!("`{}` is not an address range", shown(text)))),
+    }
+}
+
+/// The IANA number of a protocol that has ports; TCP, if nothing is said.
+fn protocol_number(text: Option<&str>, field: &str) -> Result<u8, Fault> {
+    match text {
+        None | Some("" | "TCP") => Ok(6),
+        Some("UDP") => Ok(17),
+        Some("SCTP") => Ok(132),
+        Some(other) => Err(fault(field, format!("`{}` is not TCP, UDP or SCTP", shown(other)))),
     }
 }
 

@@ -4,12 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use model::{Namespace, Node, Pod, PodName, PolicyName};
-use policy::{Catalogue, Policy};
+use policy::{Catalogue, Policy, Subject};
 
 use crate::contents::{Contents, Entry, Refused};
 use crate::object::{NAMESPACE_NAME, Object, ObjectName};
+use crate::service::{Service, ServiceName, Serving};
 
 /// Everything known about the cluster at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,10 +26,16 @@ pub struct Snapshot {
     pub policies: Vec<Policy>,
     /// The file of each policy.
     pub origins: BTreeMap<PolicyName, String>,
+    /// The document of each policy that is about nodes, as one line of JSON.
+    pub node_policies: BTreeMap<PolicyName, Arc<str>>,
     /// What was not accepted, in the order of the files.
     pub refused: Vec<Refused>,
     /// Where the Kubernetes API is served.
     pub apiservers: BTreeSet<IpAddr>,
+    /// Services, by name.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// Who serves each service, where the cluster says so.
+    pub endpoints: BTreeMap<ServiceName, Vec<Serving>>,
     /// Services and groups of ranges, that rules refer to.
     pub catalogue: Catalogue,
     /// What else an operator may want to know, one sentence each.
@@ -47,7 +55,7 @@ impl Snapshot {
     /// counts, as when the files are applied one after the other.
     pub(crate) fn join<'a>(files: impl IntoIterator<Item = (&'a str, &'a Contents)>) -> Self {
         let mut snapshot = Self::default();
-        let mut objects: BTreeMap<&ObjectName, (&str, &Object)> = BTreeMap::new();
+        let mut objects: BTreeMap<&ObjectName, (&str, &Entry)> = BTreeMap::new();
         let mut ignored: BTreeMap<&str, usize> = BTreeMap::new();
         for (file, contents) in files {
             snapshot.refused.extend(contents.refused.iter().cloned());
@@ -55,19 +63,31 @@ impl Snapshot {
             for kind in &contents.ignored {
                 *ignored.entry(kind).or_default() += 1;
             }
-            for Entry { name, object, .. } in &contents.objects {
-                if let Some((earlier, _)) = objects.insert(name, (file, object)) {
+            for entry in &contents.objects {
+                let name = &entry.name;
+                if let Some((earlier, _)) = objects.insert(name, (file, entry)) {
                     snapshot.notes.push(format!("{file}: `{name}` takes the place of {earlier}'s"));
                 }
             }
         }
-        for (file, object) in objects.into_values() {
-            snapshot.add(file, object.clone());
+        for (file, entry) in objects.into_values() {
+            snapshot.keep_text(entry);
+            snapshot.add(file, entry.object.clone());
         }
+        snapshot.join_backends();
         snapshot.policies.sort_by(|a, b| a.name.cmp(&b.name));
         let ignored = ignored.into_iter();
         snapshot.notes.extend(ignored.map(|(kind, n)| format!("{n} of kind `{kind}`: not used")));
         snapshot
+    }
+
+    /// Policies about nodes are confirmed by who wrote them, version by version.
+    fn keep_text(&mut self, entry: &Entry) {
+        if let (Object::Policy(policy), Some(text)) = (&entry.object, &entry.text)
+            && policy.rules.iter().any(|rule| matches!(rule.subject, Subject::Nodes(_)))
+        {
+            self.node_policies.insert(policy.name.clone(), Arc::clone(text));
+        }
     }
 
     fn add(&mut self, file: &str, object: Object) {
@@ -81,15 +101,40 @@ impl Snapshot {
             Object::Pod(pod) => {
                 self.pods.insert(pod.name.clone(), pod);
             }
-            Object::ApiServer(addresses) => self.apiservers.extend(addresses),
-            Object::Catalogue(catalogue) => {
-                self.catalogue.services.extend(catalogue.services);
-                self.catalogue.groups.extend(catalogue.groups);
+            Object::Endpoints(endpoints) => {
+                if endpoints.is_api_server() {
+                    let all = endpoints.serving.iter();
+                    let all = all.flat_map(|serving| serving.ready.iter().chain(&serving.unready));
+                    self.apiservers.extend(all);
+                }
+                self.endpoints.entry(endpoints.service).or_default().extend(endpoints.serving);
             }
+            Object::Service(service, catalogue) => {
+                self.refer_to(catalogue);
+                self.services.insert(service.name.clone(), *service);
+            }
+            Object::Catalogue(catalogue) => self.refer_to(catalogue),
             Object::Policy(policy) => {
                 self.origins.insert(policy.name.clone(), file.to_owned());
                 self.policies.push(policy);
             }
+        }
+    }
+
+    fn refer_to(&mut self, catalogue: Catalogue) {
+        self.catalogue.services.extend(catalogue.services);
+        self.catalogue.groups.extend(catalogue.groups);
+    }
+
+    /// A service without a selector stands for the addresses that are listed for
+    /// it; one with a selector for its pods, whatever is listed.
+    fn join_backends(&mut self) {
+        let services = self.catalogue.services.iter_mut();
+        for service in services.filter(|service| service.selector.is_empty()) {
+            let (namespace, name) = (service.namespace.clone(), service.name.clone());
+            let listed = self.endpoints.get(&ServiceName { namespace, name });
+            let listed = listed.into_iter().flatten();
+            service.backends = listed.flat_map(|serving| &serving.ready).copied().collect();
         }
     }
 }

@@ -40,6 +40,15 @@ impl Kernel for Fake {
         Ok(0)
     }
 
+    fn guard_uplinks(&mut self, uplinks: &BTreeMap<u32, String>) -> Vec<UplinkState> {
+        let state = |(ifindex, interface): (&u32, &String)| UplinkState {
+            interface: interface.clone(),
+            ifindex: *ifindex,
+            missing: None,
+        };
+        uplinks.iter().map(state).collect()
+    }
+
     fn counters(&self) -> Result<Counters, MapError> {
         Ok(Counters::default())
     }

@@ -33,6 +33,12 @@ impl AddressBook {
         self.0.get(address)
     }
 
+    /// Addresses of this node.
+    pub(super) fn of_the_node(&self) -> impl Iterator<Item = IpAddr> {
+        let own = |holder: &Holder| *holder == Holder::Node(Reserved::Host);
+        self.0.iter().filter(move |(_, (_, holder))| own(holder)).map(|(address, _)| *address)
+    }
+
     /// As the datapath is told.
     pub(super) fn identities(&self) -> BTreeMap<IpAddr, IdentityId> {
         self.0.iter().map(|(address, (identity, _))| (*address, *identity)).collect()
@@ -54,12 +60,10 @@ impl Sources<'_> {
         self.identities.id(&self.meaning.at(self.labels.get(pod)?, address))
     }
 
-    /// Identity of another node at one of its addresses.
-    fn of_node(&self, address: IpAddr) -> Option<IdentityId> {
-        let mut nodes = self.inputs.snapshot.nodes.values();
-        let node = nodes.find(|node| node.addresses.contains(&address))?;
-        let cluster = &self.options.policy.cluster;
-        self.identities.id(&self.meaning.of_node(node, address, cluster))
+    /// Identity of a node or of the API server.
+    fn of_node(&self, address: IpAddr, reserved: Reserved) -> Option<IdentityId> {
+        let found = (address, reserved);
+        self.identities.id(&self.meaning.of_node(&self.inputs.snapshot, self.options, found))
     }
 }
 
@@ -70,7 +74,7 @@ pub(super) fn gather(
     endpoints: &mut [EndpointView],
     problems: &mut Vec<String>,
 ) -> AddressBook {
-    let nodes = nodes(sources);
+    let nodes = nodes(sources.inputs, sources.options);
     for endpoint in endpoints.iter_mut().filter(|endpoint| endpoint.left_out.is_none()) {
         let mut addresses = endpoint.record.addresses.iter();
         if let Some(address) = addresses.find(|address| !may_be_a_pods(**address, &nodes)) {
@@ -99,18 +103,14 @@ pub(super) fn gather(
         if reserved == Reserved::KubeApiserver && book.contains_key(&address) {
             continue;
         }
-        let identity = match reserved {
-            Reserved::RemoteNode => sources.of_node(address).unwrap_or(reserved.id()),
-            _ => reserved.id(),
-        };
+        let identity = sources.of_node(address, reserved).unwrap_or(reserved.id());
         book.insert(address, (identity, Holder::Node(reserved)));
     }
     AddressBook(book)
 }
 
 /// Addresses of nodes and of the API server.
-fn nodes(sources: &Sources<'_>) -> BTreeMap<IpAddr, Reserved> {
-    let Sources { inputs, options, .. } = sources;
+pub(super) fn nodes(inputs: &Inputs, options: &PlanOptions) -> BTreeMap<IpAddr, Reserved> {
     let mut nodes = BTreeMap::new();
     for node in inputs.snapshot.nodes.values().filter(|node| node.name != options.node) {
         nodes.extend(node.addresses.iter().map(|address| (*address, Reserved::RemoteNode)));

@@ -1,12 +1,13 @@
 //! Every policy that was read: whom it selects here, or why it was refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::Labels;
-use policy::{Policy, Unsupported};
+use model::{Labels, PolicyName};
+use policy::{Options, Policy, conflicts, unsupported};
 use source::{ObjectName, Refused, Scope, Snapshot};
 
 use super::endpoints::EndpointView;
+use super::host::HostView;
 use super::refusals::consequence;
 use crate::numbers::digest;
 
@@ -24,17 +25,41 @@ pub struct PolicyView {
     pub reason: String,
     /// Names of its rules, as flows carry them.
     pub rules: Vec<String>,
-    /// `namespace/pod` of the endpoints of this node that it selects.
+    /// `namespace/pod` of the endpoints of this node that it selects, and
+    /// `node:NAME` if it selects the node itself.
     pub subjects: Vec<String>,
     /// SHA-256 over the tables of those endpoints; zeros when there are none.
     pub digest: [u8; 32],
 }
 
+/// What is accepted but not in force: whose it is, and what is missing.
+pub(super) type Shortfall = (PolicyName, String);
+
+/// Where policies ask for more than is enforced, or contradict each other about
+/// an endpoint of this node; the table denies it.
+pub(super) fn shortfalls(
+    policies: &[Policy],
+    options: &Options,
+    endpoints: &[EndpointView],
+) -> Vec<Shortfall> {
+    let missing = unsupported(policies, options);
+    let mut found: Vec<Shortfall> =
+        missing.iter().map(|one| (one.rule.policy.clone(), one.to_string())).collect();
+    let subjects: BTreeSet<&Labels> =
+        endpoints.iter().filter_map(|endpoint| Some(&endpoint.identity.as_ref()?.1)).collect();
+    for conflict in conflicts(policies, subjects) {
+        let names: BTreeSet<&PolicyName> = conflict.rules.iter().map(|rule| &rule.policy).collect();
+        found.extend(names.into_iter().map(|name| (name.clone(), conflict.to_string())));
+    }
+    found
+}
+
 /// Views of all policies, accepted ones first, each group sorted.
 pub(super) fn views(
     snapshot: &Snapshot,
-    unsupported: &[Unsupported],
+    shortfalls: &[Shortfall],
     endpoints: &[EndpointView],
+    node: Option<(&str, &HostView)>,
 ) -> Vec<PolicyView> {
     // By subject, because thousands of policies times hundreds of replicas add up.
     let mut subjects: BTreeMap<&Labels, Vec<&EndpointView>> = BTreeMap::new();
@@ -63,9 +88,15 @@ pub(super) fn views(
             let keeper = kept_by.get(&object).copied();
             let mut reasons: Vec<String> =
                 refused.remove(&object).or(keeper).map(reason).into_iter().collect();
-            let own = unsupported.iter().filter(|missing| missing.rule.policy == policy.name);
-            reasons.extend(own.map(ToString::to_string));
-            accepted(policy, object, file, reasons.join("; "), &subjects)
+            let own = shortfalls.iter().filter(|(name, _)| *name == policy.name);
+            reasons.extend(own.map(|(_, text)| text.clone()));
+            let view = accepted(policy, object, file, reasons.join("; "), &subjects);
+            match node
+                .filter(|(_, host)| policy.rules.iter().any(|rule| rule.selects(&host.labels)))
+            {
+                Some((name, host)) => with_node(view, name, host),
+                None => view,
+            }
         })
         .collect();
     views.extend(refused.into_iter().map(|(object, refused)| PolicyView {
@@ -106,6 +137,17 @@ fn accepted(
     }
 }
 
+/// The view of a policy that is about the node, too.
+fn with_node(mut view: PolicyView, name: &str, host: &HostView) -> PolicyView {
+    view.subjects.push(format!("node:{name}"));
+    let own = host.table.digest();
+    view.digest = match view.digest {
+        digest if digest == [0; 32] => own,
+        pods => digest([pods.as_slice(), &own]),
+    };
+    view
+}
+
 /// What stands for a file that could not be taken apart: nobody knows which
 /// policies are in it.
 const WHOLE_FILE: &str = "File";
@@ -137,3 +179,6 @@ fn tables_digest(endpoints: &[&EndpointView]) -> [u8; 32] {
     }
     digest(digests.iter().map(<[u8; 32]>::as_slice))
 }
+
+#[cfg(test)]
+mod tests;

@@ -155,7 +155,7 @@ fn compile_one(
 
 /// While a table changes it holds the old entries and the new ones. One that
 /// does not fit must not keep the others from changing.
-fn room(last: &Table, table: &Table, limit: u32) -> Result<(), String> {
+pub(super) fn room(last: &Table, table: &Table, limit: u32) -> Result<(), String> {
     let keys: BTreeSet<Key> = last.entries().chain(table.entries()).map(|(key, _)| key).collect();
     if keys.len() <= usize::try_from(limit).unwrap_or(usize::MAX) {
         return Ok(());

@@ -260,15 +260,26 @@ fn with_apiserver(address: &str) -> String {
     )
 }
 
+/// As whom the API server at an address is known.
+#[track_caller]
+fn check_labels(address: &str, want: &[&str]) {
+    let plan = usual(&with_apiserver(address));
+    let id = plan.desired.addresses[&address.parse::<IpAddr>().unwrap()];
+    assert_eq!(plan.identities.labels(id).unwrap().to_strings(), want, "{address}");
+}
+
 #[test]
 fn the_api_server_is_known_unless_it_is_this_node_or_a_pod() {
-    for (address, want) in [
-        ("192.168.0.2", Reserved::KubeApiserver),
-        ("172.16.0.9", Reserved::KubeApiserver),
-        ("192.168.0.1", Reserved::Host),
-    ] {
+    for (address, want) in
+        [("192.168.0.2", Reserved::KubeApiserver), ("192.168.0.1", Reserved::Host)]
+    {
         check_address(&usual(&with_apiserver(address)), address, Some(want.id()));
     }
+    // Outside the cluster it is both the world and the API server.
+    check_labels("172.16.0.9", &["reserved:kube-apiserver", "reserved:world"]);
+    check_labels("192.168.0.1", &["reserved:host", "reserved:kube-apiserver"]);
+    check_labels("192.168.0.2", &["reserved:kube-apiserver", "reserved:remote-node"]);
+    check_labels("10.2.0.99", &["reserved:unmanaged"]);
     let plan = usual(&with_apiserver("10.2.0.7"));
     check_address(&plan, "10.2.0.7", Some(identity(&plan, "web/front-1")));
     let plan = usual(&with_apiserver("10.1.0.6"));
@@ -418,6 +429,7 @@ fn each_policy_is_shown_with_whom_it_selects_and_why_it_is_refused() {
         records: vec![api(), db()],
         host_addresses: BTreeSet::new(),
         installed: usual(CLUSTER).installed(),
+        node_policies: NodePolicies::default(),
     };
     let plan = plan(&inputs, &options(), None);
     let want = "`CiliumNetworkPolicy/payment/bad` in `cluster.yaml` is refused: no earlier version \
@@ -444,6 +456,7 @@ fn a_file_that_cannot_be_taken_apart_is_shown_as_a_file() {
         records: vec![],
         host_addresses: BTreeSet::new(),
         installed: BTreeSet::new(),
+        node_policies: NodePolicies::default(),
     };
     let plan = plan(&inputs, &options(), None);
     let [view] = plan.policies.as_slice() else { panic!("{:?}", plan.policies) };
@@ -457,7 +470,9 @@ fn with_refusal(text: &str) -> Plan {
     let installed = testing::plan(CLUSTER, &[api()]).installed();
     let snapshot = Arc::new(source::read("bad.yaml", &format!("{CLUSTER}---\n{text}")));
     let records = vec![api(), db()];
-    let inputs = Inputs { snapshot, records, host_addresses: BTreeSet::new(), installed };
+    let host_addresses = BTreeSet::new();
+    let node_policies = NodePolicies::default();
+    let inputs = Inputs { snapshot, records, host_addresses, installed, node_policies };
     plan(&inputs, &options(), None)
 }
 
@@ -490,4 +505,76 @@ fn a_refused_object_that_is_no_policy_leaves_out_nobody_else() {
         check_left_out(&plan, &[(5, ""), (6, "")]);
         assert_eq!(plan.unprotected, Vec::<String>::new());
     }
+}
+
+/// A policy about nodes of this role.
+const NODE_POLICY: &str = "---
+apiVersion: cilium.io/v2
+kind: CiliumClusterwideNetworkPolicy
+metadata: {name: edge}
+spec:
+  nodeSelector: {matchLabels: {role: edge}}
+  ingress:
+  - fromEntities: [world]
+    toPorts: [{ports: [{port: '22', protocol: TCP}]}]
+";
+
+/// The cluster with a policy about its first node, or about another.
+fn with_node_policy(role: &str) -> String {
+    let node = format!("metadata: {{name: node-1, labels: {{role: {role}}}}}");
+    format!("{}{NODE_POLICY}", CLUSTER.replace("metadata: {name: node-1}", &node))
+}
+
+#[test]
+fn a_policy_that_selects_the_node_judges_it() {
+    let plan = usual(&with_node_policy("edge"));
+    let subject = plan.desired.host.subject.unwrap();
+    assert_eq!((subject.identity, subject.trial), (Reserved::Host.id(), None));
+    let table = &plan.desired.tables[&subject.table];
+    let world = Reserved::WorldIpv4.id();
+    assert!(table.lookup(Direction::Ingress, world, 6, 22).allow);
+    assert_eq!(table.lookup(Direction::Ingress, world, 6, 23).why, Why::DefaultDeny);
+    assert_eq!(table.lookup(Direction::Egress, world, 6, 23).why, Why::Unenforced);
+    let own: Vec<String> = plan.desired.host.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(own, ["192.168.0.1"]);
+    let view = plan.policies.iter().find(|view| view.object.name == "edge").unwrap();
+    assert_eq!(view.subjects, ["node:node-1"]);
+    assert_ne!(view.digest, [0; 32]);
+    assert_eq!(plan.problems, Vec::<String>::new());
+}
+
+#[test]
+fn a_policy_about_other_nodes_leaves_this_one_alone() {
+    let plan = usual(&with_node_policy("core"));
+    assert_eq!(plan.desired.host.subject, None);
+    assert_eq!(plan.desired.tables.len(), 2, "those of the pods");
+}
+
+#[test]
+fn a_node_on_trial_has_the_table_that_comes_after() {
+    let mut inputs = testing::inputs(&with_node_policy("edge"), &[api()]);
+    inputs.node_policies.confirm_by = Some(77);
+    let plan = plan(&inputs, &options(), None);
+    let trial = plan.desired.host.subject.unwrap().trial.unwrap();
+    assert_eq!(trial.confirm_by, 77);
+    let after = &plan.desired.tables[&trial.fallback];
+    let decision = after.lookup(Direction::Ingress, Reserved::WorldIpv4.id(), 6, 23);
+    assert_eq!(decision.why, Why::Unenforced);
+}
+
+#[test]
+fn a_node_policy_that_does_not_fit_leaves_the_node_as_it_was() {
+    let text = with_node_policy("edge");
+    let mut tight = options();
+    tight.policy.max_entries = 2;
+    let plan = plan(&testing::inputs(&text, &[]), &tight, None);
+    assert_eq!(plan.desired.host.subject, None);
+    assert!(plan.problems[0].ends_with("nobody judges the node"), "{:?}", plan.problems);
+    let first = usual(&text);
+    let second =
+        super::plan(&testing::inputs(&text.replace("'22'", "'23'"), &[]), &tight, Some(&first));
+    let table =
+        |plan: &Plan| Arc::clone(&plan.desired.tables[&plan.desired.host.subject.unwrap().table]);
+    assert_eq!(table(&second), table(&first));
+    assert!(second.problems[0].ends_with("the last good one stays"), "{:?}", second.problems);
 }

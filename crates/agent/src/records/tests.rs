@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use api::store::{Limits, Read};
+use api::flow::detail::Detail;
+use api::store::Limits;
 use datapath::{AttachKind, Features, RingCounters};
 use model::{Attribution, Direction, MatchType, RuleSetId, UnknownProcess, Verdict};
 
@@ -43,16 +44,16 @@ fn bench(at_start: &Counters) -> Bench {
 }
 
 impl Bench {
+    /// A record like no other.
     fn take(&mut self, sequence: u64) {
-        self.records.take(Ok(drop_record(sequence)), &Names::default());
+        let ifindex = u32::try_from(sequence).unwrap();
+        let record = Record { ifindex, ..drop_record(sequence) };
+        self.records.take(Ok(record), &Names::default());
     }
 
     /// What the API would tell: a flow as 1, a loss of N as -N.
     fn told(&self) -> Vec<i64> {
-        let event = |number| match self.records.store.read(number) {
-            Read::Event(event) => Some(event.decode().response_types),
-            Read::Gone { .. } | Read::NotYet => None,
-        };
+        let event = |number| Some(self.records.store.get(number)?.decode().response_types);
         (0..)
             .map_while(event)
             .map(|event| match event.unwrap() {
@@ -71,7 +72,7 @@ impl Bench {
     }
 }
 
-fn drop_record(sequence: u64) -> Record {
+pub(super) fn drop_record(sequence: u64) -> Record {
     Record {
         cpu: 0,
         sequence,
@@ -164,4 +165,26 @@ fn bytes_that_are_no_record_are_counted_and_show_as_a_gap() {
     bench.take(2);
     assert_eq!(bench.told(), [1, -1, 1]);
     assert_eq!(bench.records.view.undecodable, 1);
+}
+
+#[test]
+fn equal_records_are_one_flow_at_once_and_one_with_their_number_later() {
+    let mut bench = bench(&counters(0, 0));
+    for sequence in 0..100 {
+        bench.records.take(Ok(drop_record(sequence)), &Names::default());
+    }
+    assert_eq!(bench.told(), [1]);
+    bench.records.tell_repeats(Instant::now());
+    assert_eq!(bench.told(), [1, 1]);
+    let Some(ResponseTypes::Flow(flow)) =
+        bench.records.store.get(1).unwrap().decode().response_types
+    else {
+        panic!()
+    };
+    let detail = Detail::from_any(&flow.extensions.unwrap()).unwrap();
+    assert_eq!((detail.count, detail.bytes), (99, 99 * 42));
+    assert_eq!(flow.aggregate.unwrap().egress_flow_count, 99);
+    assert!(flow.summary.ends_with("; 99 times"), "{}", flow.summary);
+    assert_eq!(bench.records.view.flows, 100);
+    assert_eq!(bench.records.store.occupancy().seen, 100);
 }

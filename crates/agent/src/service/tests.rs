@@ -38,6 +38,7 @@ fn service(before: Option<Plan>, newest: Plan, pending: Option<&str>) -> NodeSig
         enforced,
         pending: pending.map(str::to_owned),
         last_error: pending.map(|error| (error.to_owned(), 5 * SECOND)),
+        ..ControlView::default()
     });
     NodeSignet::new(Arc::new(state))
 }

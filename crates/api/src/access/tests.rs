@@ -59,6 +59,9 @@ fn what_numbers_the_whole_node_is_not_shown() {
         source: Actor::Unknown("not-seen".into()),
         destination: Actor::Unknown("not-seen".into()),
         record: "1/2".into(),
+        bytes: 74,
+        count: 1,
+        first_ns: 0,
     };
     let mut answer = answers().remove(1);
     if let Some(ResponseTypes::Flow(flow)) = &mut answer.response_types {

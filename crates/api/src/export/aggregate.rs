@@ -32,14 +32,16 @@ impl Aggregator {
         let Some(ResponseTypes::Flow(flow)) = &mut answer.response_types else {
             return Some(answer);
         };
+        // One that stands for others already brings their number along.
+        let times = flow.aggregate.take().map_or(1, |of| number(&of));
         let key = self.key.apply(flow.clone()).encode_to_vec();
         let direction = flow.traffic_direction();
         match self.groups.get_mut(&key).and_then(|group| group.response_types.as_mut()) {
             Some(ResponseTypes::Flow(first)) => {
-                count(first.aggregate.get_or_insert_default(), direction);
+                count(first.aggregate.get_or_insert_default(), direction, times);
             }
             _ => {
-                count(flow.aggregate.get_or_insert_default(), direction);
+                count(flow.aggregate.get_or_insert_default(), direction, times);
                 self.groups.insert(key, answer);
             }
         }
@@ -59,13 +61,21 @@ impl Aggregator {
     }
 }
 
-fn count(aggregate: &mut Aggregate, direction: TrafficDirection) {
+fn number(aggregate: &Aggregate) -> u32 {
+    let Aggregate { ingress_flow_count, egress_flow_count, unknown_direction_flow_count } =
+        *aggregate;
+    ingress_flow_count
+        .saturating_add(egress_flow_count)
+        .saturating_add(unknown_direction_flow_count)
+}
+
+fn count(aggregate: &mut Aggregate, direction: TrafficDirection, times: u32) {
     let counter = match direction {
         TrafficDirection::Ingress => &mut aggregate.ingress_flow_count,
         TrafficDirection::Egress => &mut aggregate.egress_flow_count,
         TrafficDirection::Unknown => &mut aggregate.unknown_direction_flow_count,
     };
-    *counter = counter.saturating_add(1);
+    *counter = counter.saturating_add(times);
 }
 
 #[cfg(test)]
@@ -100,6 +110,21 @@ mod tests {
             .collect();
         assert_eq!(counts, [(1, 2), (1, 0)]);
         assert!(aggregator.drain().is_empty());
+    }
+
+    #[test]
+    fn one_that_stands_for_others_counts_as_all_of_them() {
+        let key = Mask::exact(&["source.pod_name".to_owned()]).unwrap().unwrap();
+        let mut aggregator = Aggregator::new(key);
+        let mut many = flow("a", TrafficDirection::Egress);
+        if let Some(ResponseTypes::Flow(flow)) = &mut many.response_types {
+            flow.aggregate = Some(Aggregate { egress_flow_count: 41, ..Aggregate::default() });
+        }
+        aggregator.add(many);
+        aggregator.add(flow("a", TrafficDirection::Egress));
+        let answer = aggregator.drain().remove(0);
+        let Some(ResponseTypes::Flow(flow)) = answer.response_types else { panic!() };
+        assert_eq!(flow.aggregate.unwrap().egress_flow_count, 42);
     }
 
     #[test]

@@ -30,7 +30,7 @@ fn dns(flow: &Flow) -> Option<&Dns> {
     }
 }
 
-fn pattern(text: &str) -> Option<Regex> {
+pub(super) fn pattern(text: &str) -> Option<Regex> {
     RegexBuilder::new(text).size_limit(PATTERN_SIZE).build().ok()
 }
 

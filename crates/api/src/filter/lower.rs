@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::expression::Expression;
 use super::pattern::{HostPattern, NodePattern, ObjectPattern};
 use super::selector::Selector;
 use super::{Filter, FilterError, Test};
@@ -17,24 +18,14 @@ use crate::proto::flow::{
 /// Checks one filter.
 pub(super) fn filter(filter: &FlowFilter) -> Result<Filter, FilterError> {
     let mut tests = Tests::default();
-    unsupported(filter)?;
     tests.end(&Side::SOURCE, filter)?;
     tests.end(&Side::DESTINATION, filter)?;
     tests.outcome(filter);
     tests.packet(filter)?;
     tests.place(filter)?;
     tests.application(filter)?;
+    tests.expressions(filter)?;
     Ok(Filter(tests.0))
-}
-
-/// The expression language, which this server does not speak.
-fn unsupported(filter: &FlowFilter) -> Result<(), FilterError> {
-    match &filter.experimental {
-        Some(experimental) if !experimental.cel_expression.is_empty() => {
-            Err(FilterError::Unsupported("experimental.cel_expression"))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Where one end's fields lie, in filters and in flows.
@@ -286,6 +277,14 @@ impl Tests {
         self.any(filter.ip_trace_id.clone(), |wanted, flow| {
             flow.ip_trace_id.as_ref().is_some_and(|trace| trace.trace_id == *wanted)
         });
+        Ok(())
+    }
+
+    /// What is written in the expression language.
+    fn expressions(&mut self, filter: &FlowFilter) -> Result<(), FilterError> {
+        let texts = filter.experimental.iter().flat_map(|more| &more.cel_expression);
+        let expressions: Result<Vec<_>, _> = texts.map(|text| Expression::new(text)).collect();
+        self.any(expressions?, Expression::matches);
         Ok(())
     }
 

@@ -185,10 +185,18 @@ fn values_that_mean_nothing_are_refused_by_name() {
 }
 
 #[test]
-fn what_this_server_cannot_match_is_refused_by_name() {
-    let filter = r#"{"experimental":{"cel_expression":["true"]}}"#;
-    let error = Filters::new(&[read(filter)], &[]).err();
-    assert_eq!(error, Some(FilterError::Unsupported("experimental.cel_expression")));
+fn expressions_are_a_field_like_any_other() {
+    let filter =
+        r#"{"uuid":["u1"],"experimental":{"cel_expression":["false","_flow.uuid=='u1'"]}}"#;
+    assert!(Filters::new(&[read(filter)], &[]).unwrap().matches(&flow()));
+    let many =
+        format!(r#"{{"experimental":{{"cel_expression":[{}"true"]}}}}"#, r#""true","#.repeat(32));
+    check_refused(
+        &many,
+        "filter field `experimental.cel_expression`: `true`: a request may have 32 expressions, this is one more",
+    );
+    let filter = r#"{"uuid":["u1"],"experimental":{"cel_expression":["false"]}}"#;
+    assert!(!Filters::new(&[read(filter)], &[]).unwrap().matches(&flow()));
 }
 
 /// A flow that differs from [`flow`] in every respect a filter can ask about: a

@@ -3,14 +3,15 @@
 //!
 //! It travels in `Flow.extensions` as a `google.protobuf.Struct`, the one type
 //! that every client can print: an unknown type there makes Hubble's own command
-//! line stop. `start_ns` is text because a Struct's numbers hold only 53 bits.
+//! line stop. `start_ns` and `first_ns` are text because a Struct's numbers hold only 53 bits.
 
 use model::{Attribution, Process};
 use prost::Message;
 use prost_types::value::Kind;
 use prost_types::{Any, ListValue, Struct, Value};
 
-const TYPE_URL: &str = "type.googleapis.com/google.protobuf.Struct";
+/// The type of [`Detail`] as it travels.
+pub(crate) const STRUCT_URL: &str = "type.googleapis.com/google.protobuf.Struct";
 
 /// The process of one end, or why it is not known.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -47,6 +48,23 @@ pub struct Detail {
     pub destination: Actor,
     /// CPU and number of the kernel's record.
     pub record: String,
+    /// Bytes of the frames that this flow is about, link layer included.
+    pub bytes: u64,
+    /// How many packets it is about: more than one when the same happened again.
+    pub count: u64,
+    /// Of several: when the first was, in nanoseconds since the Unix epoch.
+    pub first_ns: u64,
+}
+
+/// What a flow that was told already did again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Repeated {
+    /// How often.
+    pub count: u64,
+    /// Bytes of all these frames.
+    pub bytes: u64,
+    /// When the first of them was, in nanoseconds since the Unix epoch.
+    pub first_ns: u64,
 }
 
 impl Detail {
@@ -62,6 +80,9 @@ impl Detail {
             source: Actor::from(&flow.source.process),
             destination: Actor::from(&flow.destination.process),
             record: format!("{}/{}", flow.record.0, flow.record.1),
+            bytes: flow.length.into(),
+            count: 1,
+            first_ns: 0,
         }
     }
 
@@ -72,6 +93,8 @@ impl Detail {
             ("rules", texts(&self.rules)),
             ("because", texts(&self.because)),
             ("revision", number(self.revision)),
+            // Exact up to 2^53, which no window reaches.
+            ("bytes", value(Kind::NumberValue(self.bytes as f64))),
             (
                 "process",
                 structure([
@@ -84,15 +107,19 @@ impl Detail {
         if let Some(first) = self.rules.first() {
             fields.push(("rule", text(first)));
         }
+        if self.count > 1 {
+            fields.push(("count", value(Kind::NumberValue(self.count as f64))));
+            fields.push(("first_ns", text(&self.first_ns.to_string())));
+        }
         let message = Struct {
             fields: fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
         };
-        Any { type_url: TYPE_URL.to_owned(), value: message.encode_to_vec() }
+        Any { type_url: STRUCT_URL.to_owned(), value: message.encode_to_vec() }
     }
 
     /// Reads what [`Detail::to_any`] wrote; `None` for the extensions of others.
     pub fn from_any(any: &Any) -> Option<Self> {
-        if any.type_url != TYPE_URL {
+        if any.type_url != STRUCT_URL {
             return None;
         }
         let message = Struct::decode(any.value.as_slice()).ok()?;
@@ -105,6 +132,9 @@ impl Detail {
             source: as_actor(member(process, "source")?),
             destination: as_actor(member(process, "destination")?),
             record: as_text(&message, "record").unwrap_or_default(),
+            bytes: as_count(&message, "bytes"),
+            count: as_count(&message, "count").max(1),
+            first_ns: as_text(&message, "first_ns").unwrap_or_default().parse().unwrap_or(0),
         })
     }
 }
@@ -177,6 +207,14 @@ fn as_texts(message: &Struct, key: &str) -> Vec<String> {
 fn as_number(message: &Struct, key: &str) -> u32 {
     match kind(message, key) {
         Some(Kind::NumberValue(number)) => *number as u32,
+        _ => 0,
+    }
+}
+
+/// As [`as_number`], for numbers that may be larger.
+fn as_count(message: &Struct, key: &str) -> u64 {
+    match kind(message, key) {
+        Some(Kind::NumberValue(number)) => *number as u64,
         _ => 0,
     }
 }

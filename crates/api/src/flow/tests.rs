@@ -243,7 +243,7 @@ fn the_detail_tells_rules_and_processes_in_a_type_every_client_can_print() {
     assert_eq!(
         to_json(&message).unwrap(),
         r#"{"extensions":{"@type":"type.googleapis.com/google.protobuf.Struct","value":{
-    "because":[],
+    "because":[],"bytes":74,
     "process":{"destination":{"unknown":"other-node"},
     "source":{"binary":"/usr/bin/nc","comm":"nc","container":"c0ffee","pid":4711,
     "start_ns":"12345678901234567","uid":1000}},
@@ -253,6 +253,18 @@ fn the_detail_tells_rules_and_processes_in_a_type_every_client_can_print() {
     "CiliumNetworkPolicy/payment/out#spec.egress[2]"]}}}"#
             .replace("\n    ", "")
     );
+}
+
+#[test]
+fn a_flow_that_stands_for_others_tells_their_number_and_bytes() {
+    let times = Repeated { count: 41, bytes: 41 * 74, first_ns: 1_781_428_323_000_000_000 };
+    let flow = repeated(to_proto(&syn(), "jakarta"), times);
+    assert_eq!(flow.summary, "TCP Flags: SYN; 41 times");
+    assert_eq!(flow.aggregate.unwrap().egress_flow_count, 41);
+    let json = to_json(&proto::Flow { extensions: flow.extensions, ..proto::Flow::default() });
+    let json = json.unwrap();
+    let want = r#""bytes":3034,"count":41,"first_ns":"1781428323000000000","#;
+    assert!(json.contains(want), "{json}");
 }
 
 #[test]

@@ -23,11 +23,11 @@ const HOST: u32 = 1;
 /// Names of policy matches by number.
 const MATCHES: [&str; 7] = ["none", "l3-only", "l3-l4", "l4-only", "all", "l3-proto", "proto-only"];
 
-/// Counts a flow in one metric.
-pub(super) fn flow(families: &mut Families, plugin: &Plugin, flow: &Flow) {
+/// Counts a flow that happened so many times in one metric.
+pub(super) fn flow(families: &mut Families, plugin: &Plugin, flow: &Flow, times: u64) {
     let more = || context::labels(plugin, flow);
     let mut add = |family: Family, labels: Labels| {
-        families.add(family, labels.into_iter().chain(more()).collect(), 1);
+        families.add(family, labels.into_iter().chain(more()).collect(), times);
     };
     match plugin.kind {
         Kind::Flow => add(Family::FlowsProcessed, processed(flow)),

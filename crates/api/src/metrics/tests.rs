@@ -19,7 +19,7 @@ fn flows() -> Vec<Flow> {
 fn rendered(plugins: &str, series: usize, flows: &[Flow]) -> String {
     let plugins = plugin::plugins(plugins).unwrap();
     let metrics = FlowMetrics::new(Settings { plugins, series });
-    flows.iter().for_each(|flow| metrics.flow(flow));
+    flows.iter().for_each(|flow| metrics.flow(flow, 1));
     let mut text = Text::default();
     metrics.render(&mut text);
     text.into_string()

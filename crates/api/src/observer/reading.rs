@@ -12,13 +12,16 @@ use crate::mask::Mask;
 use crate::proto::flow::{LostEvent, LostEventSource};
 use crate::proto::observer::GetFlowsResponse;
 use crate::proto::observer::get_flows_response::ResponseTypes;
-use crate::store::{FlowStore, Read, Stored};
+use crate::store::{FlowStore, Stored};
 use crate::time::{now_ns, timestamp};
 
 /// Losses of one stream are reported at most this often.
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 /// Events looked at before other tasks of the same thread get their turn.
 const TURN: u32 = 256;
+/// How far a flow may lie behind others that were written before it: repetitions
+/// are told a while after they happened.
+const DISORDER_NS: u64 = 2_000_000_000;
 
 /// Which part of the store.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,12 +46,15 @@ pub(super) struct Reading {
     store: Arc<FlowStore>,
     node: String,
     choice: Choice,
-    /// Number of the event to look at next.
+    /// Numbers of the events of the past that are still to be read, the oldest
+    /// last. Eight bytes for each; the events themselves stay in the store alone.
+    past: Vec<u64>,
+    /// Number of the first event that was not there at the start.
     position: u64,
-    /// Where a reading that does not follow ends.
-    end: Option<u64>,
+    follow: bool,
     /// Flows it may still give.
     remaining: Option<u64>,
+    since_ns: Option<u64>,
     until_ns: Option<u64>,
     losses: Losses,
     turn: u32,
@@ -62,11 +68,12 @@ impl Reading {
         plan: Plan,
         choice: Choice,
     ) -> Self {
-        let end = store.next();
         let mut reading = Self {
-            position: end,
-            end: (!plan.follow).then_some(end),
+            past: Vec::new(),
+            position: store.next(),
+            follow: plan.follow,
             remaining: plan.number.filter(|_| !plan.follow),
+            since_ns: plan.since_ns,
             until_ns: plan.until_ns,
             losses: Losses::default(),
             turn: 0,
@@ -75,51 +82,49 @@ impl Reading {
             node,
             choice,
         };
-        reading.position = match plan {
-            Plan { since_ns: Some(since), .. } => reading.since(since).await,
-            Plan { first: true, .. } => reading.store.oldest(),
-            Plan { number: Some(number), .. } => reading.last(number).await,
-            Plan { follow: true, .. } => end,
-            Plan { .. } => reading.store.oldest(),
+        reading.past = match plan {
+            Plan { since_ns: Some(since), .. } => {
+                let too_old = since.saturating_sub(DISORDER_NS);
+                reading.back_until(|_, event| event.time_ns < too_old).await
+            }
+            Plan { number: Some(number), first: false, .. } => reading.last(number).await,
+            Plan { follow: true, .. } => Vec::new(),
+            Plan { .. } => reading.back_until(|_, _| false).await,
         };
         reading
     }
 
-    /// The oldest event from which on all are of `since_ns` or later.
-    async fn since(&mut self, since_ns: u64) -> u64 {
-        let mut position = self.position;
-        while let Some(event) = self.before(position).await {
-            if event.time_ns < since_ns {
-                break;
-            }
-            position -= 1;
-        }
-        position
-    }
-
-    /// The event from which on `number` flows pass.
-    async fn last(&mut self, number: u64) -> u64 {
-        let mut position = self.position;
+    /// The events from which on `number` flows pass.
+    async fn last(&mut self, number: u64) -> Vec<u64> {
         let mut passed = 0;
-        while passed < number {
-            let Some(event) = self.before(position).await else {
-                break;
-            };
-            position -= 1;
-            let in_time = self.until_ns.is_none_or(|until| event.time_ns <= until);
-            if event.is_flow && in_time && self.passes(&event) {
+        self.back_until(|reading, event| {
+            let enough = passed >= number;
+            let in_time = reading.until_ns.is_none_or(|until| event.time_ns <= until);
+            if !enough && event.is_flow && in_time && reading.passes(event) {
                 passed += 1;
             }
-        }
-        position
+            enough
+        })
+        .await
     }
 
-    async fn before(&mut self, position: u64) -> Option<Stored> {
-        self.take_turns().await;
-        match self.store.read(position.checked_sub(1)?) {
-            Read::Event(event) => Some(event),
-            Read::Gone { .. } | Read::NotYet => None,
+    /// Numbers of the events that are there, from the newest back to the one at
+    /// which to stop, without it.
+    async fn back_until(
+        &mut self,
+        mut stop: impl FnMut(&Self, &Stored) -> bool + Send,
+    ) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        let mut position = self.position;
+        while let Some((number, event)) = self.store.before(position) {
+            if stop(self, &event) {
+                break;
+            }
+            numbers.push(number);
+            position = number;
+            self.take_turns().await;
         }
+        numbers
     }
 
     fn passes(&self, event: &Stored) -> bool {
@@ -161,33 +166,59 @@ impl Reading {
 
     /// Looks at one event, or waits for it.
     async fn step(&mut self) -> Option<GetFlowsResponse> {
-        if self.remaining == Some(0) || self.end.is_some_and(|end| self.position >= end) {
+        if self.remaining == Some(0) {
             self.finished = true;
             return None;
         }
-        let event = match self.store.read(self.position) {
-            Read::Event(event) => event,
-            Read::Gone { oldest } => {
-                let resumed = self.end.map_or(oldest, |end| oldest.min(end));
-                self.losses.add(resumed - self.position, now_ns());
-                self.position = resumed;
-                return None;
-            }
-            Read::NotYet => {
-                self.wait().await;
-                return None;
-            }
-        };
-        if self.until_ns.is_some_and(|until| event.time_ns > until) {
+        let event = self.take().await?;
+        if self.until_ns.is_some_and(|until| event.time_ns > until.saturating_add(DISORDER_NS)) {
             self.finished = true;
             return None;
         }
-        self.position += 1;
+        let early = event.is_flow && self.since_ns.is_some_and(|since| event.time_ns < since);
+        let late = self.until_ns.is_some_and(|until| event.time_ns > until);
+        if early || late {
+            return None;
+        }
         let answer = self.matching(&event)?;
         if event.is_flow {
             self.remaining = self.remaining.map(|remaining| remaining - 1);
         }
         Some(self.masked(answer))
+    }
+
+    /// The next event, of the past or of what comes; `None` when there is none now.
+    /// What was there and is not any more is counted.
+    async fn take(&mut self) -> Option<Stored> {
+        if let Some(number) = self.past.pop() {
+            let event = self.store.get(number);
+            if event.is_none() {
+                self.losses.add(1, now_ns());
+            }
+            return event;
+        }
+        if !self.follow {
+            self.finished = true;
+            return None;
+        }
+        // An event can be read a moment before it counts as written.
+        let written = self.store.next().max(self.position);
+        let found = self.store.at_or_after(self.position);
+        let next = found.as_ref().map_or(written, |(number, _)| *number);
+        if next > self.position {
+            self.losses.add(next - self.position, now_ns());
+        }
+        match found {
+            Some((number, event)) => {
+                self.position = number + 1;
+                Some(event)
+            }
+            None => {
+                self.position = next;
+                self.wait().await;
+                None
+            }
+        }
     }
 
     /// Until there is an event, or a loss to report.

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use tonic::{Request, Response, Status};
 
 use super::Relay;
+use crate::access::Scope;
 use crate::proto::signet::v1::signet_client::SignetClient;
 use crate::proto::signet::v1::signet_server::Signet;
 use crate::proto::signet::v1::{
-    Identity, ListEndpointsRequest, ListEndpointsResponse, ListIdentitiesRequest,
-    ListIdentitiesResponse, ListPoliciesRequest, ListPoliciesResponse, StatusRequest,
-    StatusResponse, UnavailableNode,
+    ConfirmPoliciesRequest, ConfirmPoliciesResponse, Identity, ListEndpointsRequest,
+    ListEndpointsResponse, ListIdentitiesRequest, ListIdentitiesResponse, ListPoliciesRequest,
+    ListPoliciesResponse, ListServicesRequest, ListServicesResponse, StatusRequest, StatusResponse,
+    UnavailableNode,
 };
 
 /// Hands every answer to `merge`, and names those that gave none.
@@ -97,5 +99,41 @@ impl Signet for Relay {
             answer.unavailable
         });
         Ok(Response::new(ListPoliciesResponse { policies, unavailable }))
+    }
+    async fn list_services(
+        &self,
+        _: Request<ListServicesRequest>,
+    ) -> Result<Response<ListServicesResponse>, Status> {
+        let answers = self
+            .ask(|channel| async move {
+                SignetClient::new(channel).list_services(ListServicesRequest {}).await
+            })
+            .await;
+        let mut services = Vec::new();
+        let unavailable = merged(answers, |mut answer: ListServicesResponse| {
+            services.append(&mut answer.services);
+            answer.unavailable
+        });
+        Ok(Response::new(ListServicesResponse { services, unavailable }))
+    }
+
+    async fn confirm_policies(
+        &self,
+        request: Request<ConfirmPoliciesRequest>,
+    ) -> Result<Response<ConfirmPoliciesResponse>, Status> {
+        Scope::on_the_node(&request)?;
+        let request = request.into_inner();
+        let answers = self
+            .ask(|channel| {
+                let request = request.clone();
+                async move { SignetClient::new(channel).confirm_policies(request).await }
+            })
+            .await;
+        let mut policies = Vec::new();
+        let unavailable = merged(answers, |mut answer: ConfirmPoliciesResponse| {
+            policies.append(&mut answer.policies);
+            answer.unavailable
+        });
+        Ok(Response::new(ConfirmPoliciesResponse { policies, unavailable }))
     }
 }

@@ -24,34 +24,96 @@ fn uuid(event: GetFlowsResponse) -> String {
     }
 }
 
+/// The flows that are there, from a number on.
 #[track_caller]
-fn check(store: &FlowStore, number: u64, want: &str) {
-    let found = match store.read(number) {
-        Read::Event(event) => uuid(event.decode()),
-        Read::Gone { oldest } => format!("gone, oldest {oldest}"),
-        Read::NotYet => "not yet".to_owned(),
-    };
-    assert_eq!(found, want);
+fn check(store: &FlowStore, from: u64, want: &[&str]) {
+    let mut position = from;
+    let found = std::iter::from_fn(|| {
+        let (number, event) = store.at_or_after(position)?;
+        position = number + 1;
+        Some(uuid(event.decode()))
+    });
+    assert_eq!(found.collect::<Vec<_>>(), want);
 }
 
 #[test]
 fn what_was_written_is_read_by_its_number() {
     let store = store(4);
-    check(&store, 0, "not yet");
+    assert!(store.get(0).is_none() && store.before(7).is_none());
     store.push(&flow(7));
-    check(&store, 0, "0007");
-    check(&store, 1, "not yet");
+    check(&store, 0, &["0007"]);
+    check(&store, 1, &[]);
+    assert_eq!(uuid(store.get(0).unwrap().decode()), "0007");
+    assert_eq!(store.before(1).unwrap().0, 0);
 }
 
 #[test]
 fn a_full_store_forgets_the_oldest() {
     let store = store(3);
     (0..5).for_each(|n| assert!(store.push(&flow(n))));
-    check(&store, 0, "gone, oldest 2");
-    check(&store, 1, "gone, oldest 2");
-    check(&store, 2, "0002");
-    check(&store, 4, "0004");
+    assert!(store.get(1).is_none());
+    check(&store, 0, &["0002", "0003", "0004"]);
     assert_eq!((store.occupancy().events, store.occupancy().seen), (3, 5));
+}
+
+/// A drop of an endpoint of this node.
+fn drop_of(endpoint: u32, n: u64) -> GetFlowsResponse {
+    let mut event = flow(n);
+    if let Some(ResponseTypes::Flow(flow)) = &mut event.response_types {
+        flow.source = Some(Endpoint { id: endpoint, identity: 300, ..Endpoint::default() });
+        flow.verdict = crate::proto::flow::Verdict::Dropped.into();
+    }
+    event
+}
+
+#[test]
+fn a_flood_displaces_itself_and_not_its_neighbours_drops() {
+    let store = store(10);
+    store.push(&drop_of(1, 1));
+    store.push(&drop_of(2, 2));
+    (100..10_000).for_each(|n| assert!(store.push(&drop_of(7, n))));
+    let last = ["9992", "9993", "9994", "9995", "9996", "9997", "9998", "9999"];
+    check(&store, 0, &[&["0001", "0002"][..], &last].concat());
+}
+
+#[test]
+fn nobody_displaces_an_equal_share_of_a_flooder_either() {
+    let store = store(10);
+    for n in 0..1000 {
+        store.push(&drop_of(1, n));
+        store.push(&drop_of(2, n));
+    }
+    let held = |endpoint| {
+        let of = |n: u64| match store.get(n)?.decode().response_types {
+            Some(ResponseTypes::Flow(flow)) => Some(flow.source?.id == endpoint),
+            _ => None,
+        };
+        (0..store.next()).filter_map(of).filter(|of| *of).count()
+    };
+    assert_eq!((held(1), held(2)), (5, 5));
+}
+
+#[test]
+fn a_source_cannot_hide_its_drop_behind_what_it_may_send() {
+    let store = store(4);
+    store.push(&drop_of(7, 1));
+    for n in 100..200 {
+        let mut allowed = drop_of(7, n);
+        if let Some(ResponseTypes::Flow(flow)) = &mut allowed.response_types {
+            flow.verdict = crate::proto::flow::Verdict::Forwarded.into();
+        }
+        store.push(&allowed);
+    }
+    check(&store, 0, &["0001", "0197", "0198", "0199"]);
+}
+
+#[test]
+fn a_flow_that_stands_for_many_counts_as_many() {
+    let store = store(4);
+    store.push_times(&flow(1000), 41);
+    store.push(&flow(1000));
+    assert_eq!(store.occupancy().seen, 42);
+    assert_eq!(store.rate(1000 * 1_000_000_000), 0.7);
 }
 
 #[test]
@@ -60,7 +122,7 @@ fn bytes_are_a_bound_of_their_own() {
     let store = FlowStore::new(Limits { events: 100, bytes: 2 * one + 1 });
     (1..=5).for_each(|n| assert!(store.push(&flow(n))));
     assert_eq!(store.occupancy(), Occupancy { events: 2, bytes: 2 * one, seen: 5 });
-    check(&store, 3, "0004");
+    check(&store, 0, &["0004", "0005"]);
 }
 
 #[test]
@@ -93,18 +155,14 @@ fn readers_and_a_writer_never_see_a_torn_event() {
         move || {
             let (mut read, mut missed, mut number) = (0, 0, 0);
             while number < 5000 {
-                match store.read(number) {
-                    Read::Event(event) => {
-                        assert_eq!(uuid(event.decode()), format!("{number:04}"));
-                        read += 1;
-                        number += 1;
-                    }
-                    Read::Gone { oldest } => {
-                        missed += oldest - number;
-                        number = oldest;
-                    }
-                    Read::NotYet => std::thread::yield_now(),
-                }
+                let Some((found, event)) = store.at_or_after(number) else {
+                    std::thread::yield_now();
+                    continue;
+                };
+                assert_eq!(uuid(event.decode()), format!("{found:04}"));
+                missed += found - number;
+                read += 1;
+                number = found + 1;
             }
             read + missed
         }

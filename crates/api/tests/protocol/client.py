@@ -24,11 +24,12 @@ from relay import relay_pb2  # noqa: E402
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # noqa: E402
 
-# By itself this client sends the socket's path, escaped, as the authority, which the server's
-# HTTP/2 library refuses; gRPC's client in Go, which Hubble's is, sends `localhost`.
-OPTIONS = [("grpc.default_authority", "localhost")]
-NODE = grpc.insecure_channel("unix:" + sys.argv[2], options=OPTIONS)
-RELAY = grpc.insecure_channel("unix:" + sys.argv[3], options=OPTIONS)
+# By itself this client sends the socket's path, escaped, as the authority; gRPC's client in Go,
+# which Hubble's is, sends `localhost`. Both are understood.
+NODE = grpc.insecure_channel("unix:" + sys.argv[2])
+RELAY = grpc.insecure_channel(
+    "unix:" + sys.argv[3], options=[("grpc.default_authority", "localhost")]
+)
 OBSERVER = observer_pb2_grpc.ObserverStub(NODE)
 PROTO = pathlib.Path(__file__).parent / "../../proto"
 FAILED = []
@@ -118,13 +119,15 @@ FILTERS = [
     ("trace_id", ["4bf92f3577b34da6a3ce929d0e0e4736"], "d"),
     ("ip_trace_id", [77], "e"),
     ("encrypted", [True], "c"),
+    ("experimental", {"cel_expression": ["_flow.verdict == Verdict.DROPPED"]}, "be"),
+    ("experimental", {"cel_expression": ["has(_flow.l7.http)", "_flow.l4.UDP.destination_port == 53u"]}, "cd"),
 ]
 
 for field, values, want in FILTERS:
     check(f"whitelist {field} {json.dumps(values)}", get(whitelist=[{field: values}]), want + ".")
     rest = "".join(uuid for uuid in "abcde" if uuid not in want)
     check(f"blacklist {field} {json.dumps(values)}", get(blacklist=[{field: values}]), rest + ".")
-tested = {field for field, _, _ in FILTERS} | {"experimental"}
+tested = {field for field, _, _ in FILTERS}
 every = {field.name for field in flow_pb2.FlowFilter.DESCRIPTOR.fields}
 check("every field of FlowFilter is tested", sorted(every - tested), [])
 check(
@@ -144,11 +147,14 @@ BAD = [
     ("http_status_code", ["x"]),
     ("dns_query", ["("]),
     ("node_name", [""]),
-    ("experimental", {"cel_expression": ["true"]}),
+    ("experimental.cel_expression", {"cel_expression": ["_flow.sauce == 1"]}),
+    ("experimental.cel_expression", {"cel_expression": ["_flow.uuid"]}),
 ]
 for field, values in BAD:
     call = lambda: OBSERVER.GetFlows(
-        json_format.ParseDict({"whitelist": [{field: values}]}, observer_pb2.GetFlowsRequest()),
+        json_format.ParseDict(
+            {"whitelist": [{field.split(".")[0]: values}]}, observer_pb2.GetFlowsRequest()
+        ),
         timeout=10,
     )
     refused(f"refused {field} {values!r}", call, grpc.StatusCode.UNKNOWN, field)

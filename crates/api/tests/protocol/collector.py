@@ -1,12 +1,14 @@
 """An OpenTelemetry collector of another make: takes logs and metrics over gRPC and
 HTTP, and prints each request as one line of JSON.
 
-Usage: collector.py
+Usage: collector.py [CA CERTIFICATE KEY]
 
-The first line of output holds both ports. Ends with its standard input.
+With files it speaks TLS and asks for a certificate of that authority. The first line of output holds both ports. Ends with its standard input.
 """
 
 import json
+import pathlib
+import ssl
 import sys
 import threading
 from concurrent import futures
@@ -67,9 +69,18 @@ class Http(BaseHTTPRequestHandler):
 server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
 logs_service_pb2_grpc.add_LogsServiceServicer_to_server(Logs(), server)
 metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(Metrics(), server)
-port = server.add_insecure_port("127.0.0.1:0")
-server.start()
 http = ThreadingHTTPServer(("127.0.0.1", 0), Http)
+if len(sys.argv) > 1:
+    ca, certificate, key = [pathlib.Path(path).read_bytes() for path in sys.argv[1:4]]
+    credentials = grpc.ssl_server_credentials([(key, certificate)], ca, require_client_auth=True)
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=sys.argv[1])
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(sys.argv[2], sys.argv[3])
+    http.socket = context.wrap_socket(http.socket, server_side=True)
+else:
+    port = server.add_insecure_port("127.0.0.1:0")
+server.start()
 threading.Thread(target=http.serve_forever, daemon=True).start()
 print(json.dumps({"grpc": port, "http": http.server_address[1]}), flush=True)
 sys.stdin.read()

@@ -7,8 +7,7 @@ use std::process::{Command, Stdio};
 /// cannot be had, which only a developer's machine may say.
 pub fn client() -> Option<(PathBuf, PathBuf)> {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/protocol");
-    let name = format!("python-{}", env!("CARGO_CRATE_NAME"));
-    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
     let setup =
         Command::new(scripts.join("setup")).arg(&home).stderr(Stdio::inherit()).output().unwrap();
     if setup.status.success() {

@@ -36,6 +36,10 @@ pub fn flow(flow: &Flow, style: &Style) -> String {
         reason(flow, detail.as_ref()),
     );
     let more = [
+        detail
+            .as_ref()
+            .filter(|detail| detail.count > 1)
+            .map(|detail| format!("×{}", detail.count)),
         detail.as_ref().and_then(|detail| actors(detail, left)),
         detail.as_ref().and_then(explanation),
         namespaces(flow, left, arrow, right),
@@ -123,7 +127,8 @@ fn protocol(flow: &Flow) -> String {
         Some(Protocol::Tcp(_)) => "TCP".to_owned(),
         Some(Protocol::Udp(_)) => "UDP".to_owned(),
         Some(Protocol::Sctp(_)) => "SCTP".to_owned(),
-        _ => escape(&flow.summary).into_owned(),
+        // What stands for others says so at the end of the line.
+        _ => escape(flow.summary.split("; ").next().unwrap_or_default()).into_owned(),
     }
 }
 

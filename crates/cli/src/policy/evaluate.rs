@@ -4,10 +4,11 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 
-use policy::question::{Answer, Ask, Asked, Verdict, differences};
+use policy::question::{Answer, Ask, Asked, ProbeError, Verdict, differences};
 use serde_json::{Map, Value, json};
 
 use super::input::{self, Choices};
+use super::shadow::{Answered, Beside, Candidate, NoCandidate};
 
 /// What to ask, and of which manifests.
 #[derive(Debug, clap::Args)]
@@ -21,12 +22,17 @@ Examples:
   signet policy evaluate --manifests bank/ --from pod:web/fe --to pod:payment/pay --port 8080 \\
       --http 'GET /balance' --explain
   signet policy evaluate --manifests bank/ --probes probes.jsonl -o jsonl
+  signet policy evaluate --manifests bank/ --shadow candidate.yaml --probes probes.jsonl
 
 Exit status: 0 answered (and as expected, where probes expect), 1 not, 2 usage, 3 internal")]
 pub struct EvaluateArgs {
     /// Files or folders with the cluster's objects and policies
     #[arg(long, required = true, value_name = "DIR")]
     manifests: Vec<PathBuf>,
+    /// Files or folders to answer for as well, as if they were applied on top of
+    /// `--manifests`: what they would change is answered under `shadow`
+    #[arg(long, value_name = "DIR")]
+    shadow: Vec<PathBuf>,
     /// Who sends
     #[arg(long, value_name = "END", required_unless_present = "probes")]
     from: Option<String>,
@@ -93,7 +99,32 @@ pub fn run(args: &EvaluateArgs) -> u8 {
     for note in outcome.notes.iter().filter(|note| !is_of_cluster(&note.text)) {
         eprintln!("note: {note}");
     }
-    let asked = Asked::new(&cluster, &outcome.policies, &args.choices.options());
+    let candidate = match (!args.shadow.is_empty())
+        .then(|| Candidate::read(&args.shadow, &input.documents))
+        .transpose()
+    {
+        Ok(candidate) => candidate,
+        Err(NoCandidate::Input(error)) => {
+            eprintln!("signet: {error}");
+            return USAGE;
+        }
+        Err(NoCandidate::Refused(refusals)) => {
+            for refusal in refusals {
+                eprintln!("refused: {refusal}");
+            }
+            eprintln!("signet: what `--shadow` names would not be applied: nothing is answered");
+            return FAILED;
+        }
+    };
+    let options = args.choices.options();
+    let live = Asked::new(&cluster, &outcome.policies, &options);
+    let asked = Beside::new(live, candidate.as_ref(), &options);
+    for conflict in asked.live.conflicts() {
+        eprintln!("conflict: {conflict}");
+    }
+    for conflict in asked.shadow.iter().flat_map(Asked::conflicts) {
+        eprintln!("conflict in the shadow: {conflict}");
+    }
     let done = match &args.probes {
         Some(path) => probes(args, &asked, path),
         None => one(args, &asked),
@@ -129,7 +160,7 @@ fn is_of_cluster(note: &str) -> bool {
 }
 
 /// The question of the command line.
-fn one(args: &EvaluateArgs, asked: &Asked<'_>) -> io::Result<u8> {
+fn one(args: &EvaluateArgs, asked: &Beside<'_>) -> io::Result<u8> {
     let mut probe = Map::new();
     let mut put = |key: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -157,8 +188,8 @@ fn one(args: &EvaluateArgs, asked: &Asked<'_>) -> io::Result<u8> {
     put("dns", args.dns.as_ref().map(|name| json!({"name": name})));
     put("sni", args.sni.clone().map(Value::from));
 
-    let answer = match Ask::from_json(&probe).and_then(|ask| asked.answer(&ask)) {
-        Ok(answer) => answer,
+    let (answer, shadow) = match Ask::from_json(&probe).and_then(|ask| asked.answer(&ask)) {
+        Ok(answered) => answered,
         Err(error) => {
             eprintln!("signet: {error}");
             return Ok(USAGE);
@@ -167,14 +198,18 @@ fn one(args: &EvaluateArgs, asked: &Asked<'_>) -> io::Result<u8> {
     let mut out = io::stdout().lock();
     if args.output == Format::Text {
         write!(out, "{}", shown(&answer, args.explain))?;
+        if let Some(shadow) = &shadow {
+            write!(out, "{}", shown_shadow(shadow, args.explain))?;
+        }
     } else {
-        writeln!(out, "{}", answer_json(&answer, &probe, args.explain))?;
+        let answered = (answer, shadow);
+        writeln!(out, "{}", answer_json(&answered, &probe, args.explain))?;
     }
     Ok(0)
 }
 
 /// A file of questions; a bad one is answered `error`, and the rest goes on.
-fn probes(args: &EvaluateArgs, asked: &Asked<'_>, path: &PathBuf) -> io::Result<u8> {
+fn probes(args: &EvaluateArgs, asked: &Beside<'_>, path: &PathBuf) -> io::Result<u8> {
     let reader: Box<dyn Read> = if path.as_os_str() == "-" {
         Box::new(io::stdin())
     } else {
@@ -188,6 +223,7 @@ fn probes(args: &EvaluateArgs, asked: &Asked<'_>, path: &PathBuf) -> io::Result<
     };
     let mut out = io::stdout().lock();
     let (mut expected, mut met) = (0_usize, 0_usize);
+    let (mut answered, mut changed) = (0_usize, 0_usize);
     for (number, line) in (1_usize..).zip(BufReader::new(reader).split(b'\n')) {
         let line = line?;
         let text = String::from_utf8_lossy(&line);
@@ -207,12 +243,30 @@ fn probes(args: &EvaluateArgs, asked: &Asked<'_>, path: &PathBuf) -> io::Result<
                 eprintln!("{name}: {difference}");
             }
         }
+        let said = |answer: &Value| {
+            let text = |key: &str| answer.get(key).and_then(Value::as_str).unwrap_or_default();
+            (text("verdict").to_owned(), text("reason").to_owned())
+        };
+        let (verdict, reason) = said(&answer);
+        let shadow = answer.get("shadow").map(said).filter(|(would, _)| *would != verdict);
+        let shadow = shadow.filter(|(would, _)| !would.is_empty());
+        answered += 1;
+        changed += usize::from(shadow.is_some());
         if args.output == Format::Text {
-            let verdict = answer.get("verdict").and_then(Value::as_str).unwrap_or_default();
-            let reason = answer.get("reason").and_then(Value::as_str).unwrap_or_default();
-            writeln!(out, "{verdict:<8} {name}: {reason}")?;
+            write!(out, "{verdict:<8} {name}: {reason}")?;
+            match shadow {
+                Some((would, why)) => writeln!(out, "; shadow: {would}: {why}")?,
+                None => writeln!(out)?,
+            }
         } else {
             writeln!(out, "{answer}")?;
+        }
+    }
+    if asked.shadow.is_some() {
+        let summary = format!("{changed} of {answered} have another verdict in the shadow");
+        match args.output {
+            Format::Text => writeln!(out, "{summary}")?,
+            Format::Json | Format::Jsonl => eprintln!("{summary}"),
         }
     }
     if expected > 0 {
@@ -226,7 +280,7 @@ fn probes(args: &EvaluateArgs, asked: &Asked<'_>, path: &PathBuf) -> io::Result<
 }
 
 fn answer_line(
-    asked: &Asked<'_>,
+    asked: &Beside<'_>,
     line: &str,
     number: usize,
     explain: bool,
@@ -249,7 +303,7 @@ fn answer_line(
             object.insert("verdict".to_owned(), "error".into());
             object.insert("error".to_owned(), error.clone().into());
             object.insert("reason".to_owned(), error.into());
-            for key in ["rule", "egress", "ingress", "l7"] {
+            for key in ["rule", "egress", "ingress", "l7", "shadow"] {
                 object.insert(key.to_owned(), Value::Null);
             }
             Value::Object(object)
@@ -258,8 +312,9 @@ fn answer_line(
     (probe, value)
 }
 
-fn answer_json(answer: &Answer, probe: &Map<String, Value>, explain: bool) -> Value {
-    let mut value = answer.to_json(probe);
+fn answer_json(answered: &Answered, probe: &Map<String, Value>, explain: bool) -> Value {
+    let (answer, shadow) = answered;
+    let mut value = answer.beside(probe, shadow.as_ref());
     if let (true, Value::Object(object)) = (explain, &mut value) {
         let ends: Vec<Value> = answer
             .explanation
@@ -287,6 +342,14 @@ fn answer_json(answer: &Answer, probe: &Map<String, Value>, explain: bool) -> Va
         object.insert("explain".to_owned(), ends.into());
     }
     value
+}
+
+/// The candidate's answer for a reader.
+fn shown_shadow(shadow: &Result<Answer, ProbeError>, explain: bool) -> String {
+    match shadow {
+        Ok(answer) => format!("shadow: {}", shown(answer, explain)),
+        Err(error) => format!("shadow: {error}\n"),
+    }
 }
 
 /// The answer for a reader.
@@ -335,66 +398,4 @@ fn shown(answer: &Answer, explain: bool) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MANIFESTS: &str = "\
-apiVersion: v1
-kind: Pod
-metadata: {name: web, namespace: a, labels: {app: web}}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: pay, namespace: a, labels: {app: pay}}
----
-apiVersion: cilium.io/v2
-kind: CiliumNetworkPolicy
-metadata: {name: p, namespace: a}
-spec:
-  endpointSelector: {matchLabels: {app: pay}}
-  ingress:
-  - fromEndpoints: [{matchLabels: {app: web}}]
-    toPorts: [{ports: [{port: \"80\", protocol: TCP}]}]
-";
-
-    /// What is printed for a line of probes, or for a reader.
-    fn answered(line: &str, explain: bool) -> (Value, String) {
-        let documents = manifest::read("f", MANIFESTS).unwrap_or_default();
-        let policies = manifest::policies(&documents).policies;
-        let (cluster, _) = manifest::cluster(&documents);
-        let asked = Asked::new(&cluster, &policies, &policy::Options::default());
-        let (probe, value) = answer_line(&asked, line, 7, explain);
-        let answer = Ask::from_json(&probe).and_then(|ask| asked.answer(&ask));
-        (value, answer.map(|answer| shown(&answer, explain)).unwrap_or_default())
-    }
-
-    #[test]
-    fn unknown_keys_are_kept_and_bad_lines_are_answered() {
-        let (value, _) =
-            answered(r#"{"id":"x","from":"pod:a/web","to":"pod:a/pay","port":80,"y":[1]}"#, false);
-        assert_eq!(value["verdict"], "allowed");
-        assert_eq!(value["y"], json!([1]));
-        assert_eq!(value["rule"], "CiliumNetworkPolicy/a/p#spec.ingress[0]");
-        assert_eq!(value["egress"]["reason"], "unenforced");
-        let (value, _) = answered("nonsense", false);
-        assert_eq!((&value["verdict"], &value["line"]), (&json!("error"), &json!(7)));
-        let (value, _) = answered(r#"{"id":"x","from":"pod:a/web"}"#, false);
-        assert_eq!((&value["verdict"], &value["id"]), (&json!("error"), &json!("x")));
-    }
-
-    #[test]
-    fn a_denial_is_explained_with_the_rule_that_would_allow_it() {
-        let (value, text) = answered(r#"{"from":"pod:a/web","to":"pod:a/pay","port":81}"#, true);
-        assert_eq!(value["explain"][1]["rules"][0]["because"], "it is about TCP 80, not TCP 81");
-        assert!(text.starts_with("denied\n"), "{text}");
-        assert!(text.contains("`CiliumNetworkPolicy/a/p` switched default deny on"), "{text}");
-        let suggested: String = text
-            .lines()
-            .skip_while(|line| !line.contains("apiVersion"))
-            .map(|line| format!("{}\n", line.strip_prefix("          ").unwrap_or(line)))
-            .collect();
-        let documents = manifest::read("f", &suggested).unwrap_or_default();
-        assert_eq!(manifest::policies(&documents).policies.len(), 1, "{suggested}");
-        assert!(suggested.contains("port: \"81\", protocol: TCP"), "{suggested}");
-    }
-}
+mod tests;

@@ -202,6 +202,8 @@ pub fn nodes() {
 
 fn business_works(scene: &Scene) {
     let file = scene.directory.path().join("probes.jsonl");
-    let report = probe::run_only(&scene.lab, &file, Some("allowed")).unwrap();
+    let report =
+        probe::run_lines(&scene.lab, &fs::read_to_string(file).unwrap(), Some("allowed"), &[])
+            .unwrap();
     assert!(report.is_as_expected(), "{}", report.summary());
 }

@@ -10,22 +10,29 @@
     reason = "the lints' exception for tests does not reach the functions tests share"
 )]
 
+mod attacks;
 mod attempt;
 mod bank;
+mod capture;
 mod changes;
 mod cleanup;
 mod conservation;
+mod forge;
 mod frame;
 mod frames;
 mod host;
+mod host_policy;
 mod listener;
 mod observe;
 mod probes;
 mod ranges;
+mod reach;
 mod refusals;
 mod restart;
 mod scene;
 mod sender;
+mod service_rules;
+mod services;
 mod signet;
 mod told;
 
@@ -33,6 +40,14 @@ use libtest_mimic::{Arguments, Trial};
 
 /// Name and body of each test.
 const TESTS: &[(&str, fn())] = &[
+    ("attacks::answers_to_nobody_s_question_and_claims_to_addresses", attacks::forgery::answers),
+    ("attacks::frames_that_are_not_what_they_say", attacks::forgery::identities_and_headers),
+    ("attacks::a_pod_that_takes_its_network_apart", attacks::breakage::of_its_own_network),
+    ("attacks::a_flood_loses_none_of_a_neighbour_s_connections", attacks::flood::of_connections),
+    ("attacks::a_dead_neighbour_s_address", attacks::surroundings::a_dead_neighbour_s_address),
+    ("attacks::behind_the_node_s_address", attacks::surroundings::behind_the_node_s_address),
+    ("attacks::into_the_node_s_overlay", attacks::surroundings::into_the_node_s_overlay),
+    ("attacks::files_and_sockets_of_the_node", attacks::surroundings::files_and_sockets),
     ("bank::the_demo_tells_its_story_with_the_numbers_it_should", bank::demo),
     ("bank::every_command_of_the_tutorial_works_as_shown", bank::tutorial),
     ("bank::evaluation_and_documents_agree_with_the_probes", bank::documents),
@@ -44,15 +59,29 @@ const TESTS: &[(&str, fn())] = &[
     ("cleanup::two_labs_of_the_same_manifests_do_not_meet", cleanup::two_labs),
     ("conservation::records_of_a_paused_agent_are_delivered_or_told_as_lost", conservation::paused),
     ("frames::no_denied_frame_leaves_a_pod_whatever_its_agent_does", frames::from_the_first_act),
+    (
+        "host_policy::a_confirmed_policy_outlives_its_trial_and_the_agent",
+        host_policy::confirmed_stays,
+    ),
+    (
+        "host_policy::a_lock_out_is_undone_with_and_without_an_agent",
+        host_policy::lock_out_is_undone,
+    ),
+    ("host_policy::who_reaches_a_node_and_whom_it_reaches", host_policy::on_the_wire),
     ("observe::filters_select_and_every_form_can_be_read", observe::filters_and_forms),
     ("observe::a_follower_sees_a_drop_within_two_seconds", observe::follow),
     ("observe::lists_tell_what_is_in_force", observe::lists),
     ("probes::every_denial_is_told_with_reason_rule_and_process", probes::denials),
     ("ranges::rules_about_ranges_hold_on_the_wire", ranges::on_the_wire),
+    ("reach::nobody_in_a_pod_can_ask_an_agent", reach::from_pods),
     ("refusals::a_bad_manifest_is_refused_with_its_place", refusals::manifests),
     ("refusals::a_name_in_use_is_refused_and_its_lab_stays", refusals::name_in_use),
     ("refusals::a_user_who_is_not_root_is_refused", refusals::not_root),
     ("restart::verdicts_connections_and_flows_outlive_the_agents", restart::killed_agents),
+    ("service_rules::rules_about_services_hold_on_the_wire", service_rules::on_the_wire),
+    ("services::backends_are_judged_and_own_addresses_never_travel", services::on_the_wire),
+    ("services::names_are_answered_as_policy_lets_them_be_asked", services::names),
+    ("services::changes_of_backends_and_dead_agents_lose_no_connection", services::changes),
 ];
 
 fn main() {

@@ -93,6 +93,15 @@ impl Scene {
         Self::up(directory)
     }
 
+    /// These files only, a Lab with a name of the test's own among them.
+    pub fn with(files: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(directory.path().join(name), text).unwrap();
+        }
+        Self::up(directory)
+    }
+
     /// What a folder of manifests describes.
     pub fn up(directory: tempfile::TempDir) -> Self {
         match Lab::up(directory.path(), &options()) {

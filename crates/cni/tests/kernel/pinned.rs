@@ -58,7 +58,7 @@ fn unenforced(record: &EndpointRecord) -> Desired {
     );
     let addresses = || record.addresses.iter().copied();
     let endpoint = Endpoint {
-        id: 1,
+        id: 11,
         identity,
         table: 1,
         mac: record.mac,
@@ -74,9 +74,11 @@ fn unenforced(record: &EndpointRecord) -> Desired {
     };
     Desired {
         endpoints: [(record.ifindex, endpoint)].into(),
+        host: Default::default(),
         addresses: addresses().map(|address| (address, identity)).collect(),
         prefixes: BTreeMap::new(),
         tables: [(1, Arc::new(table.unwrap()))].into(),
+        ..Desired::default()
     }
 }
 

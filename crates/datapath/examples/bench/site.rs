@@ -57,6 +57,7 @@ pub fn large() -> Limits {
         table_entries: 262_144,
         ring_bytes: 64 << 20,
         drop_records: u32::MAX,
+        ..Limits::default()
     }
 }
 
@@ -123,7 +124,7 @@ impl Cluster {
 
     pub fn desired(&self, ifindex: u32, table: Table) -> Outcome<Desired> {
         let endpoint = Endpoint {
-            id: 1,
+            id: 9,
             identity: self.identity("pay")?,
             table: 1,
             mac: MAC,
@@ -140,9 +141,11 @@ impl Cluster {
             .collect::<Outcome<_>>()?;
         Ok(Desired {
             endpoints: [(ifindex, endpoint)].into(),
+            host: Default::default(),
             addresses,
             prefixes: BTreeMap::new(),
             tables: [(1, Arc::new(table))].into(),
+            ..Desired::default()
         })
     }
 }

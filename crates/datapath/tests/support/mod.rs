@@ -4,13 +4,15 @@
 //! so a test that dies leaves no mount and no pin.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod site;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datapath::{Config, Datapath, Desired, Endpoint, Limits, Record, RecordReader, TestRun};
+use datapath::{Config, Datapath, Desired, Endpoint, Host, Limits, Record, RecordReader, TestRun};
 use etherparse::{IpNumber, PacketBuilder, PacketBuilderStep};
 use model::{
     Direction, IdentityBook, IdentityId, Label, Labels, PolicyKind, PolicyName, Reserved, RuleId,
@@ -26,6 +28,7 @@ pub const POD: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 pub const POD6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 2);
 pub const PEER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 3);
 pub const PEER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 3);
+pub const NODE: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 pub const WORLD: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 pub const TABLE: u32 = 77;
 pub const ENDPOINT: u32 = 9;
@@ -36,6 +39,8 @@ pub const SMALL: Limits = Limits {
     connections_per_endpoint: 4096,
     addresses: 4096,
     table_entries: 65_536,
+    services: 256,
+    backends: 256,
     ring_bytes: 1 << 20,
     drop_records: 1_000_000,
 };
@@ -167,18 +172,20 @@ impl World {
         let pay = self.id("pay");
         Desired {
             endpoints: [(TestRun::ifindex(), endpoint)].into(),
+            host: Host { addresses: [IpAddr::from(NODE)].into(), subject: None },
             addresses: BTreeMap::from([
                 (IpAddr::from(POD), pay),
                 (IpAddr::from(POD6), pay),
                 (IpAddr::from(PEER), web),
                 (IpAddr::from(PEER6), web),
-                ("10.1.0.1".parse().unwrap(), Reserved::Host.id()),
+                (IpAddr::from(NODE), Reserved::Host.id()),
             ]),
             prefixes: BTreeMap::from([
                 ("10.1.0.0/16".parse().unwrap(), Reserved::Unmanaged.id()),
                 ("fd00:1::/32".parse().unwrap(), Reserved::Unmanaged.id()),
             ]),
             tables: [(TABLE, Arc::new(table))].into(),
+            ..Desired::default()
         }
     }
 }
@@ -230,6 +237,22 @@ pub fn tcp(port: u16) -> Ports {
     Ports::OneOf(vec![policy::PortMatch {
         transport: policy::Transport::Tcp,
         port: policy::Port::Range(port, port),
+    }])
+}
+
+/// One port, or ICMP type, of a protocol.
+pub fn numbered(protocol: u8, port: u16) -> Ports {
+    Ports::OneOf(vec![policy::PortMatch {
+        transport: policy::Transport::Number(protocol),
+        port: policy::Port::Range(port, port),
+    }])
+}
+
+/// A protocol whatever the port.
+pub fn protocol(number: u8) -> Ports {
+    Ports::OneOf(vec![policy::PortMatch {
+        transport: policy::Transport::Number(number),
+        port: policy::Port::Any,
     }])
 }
 
@@ -334,8 +357,11 @@ pub fn raw(
     protocol: u8,
     payload: &[u8],
 ) -> Vec<u8> {
-    let step = with_ip(direction, source.into(), destination.into());
+    /// Means nothing to the library, which would write headers of its own.
+    const UNASSIGNED: IpNumber = IpNumber(253);
+    let (source, destination) = (source.into(), destination.into());
     let mut frame = Vec::new();
-    step.write(&mut frame, IpNumber(protocol), payload).unwrap();
+    with_ip(direction, source, destination).write(&mut frame, UNASSIGNED, payload).unwrap();
+    frame[if source.is_ipv4() { 23 } else { 20 }] = protocol;
     frame
 }

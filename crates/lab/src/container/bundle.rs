@@ -31,6 +31,15 @@ const MASKED: [&str; 8] = [
 const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// A file or folder of the lab that a container sees, read-only.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Bind {
+    /// Where it is.
+    pub source: PathBuf,
+    /// Where the container sees it.
+    pub target: &'static str,
+}
+
 /// One container and where it goes.
 #[derive(Clone, Debug)]
 pub struct Placement<'a> {
@@ -44,17 +53,19 @@ pub struct Placement<'a> {
     pub netns: &'a Path,
     /// Its cgroup, from the root of the hierarchies.
     pub cgroup: PathBuf,
+    /// What it sees beside its root.
+    pub binds: &'a [Bind],
 }
 
 /// The configuration of the container.
 pub fn configuration(placement: &Placement<'_>) -> Value {
-    let Placement { container, hostname, rootfs, netns, cgroup } = placement;
+    let Placement { container, hostname, rootfs, netns, cgroup, binds } = placement;
     json!({
         "ociVersion": "1.0.2",
         "hostname": hostname,
         "process": process(container, hostname),
         "root": {"path": rootfs, "readonly": true},
-        "mounts": mounts(),
+        "mounts": mounts(binds),
         "linux": {
             "cgroupsPath": cgroup,
             "namespaces": [
@@ -96,7 +107,7 @@ fn process(container: &Container, hostname: &str) -> Value {
     })
 }
 
-fn mounts() -> Vec<Value> {
+fn mounts(binds: &[Bind]) -> Vec<Value> {
     let mount = |at: &str, kind: &str, options: &[&str]| json!({"destination": at, "type": kind, "source": kind, "options": options});
     let mut mounts = vec![
         mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
@@ -112,6 +123,11 @@ fn mounts() -> Vec<Value> {
     mounts.extend(
         SCRATCH.iter().map(|at| mount(at, "tmpfs", &["nosuid", "nodev", "mode=1777", "size=64m"])),
     );
+    // Last: some of them lie in what was just mounted.
+    mounts.extend(binds.iter().map(|bind| {
+        let options = ["bind", "ro", "nosuid", "nodev"];
+        json!({"destination": bind.target, "type": "bind", "source": bind.source, "options": options})
+    }));
     mounts
 }
 
@@ -135,6 +151,7 @@ mod tests {
             rootfs: Path::new("/run/signet/tiny/rootfs"),
             netns: Path::new("/run/netns/signet.tiny.payment.pay-svc"),
             cgroup: "/signet/tiny/node-1/abc".into(),
+            binds: &[],
         })
     }
 

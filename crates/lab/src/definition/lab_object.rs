@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use manifest::{Document, Refusal, Value};
 
 use crate::definition::fields::Field;
+use crate::dns;
 use crate::places::{FABRIC, LabName};
 
 /// Version of the object.
@@ -46,6 +47,8 @@ pub struct External {
     pub command: Vec<String>,
     /// TCP ports that it listens on once it is ready.
     pub listens: Vec<u16>,
+    /// Its names, lower case.
+    pub names: Vec<String>,
 }
 
 /// The object, defaults filled in.
@@ -55,6 +58,8 @@ pub struct LabObject {
     pub name: Option<LabName>,
     /// Name of the cluster, part of every pod's identity.
     pub cluster: String,
+    /// Flags of every agent, from what `spec.agent` says.
+    pub agent: Vec<String>,
     /// Nodes, in the order written.
     pub nodes: Vec<Node>,
     /// External hosts, in the order written; `entity:world` is the first.
@@ -66,6 +71,7 @@ impl Default for LabObject {
         Self {
             name: None,
             cluster: DEFAULT_CLUSTER.into(),
+            agent: vec![],
             nodes: (0..DEFAULT_NODES)
                 .map(|index| node(index, format!("node-{}", index + 1)))
                 .collect(),
@@ -93,7 +99,13 @@ fn node(index: usize, name: String) -> Node {
 fn external(index: usize, name: String) -> External {
     let number = index + 7;
     let addresses = [format!("198.51.100.{number}"), format!("2001:db8:ffff::{number}")];
-    External { name, addresses: parsed(&addresses), command: vec![], listens: vec![] }
+    External {
+        name,
+        addresses: parsed(&addresses),
+        command: vec![],
+        listens: vec![],
+        names: vec![],
+    }
 }
 
 /// Of texts that are well-formed up to [`MOST`] of their kind; more are refused.
@@ -118,7 +130,10 @@ pub fn read(document: &Document, refusals: &mut Vec<Refusal>) -> LabObject {
         });
     }
     let Some(spec) = root.get("spec") else { return lab };
-    spec.only(&["cluster", "nodes", "external"], refusals);
+    spec.only(&["cluster", "agent", "nodes", "external"], refusals);
+    if let Some(agent) = spec.get("agent") {
+        lab.agent = read_agent(&agent, refusals);
+    }
     if spec.get("cluster").is_some() {
         lab.cluster = spec.name_at("cluster", refusals).unwrap_or_default();
     }
@@ -136,6 +151,29 @@ pub fn read(document: &Document, refusals: &mut Vec<Refusal>) -> LabObject {
     }
     refuse_what_appears_twice(&spec, &lab, refusals);
     lab
+}
+
+/// What agents of a cluster are told by their flags.
+fn read_agent(agent: &Field<'_>, refusals: &mut Vec<Refusal>) -> Vec<String> {
+    agent.only(&["allowLocalhost", "hostPolicyConfirmSeconds"], refusals);
+    let mut flags = Vec::new();
+    if let Some(field) = agent.get("allowLocalhost") {
+        match field.text(refusals).as_deref() {
+            Some(value @ ("always" | "policy")) => {
+                flags.extend(["--allow-localhost".to_owned(), value.to_owned()]);
+            }
+            _ => refusals.push(field.refuse("must be `always` or `policy`", None)),
+        }
+    }
+    if let Some(field) = agent.get("hostPolicyConfirmSeconds") {
+        match field.number(refusals) {
+            Some(seconds @ 1..=86_400) => {
+                flags.extend(["--host-policy-confirm-seconds".to_owned(), seconds.to_string()]);
+            }
+            _ => refusals.push(field.refuse("must be 1 to 86400 seconds", None)),
+        }
+    }
+    flags
 }
 
 fn read_nodes(spec: &Field<'_>, refusals: &mut Vec<Refusal>) -> Vec<Node> {
@@ -162,7 +200,7 @@ fn read_nodes(spec: &Field<'_>, refusals: &mut Vec<Refusal>) -> Vec<Node> {
 fn read_external(spec: &Field<'_>, refusals: &mut Vec<Refusal>) -> Vec<External> {
     let mut hosts = Vec::new();
     for (index, field) in spec.items("external", refusals).iter().enumerate() {
-        field.only(&["name", "addresses", "command", "listens"], refusals);
+        field.only(&["name", "addresses", "command", "listens", "names"], refusals);
         let Some(name) = field.name_at("name", refusals) else { continue };
         let mut host = external(index, name);
         replace(&mut host.addresses, list(field, "addresses", "an IP address", refusals));
@@ -174,10 +212,30 @@ fn read_external(spec: &Field<'_>, refusals: &mut Vec<Refusal>) -> Vec<External>
                 None => {}
             }
         }
+        host.names = names(field, refusals);
         require_both(field, "addresses", host.addresses.iter().copied(), refusals);
         hosts.push(host);
     }
     hosts
+}
+
+/// Names that the lab's name server knows; `cluster.local` is the cluster's own.
+fn names(field: &Field<'_>, refusals: &mut Vec<Refusal>) -> Vec<String> {
+    let mut names = Vec::new();
+    for item in field.items("names", refusals) {
+        let Some(text) = item.text(refusals) else { continue };
+        let name = text.trim_end_matches('.').to_ascii_lowercase();
+        let sound = name.len() <= 253 && name.split('.').all(crate::places::is_dns_label);
+        if !sound {
+            refusals.push(item.refuse(format!("`{text}` is not a DNS name"), None));
+        } else if name == dns::ZONE || name.ends_with(&format!(".{}", dns::ZONE)) {
+            let reason = format!("`{text}` is in `{}`, which is the cluster's", dns::ZONE);
+            refusals.push(item.refuse(reason, None));
+        } else {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// The labels of an object that carries them directly.

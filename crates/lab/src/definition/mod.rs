@@ -5,7 +5,9 @@
 
 pub mod fields;
 pub mod lab_object;
+pub mod names;
 pub mod pod;
+pub mod service;
 #[cfg(test)]
 mod tests;
 pub mod workload;
@@ -15,20 +17,26 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use manifest::{Document, Refusal};
+use serde_json::Value;
 
 use crate::definition::fields::Field;
 use crate::definition::lab_object::{External, LabObject, Node};
-use crate::definition::pod::Pod;
+use crate::definition::pod::{Pod, Role};
 use crate::definition::workload::{Owner, Workload};
 use crate::error::Error;
 use crate::places::LabName;
 
 /// Kinds that only concern those who read the cluster's objects.
-const PASSED_ON: [&str; 6] = [
+const PASSED_ON: [&str; 11] = [
     "Namespace",
     "CiliumNetworkPolicy",
     "CiliumClusterwideNetworkPolicy",
+    "CiliumCIDRGroup",
     "NetworkPolicy",
+    "ClusterNetworkPolicy",
+    "AdminNetworkPolicy",
+    "BaselineAdminNetworkPolicy",
+    "Service",
     "Endpoints",
     "EndpointSlice",
 ];
@@ -42,6 +50,8 @@ pub struct Definition {
     pub directory: PathBuf,
     /// Name of the cluster.
     pub cluster: String,
+    /// Flags of every agent beside those that say where it is.
+    pub agent: Vec<String>,
     /// Nodes.
     pub nodes: Vec<Node>,
     /// External hosts.
@@ -49,7 +59,7 @@ pub struct Definition {
     /// Pods, by namespace and name; those that workloads make among them.
     pub pods: Vec<Pod>,
     /// Namespaces, policies and what else agents read, as JSON.
-    pub objects: Vec<serde_json::Value>,
+    pub objects: Vec<Value>,
 }
 
 /// What manifests ask of a lab that is there.
@@ -61,16 +71,18 @@ pub struct Part {
     pub pods: Vec<Pod>,
     /// Workloads, with those that have no pods.
     pub workloads: Vec<Owner>,
+    /// Services, without the addresses that nobody wrote.
+    pub services: Vec<service::Service>,
     /// Namespaces, policies and what else agents read, as JSON.
-    pub objects: Vec<serde_json::Value>,
+    pub objects: Vec<Value>,
 }
 
 /// Reads all manifests of a directory; the name defaults to the directory's.
 pub fn read(directory: &Path) -> Result<Definition, Error> {
     let directory =
         fs::canonicalize(directory).map_err(Error::file("find the directory", directory))?;
-    let mut refusals = Vec::new();
-    let documents = documents(manifest_files(&directory)?, &mut refusals)?;
+    let (mut documents, mut refusals) = (Vec::new(), Vec::new());
+    self::documents(&directory, &mut documents, &mut refusals)?;
     let definition = build(&directory, &documents, &mut refusals);
     match definition {
         Some(definition) if refusals.is_empty() => Ok(definition),
@@ -78,18 +90,27 @@ pub fn read(directory: &Path) -> Result<Definition, Error> {
     }
 }
 
-/// Reads a file, or all manifests of a directory, for a lab that has these nodes.
-pub fn read_part(path: &Path, nodes: &[String]) -> Result<Part, Error> {
+/// Reads a file, or all manifests of a directory, for a lab that has these nodes and
+/// objects: services keep the addresses that they have.
+pub fn read_part(path: &Path, nodes: &[String], present: &[Value]) -> Result<Part, Error> {
     let files = if path.is_dir() { manifest_files(path)? } else { vec![path.to_owned()] };
-    let mut refusals = Vec::new();
-    let documents = documents(files, &mut refusals)?;
+    let (mut documents, mut refusals) = (Vec::new(), Vec::new());
+    read_files(files, &mut documents, &mut refusals)?;
     let is_lab = |document: &Document| document.kind == lab_object::KIND;
     let lab = documents.iter().any(is_lab).then(|| lab_object(&documents, &mut refusals));
     let nodes = match &lab {
         Some(lab) => lab.nodes.iter().map(|node| node.name.clone()).collect(),
         None => nodes.to_vec(),
     };
-    let part = part(lab, &documents, &nodes, &mut refusals);
+    let mut part = part(lab, &documents, &nodes, &mut refusals);
+    refuse_name_server(&part.pods, &part.services, &documents, &mut refusals);
+    let elsewhere = LabObject { nodes: vec![], external: vec![], ..LabObject::default() };
+    let lab = part.lab.as_ref().unwrap_or(&elsewhere);
+    let services = std::mem::take(&mut part.services);
+    part.objects.extend(service::objects(services, lab, present, &mut refusals));
+    if present.iter().any(names::is_service) {
+        part.pods.iter_mut().for_each(|pod| pod.role = Role::Client);
+    }
     if refusals.is_empty() { Ok(part) } else { Err(Error::Refused(refusals)) }
 }
 
@@ -109,8 +130,20 @@ pub fn name_of(directory: &Path) -> Result<LabName, Error> {
     read(directory).map(|definition| definition.name)
 }
 
-fn documents(files: Vec<PathBuf>, refusals: &mut Vec<Refusal>) -> Result<Vec<Document>, Error> {
-    let mut documents = Vec::new();
+/// Reads what all manifests of a directory hold, whatever it is.
+pub fn documents(
+    directory: &Path,
+    documents: &mut Vec<Document>,
+    refusals: &mut Vec<Refusal>,
+) -> Result<(), Error> {
+    read_files(manifest_files(directory)?, documents, refusals)
+}
+
+fn read_files(
+    files: Vec<PathBuf>,
+    documents: &mut Vec<Document>,
+    refusals: &mut Vec<Refusal>,
+) -> Result<(), Error> {
     for path in files {
         let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
         match manifest::read(&path.display().to_string(), &text) {
@@ -118,7 +151,7 @@ fn documents(files: Vec<PathBuf>, refusals: &mut Vec<Refusal>) -> Result<Vec<Doc
             Err(found) => refusals.extend(found),
         }
     }
-    Ok(documents)
+    Ok(())
 }
 
 fn manifest_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
@@ -144,13 +177,23 @@ fn build(
 ) -> Option<Definition> {
     let lab = lab_object(documents, refusals);
     let nodes: Vec<_> = lab.nodes.iter().map(|node| node.name.clone()).collect();
-    let Part { mut pods, mut objects, .. } = part(None, documents, &nodes, refusals);
+    let Part { mut pods, services, mut objects, .. } = part(None, documents, &nodes, refusals);
+    refuse_name_server(&pods, &services, documents, refusals);
+    let has_names = lab.external.iter().any(|host| !host.names.is_empty());
+    if has_names || !services.is_empty() {
+        pods.iter_mut().for_each(|pod| pod.role = Role::Client);
+        pods.push(names::pod(&lab));
+        objects.push(names::service());
+        pods.sort_by(by_name);
+    }
+    objects.extend(service::objects(services, &lab, &[], refusals));
     place(&mut pods, &nodes);
     add_missing_namespaces(&pods, &mut objects);
     Some(Definition {
         name: lab.name.or_else(|| name_from(directory, documents, refusals))?,
         directory: directory.to_owned(),
         cluster: lab.cluster,
+        agent: lab.agent,
         nodes: lab.nodes,
         external: lab.external,
         pods,
@@ -165,7 +208,7 @@ fn part(
     nodes: &[String],
     refusals: &mut Vec<Refusal>,
 ) -> Part {
-    let mut part = Part { lab, pods: vec![], workloads: vec![], objects: vec![] };
+    let mut part = Part { lab, pods: vec![], workloads: vec![], services: vec![], objects: vec![] };
     for document in documents {
         match document.kind.as_str() {
             lab_object::KIND => {}
@@ -178,10 +221,11 @@ fn part(
                 part.workloads.push(owner);
                 part.pods.extend(pods);
             }
+            "Service" => part.services.extend(service::read(document, refusals)),
             kind if PASSED_ON.contains(&kind) => part.objects.push(document.root.to_json()),
             kind => {
                 let reason = format!(
-                    "the lab cannot run a {kind}; it runs Pods, {}, Namespaces and policies",
+                    "the lab cannot run a {kind}; it runs Pods, {}, Services, Namespaces and policies",
                     workload::KINDS.map(|kind| format!("{kind}s")).join(", ")
                 );
                 refusals.push(Field::root(document).refuse(reason, None));
@@ -189,10 +233,13 @@ fn part(
         }
     }
     refuse_policies(documents, refusals);
-    part.pods
-        .sort_by(|left, right| (&left.namespace, &left.name).cmp(&(&right.namespace, &right.name)));
+    part.pods.sort_by(by_name);
     refuse_twins(&part.pods, documents, refusals);
     part
+}
+
+fn by_name(left: &Pod, right: &Pod) -> std::cmp::Ordering {
+    (&left.namespace, &left.name).cmp(&(&right.namespace, &right.name))
 }
 
 fn lab_object(documents: &[Document], refusals: &mut Vec<Refusal>) -> LabObject {
@@ -243,6 +290,26 @@ fn refuse_twins(pods: &[Pod], documents: &[Document], refusals: &mut Vec<Refusal
     }
 }
 
+/// The lab brings its own name server, so that it is the same everywhere.
+fn refuse_name_server(
+    pods: &[Pod],
+    services: &[service::Service],
+    documents: &[Document],
+    refusals: &mut Vec<Refusal>,
+) {
+    let pods = pods.iter().map(|pod| ("Pod", &pod.namespace, &pod.name));
+    let services = services.iter().map(|it| ("Service", &it.namespace, &it.name));
+    for (kind, namespace, name) in pods.chain(services) {
+        let own = [("Pod", names::POD), ("Service", names::SERVICE)];
+        if namespace != names::NAMESPACE || !own.contains(&(kind, name.as_str())) {
+            continue;
+        }
+        let written = documents.iter().find(|it| it.kind == kind && it.name() == name);
+        let reason = format!("the lab makes the {kind} `{namespace}/{name}` itself");
+        refusals.extend(written.map(|it| Field::root(it).refuse(reason, Some("leave it out"))));
+    }
+}
+
 /// Pods that no manifest places go to the nodes in turn.
 fn place(pods: &mut [Pod], nodes: &[String]) {
     let unplaced = pods.iter_mut().filter(|pod| pod.node.is_none());
@@ -252,7 +319,7 @@ fn place(pods: &mut [Pod], nodes: &[String]) {
 }
 
 /// As in a cluster, no pod is without a Namespace object.
-pub fn add_missing_namespaces(pods: &[Pod], objects: &mut Vec<serde_json::Value>) {
+pub fn add_missing_namespaces(pods: &[Pod], objects: &mut Vec<Value>) {
     let exists = |name: &str| {
         objects
             .iter()

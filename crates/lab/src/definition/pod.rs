@@ -57,6 +57,18 @@ impl Container {
     }
 }
 
+/// What a pod has to do with names.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Role {
+    /// Nothing: the lab has no name server.
+    #[default]
+    Nameless,
+    /// It asks the lab's name server.
+    Client,
+    /// It is the lab's name server.
+    NameServer,
+}
+
 /// One pod.
 #[derive(Clone, Debug)]
 pub struct Pod {
@@ -66,14 +78,16 @@ pub struct Pod {
     pub name: String,
     /// Its node, when the manifest or the lab has placed it.
     pub node: Option<String>,
+    /// Whether it is on its node's network.
+    pub host_network: bool,
     /// Its containers, at least one.
     pub containers: Vec<Container>,
-    /// Whether it is on its node's own network.
-    pub host_network: bool,
     /// Who made it; `None`: it was written as it is.
     pub owner: Option<Owner>,
     /// The manifest.
     pub object: serde_json::Value,
+    /// What it has to do with names.
+    pub role: Role,
 }
 
 impl Pod {
@@ -121,7 +135,13 @@ pub fn of_spec(
     nodes: &[String],
     refusals: &mut Vec<Refusal>,
 ) -> Option<Pod> {
-    let host_network = spec.get("hostNetwork").map(|field| field.node().to_json());
+    let host_network = spec.get("hostNetwork").is_some_and(|field| {
+        let value = field.node().to_json();
+        if !value.is_boolean() {
+            refusals.push(field.refuse("must be true or false", None));
+        }
+        value == serde_json::Value::Bool(true)
+    });
     let node = spec.text_at("nodeName", refusals);
     if let (Some(field), Some(node)) = (spec.get("nodeName"), &node)
         && !nodes.contains(node)
@@ -138,8 +158,8 @@ pub fn of_spec(
     if containers.is_empty() {
         refusals.push(spec.refuse("a pod needs at least one container", None));
     }
-    let host_network = host_network == Some(serde_json::Value::Bool(true));
-    Some(Pod { namespace, name, node, containers, host_network, owner: None, object })
+    let role = Role::default();
+    Some(Pod { namespace, name, node, host_network, containers, owner: None, object, role })
 }
 
 fn container(field: &Field<'_>, pod: &Security, refusals: &mut Vec<Refusal>) -> Option<Container> {

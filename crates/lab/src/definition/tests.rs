@@ -4,7 +4,7 @@ use super::*;
 
 const LAB: &str = "apiVersion: signet.dev/v1alpha1\nkind: Lab\nmetadata: {name: tiny}\n";
 
-fn read_texts(files: &[(&str, &str)]) -> Result<Definition, Vec<String>> {
+pub(super) fn read_texts(files: &[(&str, &str)]) -> Result<Definition, Vec<String>> {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().join("lab-7");
     fs::create_dir(&directory).unwrap();
@@ -118,7 +118,7 @@ fn a_kind_that_the_lab_cannot_run_is_refused() {
     assert_eq!(
         read_texts(&[("d.yaml", text)]).unwrap_err(),
         ["d.yaml:1:1: the lab cannot run a CronJob; it runs Pods, DaemonSets, Deployments, \
-             StatefulSets, Namespaces and policies"]
+             StatefulSets, Services, Namespaces and policies"]
     );
 }
 
@@ -217,10 +217,13 @@ fn a_policy_that_would_not_be_enforced_is_refused() {
 
 #[test]
 fn what_a_pod_cannot_have_here_is_refused() {
-    let text = pod("a", "  nodeName: node-9\n");
+    let text = pod("a", "  nodeName: node-9\n  hostNetwork: maybe\n");
     assert_eq!(
         read_texts(&[("p.yaml", &text)]).unwrap_err(),
-        ["p.yaml:7:13: spec.nodeName: there is no node `node-9`; the lab has node-1, node-2"]
+        [
+            "p.yaml:8:16: spec.hostNetwork: must be true or false",
+            "p.yaml:7:13: spec.nodeName: there is no node `node-9`; the lab has node-1, node-2",
+        ]
     );
 }
 
@@ -230,4 +233,18 @@ fn two_pods_of_one_name_are_refused() {
     let refusals = read_texts(&[("p.yaml", &text)]).unwrap_err();
     assert_eq!(refusals.len(), 1);
     assert!(refusals[0].ends_with("a pod `web/a` exists already"), "{refusals:?}");
+}
+
+#[test]
+fn agents_are_told_what_the_lab_says() {
+    let agent = |text: &str| {
+        format!("apiVersion: signet.dev/v1alpha1\nkind: Lab\nspec: {{agent: {{{text}}}}}\n")
+    };
+    let text = agent("hostPolicyConfirmSeconds: 5, allowLocalhost: policy");
+    let read = read_texts(&[("l.yaml", &text)]).unwrap();
+    let want = ["--allow-localhost", "policy", "--host-policy-confirm-seconds", "5"];
+    assert_eq!(read.agent, want);
+    let text = agent("hostPolicyConfirmSeconds: 0, allowLocalhost: never");
+    let refusals = read_texts(&[("l.yaml", &text)]).unwrap_err();
+    assert_eq!(refusals.len(), 2, "{refusals:?}");
 }

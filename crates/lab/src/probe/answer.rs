@@ -4,11 +4,13 @@
 //! packets seen at the destination); what the datapath reported is compared with
 //! it, never believed.
 
+use policy::question::Answer as Meant;
 use serde_json::{Map, Value, json};
 
 use crate::probe::client::Outcome;
 use crate::probe::file::{Client, Expected, ExpectedSide};
 use crate::probe::flows::{Decision, Decisions, Wanted};
+use crate::probe::meaning;
 
 /// What really happened.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -90,22 +92,27 @@ impl Findings {
         if self.wanted.ingress && ingress.is_none() && !stopped {
             found.push("the destination's node reported no flow".into());
         }
-        if let Some(decision) = egress {
-            found.extend(wrong_program(decision, self.client));
+        // Who sends on a node itself is not always known.
+        if let Some(decision) = egress.as_ref().filter(|_| self.wanted.program) {
+            found.extend(wrong_program("egress", decision, self.client));
+        }
+        if let Some(decision) = ingress.as_ref().filter(|_| self.wanted.same_node) {
+            found.extend(wrong_program("ingress", decision, self.client));
         }
         found
     }
 }
 
 /// The flow must name the program that really sent: `nc` may be `nc.openbsd`.
-fn wrong_program(decision: &Decision, client: Client) -> Option<String> {
+fn wrong_program(side: &str, decision: &Decision, client: Client) -> Option<String> {
     let wanted = client.program();
-    match &decision.program {
+    match &decision.sender {
         Ok(path) => {
             let name = path.rsplit('/').next().unwrap_or(path);
-            (!name.starts_with(wanted)).then(|| format!("process: `{path}`, not `{wanted}`"))
+            let wrong = !name.starts_with(wanted);
+            wrong.then(|| format!("{side} process: `{path}`, not `{wanted}`"))
         }
-        Err(why) => Some(format!("process: not known ({why}), not `{wanted}`")),
+        Err(why) => Some(format!("{side} process: not known ({why}), not `{wanted}`")),
     }
 }
 
@@ -118,6 +125,8 @@ pub struct Answer {
     pub expected: Option<Expected>,
     /// What was found; or why nothing could be.
     pub found: Result<Findings, String>,
+    /// What manifests mean, if they are asked; or why they say nothing.
+    pub meant: Option<Result<Meant, String>>,
 }
 
 impl Answer {
@@ -138,6 +147,15 @@ impl Answer {
         }
         let Ok(findings) = &self.found else { return differences };
         differences.extend(findings.contradictions());
+        match &self.meant {
+            None => {}
+            Some(Err(why)) => differences.push(format!("manifests say nothing: {why}")),
+            Some(Ok(meant)) => differences.extend(meaning::differences(
+                verdict.as_str(),
+                &findings.decisions,
+                meant,
+            )),
+        }
         let Some(expected) = &self.expected else { return differences };
         if verdict.as_str() != expected.verdict {
             differences.push(format!("verdict: {}, not {}", verdict.as_str(), expected.verdict));

@@ -25,14 +25,39 @@ pub struct Outcome {
     pub detail: String,
 }
 
-/// The command of a client that sends exactly the packets of the tuple.
-pub fn command(client: Client, tuple: &Tuple) -> Vec<String> {
+/// What a client does.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Attempt {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// What it sends and must get back, where a program cannot tell by itself
+    /// that it got through.
+    pub nonce: Option<String>,
+}
+
+impl Attempt {
+    /// Of a client that sends exactly the packets of the tuple; with a name, to
+    /// whoever has that name.
+    pub fn new(client: Client, tuple: &Tuple, name: Option<&str>) -> Result<Self, Error> {
+        let nonce = match tuple.mark {
+            Mark::Udp(..) => Some(container::new_id()?),
+            Mark::Tcp(..) | Mark::Echo(_) => None,
+        };
+        Ok(Self { command: command(client, tuple, name), nonce })
+    }
+}
+
+fn command(client: Client, tuple: &Tuple, name: Option<&str>) -> Vec<String> {
     let flag = if tuple.source.is_ipv4() { "-4" } else { "-6" };
     let (from, to) = (tuple.source.to_string(), tuple.destination.to_string());
     let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     match (client, tuple.mark) {
         (Client::Curl, Mark::Tcp(source, port)) => {
-            let host = if tuple.source.is_ipv4() { to } else { format!("[{to}]") };
+            let host = match name {
+                Some(name) => name.to_owned(),
+                None if tuple.source.is_ipv4() => to,
+                None => format!("[{to}]"),
+            };
             let (source, url) = (source.to_string(), format!("http://{host}:{port}/"));
             let mut command = own(&["curl", flag, "--silent", "--show-error"]);
             command.extend(own(&["--output", "/dev/null", "--connect-timeout", PATIENCE]));
@@ -42,7 +67,17 @@ pub fn command(client: Client, tuple: &Tuple) -> Vec<String> {
         }
         (_, Mark::Tcp(source, port)) => {
             let (source, port) = (source.to_string(), port.to_string());
-            let mut command = own(&["nc", flag, "-n", "-z", "-v", "-w", PATIENCE]);
+            let mut command = own(&["nc", flag, "-z", "-v", "-w", PATIENCE]);
+            if name.is_none() {
+                command.push("-n".into());
+            }
+            command.extend(own(&["-s", &from, "-p", &source, name.unwrap_or(&to), &port]));
+            command
+        }
+        // Ends with the first answer.
+        (_, Mark::Udp(source, port)) => {
+            let (source, port) = (source.to_string(), port.to_string());
+            let mut command = own(&["nc", flag, "-n", "-u", "-w", PATIENCE, "-W", "1"]);
             command.extend(own(&["-s", &from, "-p", &source, &to, &port]));
             command
         }
@@ -55,8 +90,8 @@ pub fn command(client: Client, tuple: &Tuple) -> Vec<String> {
     }
 }
 
-/// Runs the command at the end where the probe starts.
-pub fn run(lab: &Lab, from: &End<'_>, command: Vec<String>) -> Result<Outcome, Error> {
+/// Runs the client at the end where the probe starts.
+pub fn run(lab: &Lab, from: &End<'_>, attempt: &Attempt) -> Result<Outcome, Error> {
     let group = lab.groups()?.probes();
     let netns = Netns::at(lab.places.netns(&from.member()));
     let container = match from {
@@ -67,16 +102,22 @@ pub fn run(lab: &Lab, from: &End<'_>, command: Vec<String>) -> Result<Outcome, E
     let what = format!("probe from {}", from.name());
     let launch = match container {
         Some(container) => {
-            let command = container::exec(&lab.places, &container.id, false, &command);
+            let command = container::exec(&lab.places, &container.id, false, &attempt.command);
             Launch { what: &what, cgroup: &group, netns: None, command }
         }
-        None => Launch { what: &what, cgroup: &group, netns: Some(&netns), command },
+        None => {
+            let command = attempt.command.clone();
+            Launch { what: &what, cgroup: &group, netns: Some(&netns), command }
+        }
     };
-    let output = launch.output(&[], b"", LIMIT)?;
+    let sent = attempt.nonce.as_deref().unwrap_or_default();
+    let output = launch.output(&[], sent.as_bytes(), LIMIT)?;
     let stdout = String::from_utf8_lossy(&output.stdout);
+    let answered = attempt.nonce.is_none() || stdout.trim() == sent;
     let words = if output.stderr.trim().is_empty() { stdout.trim() } else { output.stderr.trim() };
     let last = words.lines().last().unwrap_or("no output");
-    Ok(Outcome { success: output.status.success(), detail: format!("{}: {last}", output.status) })
+    let success = output.status.success() && answered;
+    Ok(Outcome { success, detail: format!("{}: {last}", output.status) })
 }
 
 #[cfg(test)]
@@ -86,7 +127,7 @@ mod tests {
     #[track_caller]
     fn check(client: Client, from: &str, to: &str, mark: Mark, want: &str) {
         let tuple = Tuple { source: from.parse().unwrap(), destination: to.parse().unwrap(), mark };
-        assert_eq!(command(client, &tuple).join(" "), want);
+        assert_eq!(command(client, &tuple, None).join(" "), want);
     }
 
     #[test]
@@ -96,7 +137,23 @@ mod tests {
             "10.0.0.1",
             "10.0.0.2",
             Mark::Tcp(20000, 8080),
-            "nc -4 -n -z -v -w 2 -s 10.0.0.1 -p 20000 10.0.0.2 8080",
+            "nc -4 -z -v -w 2 -n -s 10.0.0.1 -p 20000 10.0.0.2 8080",
+        );
+        let tuple = Tuple {
+            source: "10.0.0.1".parse().unwrap(),
+            destination: "10.0.0.2".parse().unwrap(),
+            mark: Mark::Tcp(20000, 8080),
+        };
+        assert_eq!(
+            command(Client::Nc, &tuple, Some("peers.shop")).join(" "),
+            "nc -4 -z -v -w 2 -s 10.0.0.1 -p 20000 peers.shop 8080",
+        );
+        check(
+            Client::Nc,
+            "10.0.0.1",
+            "10.0.0.2",
+            Mark::Udp(20000, 53),
+            "nc -4 -n -u -w 2 -W 1 -s 10.0.0.1 -p 20000 10.0.0.2 53",
         );
         check(
             Client::Ping,

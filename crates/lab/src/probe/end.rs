@@ -9,14 +9,6 @@ use crate::journal::{External, Journal, Node, Pod};
 use crate::places::Places;
 use crate::probe::file::{Family, Port};
 
-const HOST: &str = "entity:host";
-const REMOTE_NODE: &str = "entity:remote-node";
-
-/// Whether an end says only where it is, seen from the other.
-fn is_relative(text: &str) -> bool {
-    [HOST, REMOTE_NODE].contains(&text)
-}
-
 /// One end.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum End<'a> {
@@ -28,40 +20,27 @@ pub enum End<'a> {
     External(&'a External),
 }
 
-impl<'a> End<'a> {
-    /// Both ends of a probe. Of a workload's pods `turn` chooses one, so that
-    /// probes of a file take them in turn.
-    pub fn both(
-        from: &str,
-        to: &str,
-        journal: &'a Journal,
-        turn: usize,
-    ) -> Result<(Self, Self), String> {
-        if is_relative(from) {
-            let to = Self::of(to, journal, turn)?;
-            return Ok((Self::beside(from, &to, journal)?, to));
-        }
-        let from = Self::of(from, journal, turn)?;
-        // Not in step with the source, so that every pair has its turn.
-        let turn = turn / 2;
-        let to = if is_relative(to) {
-            Self::beside(to, &from, journal)?
-        } else {
-            Self::of(to, journal, turn)?
-        };
-        Ok((from, to))
-    }
+/// The text for an end with a workload replaced by one of its pods: `turn` chooses
+/// which. Any other text stays as it is.
+pub fn one_of(text: &str, turn: usize, journal: &Journal) -> String {
+    let pod = text.strip_prefix("pod:").and_then(|name| {
+        let is_pod = journal.pods.iter().any(|pod| pod.full_name() == name);
+        let pods = || journal.pods.iter().filter(|pod| !is_pod && pod.workload() == Some(name));
+        pods().nth(turn.checked_rem(pods().count())?)
+    });
+    pod.map_or_else(|| text.to_owned(), |pod| format!("pod:{}", pod.full_name()))
+}
 
-    /// The end that a text stands for: `pod:ns/name` (a pod, or a workload's),
-    /// `node:name`, `ip:ADDR`, or `entity:world`, which is the first external host.
-    fn of(text: &str, journal: &'a Journal, turn: usize) -> Result<Self, String> {
+impl<'a> End<'a> {
+    /// The end that a text stands for: `pod:ns/name`, `node:name`, `ip:ADDR`, or
+    /// `entity:world`, which is the first external host. Other entities are what
+    /// [`entity::named`](super::entity::named) makes of them.
+    pub fn of(text: &str, journal: &'a Journal) -> Result<Self, String> {
         let (kind, name) = text.split_once(':').ok_or(format!("`{text}` is not KIND:NAME"))?;
         let unknown = || format!("the lab has no {text}");
         match kind {
             "pod" => {
                 let found = journal.pods.iter().find(|pod| pod.full_name() == name);
-                let pods = || journal.pods.iter().filter(|pod| pod.workload() == Some(name));
-                let found = found.or_else(|| pods().nth(turn % pods().count().max(1)));
                 found.map(Self::Pod).ok_or_else(unknown)
             }
             "node" => {
@@ -76,23 +55,14 @@ impl<'a> End<'a> {
                 journal.external.first().map(Self::External).ok_or_else(unknown)
             }
             _ => Err(format!(
-                "`{text}`: a lab probe has pod:, node:, ip:, entity:world, entity:host and \
-                 entity:remote-node"
+                "`{text}`: a lab probe has pod:, node:, ip:, entity:, and svc: to go to"
             )),
         }
     }
 
-    /// `entity:host`, the node of the other end, or `entity:remote-node`, another.
-    fn beside(text: &str, other: &Self, journal: &'a Journal) -> Result<Self, String> {
-        let pod = other.pod().ok_or_else(|| format!("{text} is beside a pod: name a node"))?;
-        let is_own = text == HOST;
-        let found = journal.nodes.iter().find(|node| (node.name == pod.node) == is_own);
-        found.map(Self::Node).ok_or_else(|| format!("the lab has no other node for {text}"))
-    }
-
     fn with_address(address: IpAddr, journal: &'a Journal) -> Option<Self> {
-        let has = |pod: &&Pod| !pod.host_network && pod.addresses.contains(&address);
-        let pod = journal.pods.iter().find(has).map(Self::Pod);
+        let own = |pod: &&Pod| !pod.host_network && pod.addresses.contains(&address);
+        let pod = journal.pods.iter().find(own).map(Self::Pod);
         let node =
             || journal.nodes.iter().find(|it| it.addresses.contains(&address)).map(Self::Node);
         let host = || journal.external.iter().find(|it| it.addresses.contains(&address));
@@ -134,17 +104,21 @@ impl<'a> End<'a> {
         found.ok_or_else(|| format!("{text} has no address of that family"))
     }
 
-    /// The pod, if it is one.
+    /// The pod, if it is one with a network of its own.
     pub fn pod(&self) -> Option<&'a Pod> {
         match self {
-            Self::Pod(pod) => Some(pod),
+            Self::Pod(pod) => (!pod.host_network).then_some(pod),
             Self::Node(_) | Self::External(_) => None,
         }
     }
 
-    /// Whether `self` is the very node on which `other` runs.
-    pub fn is_node_of(&self, other: &End<'_>) -> bool {
-        matches!((self, other), (Self::Node(node), End::Pod(pod)) if node.name == pod.node)
+    /// Whether it is on a node's own network.
+    pub fn is_on_a_node(&self) -> bool {
+        match self {
+            Self::Pod(pod) => pod.host_network,
+            Self::Node(_) => true,
+            Self::External(_) => false,
+        }
     }
 
     /// The number of a port; names are those of the pod's containers.
@@ -163,6 +137,7 @@ impl<'a> End<'a> {
     }
 }
 
+/// The number that a pod gives a name.
 fn named_port(pod: &Value, name: &str) -> Option<u16> {
     let containers = pod["spec"]["containers"].as_array()?;
     let mut ports = containers.iter().filter_map(|it| it["ports"].as_array()).flatten();
@@ -181,6 +156,7 @@ mod tests {
             name: "tiny".into(),
             directory: "/".into(),
             cluster: "default".into(),
+            agent: vec![],
             ready: true,
             nodes: vec![Node {
                 name: "node-1".into(),
@@ -205,9 +181,9 @@ mod tests {
                 node: "node-1".into(),
                 sandbox: "s".into(),
                 addresses: vec!["10.244.1.2".parse().unwrap(), "fd00::2".parse().unwrap()],
+                host_network: false,
                 containers: vec![],
                 owner: None,
-                host_network: false,
             }],
             daemons: vec![],
         }
@@ -216,7 +192,7 @@ mod tests {
     #[track_caller]
     fn check(text: &str, want: Result<&str, &str>) {
         let journal = journal();
-        let found = End::of(text, &journal, 0).map(|end| end.name());
+        let found = End::of(text, &journal).map(|end| end.name());
         assert_eq!(found.as_deref().map_err(String::as_str), want);
     }
 
@@ -236,11 +212,26 @@ mod tests {
     }
 
     #[test]
+    fn pods_of_a_workload_take_turns() {
+        let mut journal = journal();
+        let pod = journal.pods.remove(0);
+        for name in ["shop-1", "shop-2"] {
+            let owner = Some("Deployment/web/shop".into());
+            journal.pods.push(Pod { name: name.into(), owner, ..pod.clone() });
+        }
+        let texts: Vec<_> = (0..3).map(|turn| one_of("pod:web/shop", turn, &journal)).collect();
+        assert_eq!(texts, ["pod:web/shop-1", "pod:web/shop-2", "pod:web/shop-1"]);
+        assert_eq!(one_of("pod:web/shop-2", 0, &journal), "pod:web/shop-2");
+        assert_eq!(one_of("pod:web/b", 0, &journal), "pod:web/b");
+        assert_eq!(one_of("node:shop", 0, &journal), "node:shop");
+    }
+
+    #[test]
     fn the_family_chooses_the_address() {
         let journal = journal();
-        let pod = End::of("pod:web/a", &journal, 0).unwrap();
+        let pod = End::of("pod:web/a", &journal).unwrap();
         assert_eq!(pod.address("pod:web/a", Family::V6), Ok("fd00::2".parse().unwrap()));
-        let node = End::of("node:node-1", &journal, 0).unwrap();
+        let node = End::of("node:node-1", &journal).unwrap();
         assert!(node.address("node:node-1", Family::V6).is_err());
     }
 

@@ -11,6 +11,8 @@ use serde_json::{Map, Value, json};
 pub enum Protocol {
     /// A TCP connection.
     Tcp,
+    /// A datagram that is answered.
+    Udp,
     /// An echo request of the probe's family.
     Icmp,
 }
@@ -169,9 +171,10 @@ fn probe(object: &Map<String, Value>) -> Result<Probe, String> {
     let need = |key: &str| text(key).map(str::to_owned).ok_or(format!("`{key}` is missing"));
     let (protocol, implied) = match text("protocol").unwrap_or("TCP") {
         "TCP" => (Protocol::Tcp, Family::V4),
+        "UDP" => (Protocol::Udp, Family::V4),
         "ICMP" => (Protocol::Icmp, Family::V4),
         "ICMPv6" => (Protocol::Icmp, Family::V6),
-        other => return Err(format!("the lab sends TCP, ICMP and ICMPv6, not `{other}`")),
+        other => return Err(format!("the lab sends TCP, UDP, ICMP and ICMPv6, not `{other}`")),
     };
     let family = match object.get("family").map(Value::as_u64) {
         None => implied,
@@ -181,13 +184,14 @@ fn probe(object: &Map<String, Value>) -> Result<Probe, String> {
     };
     let port: Option<Port> = optional(object, "port")?;
     let client = optional(object, "client")?.unwrap_or(match protocol {
-        Protocol::Tcp => Client::Nc,
+        Protocol::Tcp | Protocol::Udp => Client::Nc,
         Protocol::Icmp => Client::Ping,
     });
     match (protocol, client, &port) {
         (Protocol::Tcp, Client::Nc | Client::Curl, Some(_)) => {}
+        (Protocol::Udp, Client::Nc, Some(_)) => {}
         (Protocol::Icmp, Client::Ping, None) => {}
-        (Protocol::Tcp, _, None) => return Err("`port` is missing".into()),
+        (Protocol::Tcp | Protocol::Udp, _, None) => return Err("`port` is missing".into()),
         (Protocol::Icmp, _, Some(_)) => return Err("ICMP has no ports".into()),
         _ => return Err(format!("`{}` cannot do that", client.program())),
     }
@@ -253,8 +257,8 @@ mod tests {
     #[test]
     fn what_the_lab_cannot_send_is_refused() {
         check_refused(
-            r#"{"id":"a","from":"x","to":"y","port":53,"protocol":"UDP"}"#,
-            "the lab sends TCP, ICMP and ICMPv6, not `UDP`",
+            r#"{"id":"a","from":"x","to":"y","port":53,"protocol":"SCTP"}"#,
+            "the lab sends TCP, UDP, ICMP and ICMPv6, not `SCTP`",
         );
         check_refused(
             r#"{"id":"a","from":"x","to":"y","port":80,"http":{"method":"GET"}}"#,
@@ -265,6 +269,10 @@ mod tests {
             r#"the lab sends echo requests, not {"type":13,"code":0}"#,
         );
         check_refused(r#"{"id":"a","from":"x","to":"y"}"#, "`port` is missing");
+        check_refused(
+            r#"{"id":"a","from":"x","to":"y","port":53,"protocol":"UDP","client":"curl"}"#,
+            "`curl` cannot do that",
+        );
         check_refused(
             r#"{"id":"a","from":"x","to":"y","port":1,"client":"ping"}"#,
             "`ping` cannot do that",

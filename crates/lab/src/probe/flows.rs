@@ -36,6 +36,8 @@ pub struct Decision {
     pub because: Vec<String>,
     /// The program at this end, or why it is not known.
     pub program: Result<String, String>,
+    /// The program that sent, as this end knows it.
+    pub sender: Result<String, String>,
 }
 
 /// What both ends decided; `None` where nobody judged, or the packet never came.
@@ -57,18 +59,32 @@ impl Decisions {
     }
 }
 
-/// Which ends are pods, and so judge.
+/// Which ends judge: pods do, and nodes where that is expected of them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Wanted {
     /// The source.
     pub egress: bool,
     /// The destination.
     pub ingress: bool,
+    /// Both, and on one node: then either knows the program that sent.
+    pub same_node: bool,
+    /// Whether the sender is in a container, and so known by its program.
+    pub program: bool,
 }
 
-/// Asks until the decisions are complete, or for as long as that is worthwhile.
-pub fn find(lab: &Lab, tuple: &Tuple, since_ns: u64, wanted: Wanted) -> Result<Decisions, Error> {
-    let request = request(tuple, since_ns.saturating_sub(SLACK_NS));
+/// Asks until the decisions about one of these are complete, or for as long as
+/// that is worthwhile.
+pub fn find(
+    lab: &Lab,
+    tuples: &[Tuple],
+    since_ns: u64,
+    wanted: Wanted,
+) -> Result<Decisions, Error> {
+    let request = GetFlowsRequest {
+        whitelist: tuples.iter().map(filter).collect(),
+        since: Some(api::time::timestamp(since_ns.saturating_sub(SLACK_NS))),
+        ..GetFlowsRequest::default()
+    };
     relay::ask(&lab.places.relay_socket(), |channel| async move {
         let mut client = ObserverClient::new(channel);
         let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -82,7 +98,7 @@ pub fn find(lab: &Lab, tuple: &Tuple, since_ns: u64, wanted: Wanted) -> Result<D
     })
 }
 
-fn request(tuple: &Tuple, since_ns: u64) -> GetFlowsRequest {
+fn filter(tuple: &Tuple) -> proto::FlowFilter {
     let mut filter = proto::FlowFilter {
         source_ip: vec![tuple.source.to_string()],
         destination_ip: vec![tuple.destination.to_string()],
@@ -90,8 +106,9 @@ fn request(tuple: &Tuple, since_ns: u64) -> GetFlowsRequest {
         ..proto::FlowFilter::default()
     };
     match tuple.mark {
-        Mark::Tcp(source, destination) => {
-            filter.protocol = vec!["tcp".into()];
+        Mark::Tcp(source, destination) | Mark::Udp(source, destination) => {
+            let tcp = matches!(tuple.mark, Mark::Tcp(..));
+            filter.protocol = vec![if tcp { "tcp" } else { "udp" }.into()];
             filter.source_port = vec![source.to_string()];
             filter.destination_port = vec![destination.to_string()];
         }
@@ -100,11 +117,7 @@ fn request(tuple: &Tuple, since_ns: u64) -> GetFlowsRequest {
             filter.protocol = vec![if v4 { "icmpv4" } else { "icmpv6" }.into()];
         }
     }
-    GetFlowsRequest {
-        whitelist: vec![filter],
-        since: Some(api::time::timestamp(since_ns)),
-        ..GetFlowsRequest::default()
-    }
+    filter
 }
 
 async fn flows(
@@ -138,13 +151,14 @@ fn decisions(mut flows: Vec<proto::Flow>) -> Decisions {
 fn decision(flow: &proto::Flow) -> Option<Decision> {
     let detail = Detail::from_any(flow.extensions.as_ref()?)?;
     let allowed = flow.verdict() == proto::Verdict::Forwarded;
-    let actor = match flow.traffic_direction() {
-        proto::TrafficDirection::Egress => detail.source,
-        _ => detail.destination,
-    };
-    let program = match actor {
+    let program = |actor: Actor| match actor {
         Actor::Known(process) => Ok(process.binary),
         Actor::Unknown(why) => Err(why),
+    };
+    let sender = program(detail.source);
+    let program = match flow.traffic_direction() {
+        proto::TrafficDirection::Egress => sender.clone(),
+        _ => program(detail.destination),
     };
     Some(Decision {
         allowed,
@@ -153,5 +167,6 @@ fn decision(flow: &proto::Flow) -> Option<Decision> {
         rules: detail.rules,
         because: detail.because,
         program,
+        sender,
     })
 }

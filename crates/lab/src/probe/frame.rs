@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const TCP: u8 = 6;
+const UDP: u8 = 17;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 
@@ -13,6 +14,8 @@ const ICMPV6: u8 = 58;
 pub enum Mark {
     /// Source and destination port.
     Tcp(u16, u16),
+    /// Source and destination port.
+    Udp(u16, u16),
     /// Identifier of an echo request or reply.
     Echo(u16),
 }
@@ -33,6 +36,7 @@ impl Tuple {
     pub fn reversed(self) -> Self {
         let mark = match self.mark {
             Mark::Tcp(source, destination) => Mark::Tcp(destination, source),
+            Mark::Udp(source, destination) => Mark::Udp(destination, source),
             Mark::Echo(identifier) => Mark::Echo(identifier),
         };
         Self { source: self.destination, destination: self.source, mark }
@@ -56,7 +60,7 @@ impl Tuple {
 impl Mark {
     fn matches(self, protocol: u8, transport: &[u8]) -> bool {
         match (self, protocol) {
-            (Self::Tcp(source, destination), TCP) => {
+            (Self::Tcp(source, destination), TCP) | (Self::Udp(source, destination), UDP) => {
                 number(transport, 0) == Some(source) && number(transport, 2) == Some(destination)
             }
             (Self::Echo(identifier), ICMP) => {
@@ -119,6 +123,16 @@ mod tests {
         assert!(tuple(1000).matches(ETHERTYPE_IPV4, &packet()));
         assert!(!tuple(1001).matches(ETHERTYPE_IPV4, &packet()));
         assert!(!tuple(1000).matches(ETHERTYPE_IPV6, &packet()));
+    }
+
+    #[test]
+    fn a_port_of_another_protocol_does_not_count() {
+        let datagrams = Tuple { mark: Mark::Udp(1000, 80), ..tuple(1000) };
+        assert!(!datagrams.matches(ETHERTYPE_IPV4, &packet()));
+        let mut packet = packet();
+        packet[9] = UDP;
+        assert!(datagrams.matches(ETHERTYPE_IPV4, &packet));
+        assert!(!tuple(1000).matches(ETHERTYPE_IPV4, &packet));
     }
 
     #[test]

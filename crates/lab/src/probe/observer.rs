@@ -51,11 +51,17 @@ impl Watch {
     }
 }
 
-/// Watches until it is asked what it saw.
+/// Watches until it is asked what it saw, or dropped.
 #[derive(Debug)]
 pub struct Observer {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Result<u64, Error>>,
+    thread: Option<JoinHandle<Result<u64, Error>>>,
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+    }
 }
 
 impl Observer {
@@ -74,7 +80,7 @@ impl Observer {
             })?
         });
         match wait.recv() {
-            Ok(()) => Ok(Self { stop, thread }),
+            Ok(()) => Ok(Self { stop, thread: Some(thread) }),
             Err(_) => match join(thread) {
                 Err(error) => Err(error),
                 Ok(_) => Err(Error::Unknown("an observer ended before it began".into())),
@@ -83,9 +89,9 @@ impl Observer {
     }
 
     /// How many packets there were, those in the queue included.
-    pub fn finish(self) -> Result<u64, Error> {
+    pub fn finish(mut self) -> Result<u64, Error> {
         self.stop.store(true, Ordering::Release);
-        join(self.thread)
+        self.thread.take().map_or(Ok(0), join)
     }
 }
 

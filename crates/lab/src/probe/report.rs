@@ -1,5 +1,7 @@
 //! All answers: a table of expected against observed, or one object a line.
 
+use std::collections::BTreeMap;
+
 use crate::probe::answer::Answer;
 use crate::probe::file::ExpectedSide;
 use crate::probe::flows::Decision;
@@ -72,10 +74,81 @@ impl Report {
         text
     }
 
+    /// For people, where there are many: how many of each cell are as expected,
+    /// by transport and family.
+    pub fn cells(&self) -> String {
+        let mut columns: Vec<String> = Vec::new();
+        let mut counts: Vec<(String, BTreeMap<String, Count>)> = Vec::new();
+        for answer in &self.answers {
+            let (cell, column) = (field(answer, "cell"), column(answer));
+            if !columns.contains(&column) {
+                columns.push(column.clone());
+            }
+            let at = counts.iter().position(|(known, _)| *known == cell);
+            let at = at.unwrap_or_else(|| {
+                counts.push((cell, BTreeMap::new()));
+                counts.len() - 1
+            });
+            if let Some((_, row)) = counts.get_mut(at) {
+                let count = row.entry(column).or_default();
+                count.all += 1;
+                count.good += usize::from(answer.differences().is_empty());
+            }
+        }
+        columns.sort();
+        let mut text = rows(&columns, &counts);
+        text.push_str(&self.summary());
+        text.push('\n');
+        text
+    }
+
     /// For programs: one object a line.
     pub fn jsonl(&self) -> String {
         self.answers.iter().map(|answer| format!("{}\n", answer.json())).collect()
     }
+}
+
+/// Probes, and those of them that went as expected.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    good: usize,
+    all: usize,
+}
+
+impl Count {
+    fn text(self) -> String {
+        let Self { good, all } = self;
+        if good == all { good.to_string() } else { format!("{good} of {all}") }
+    }
+}
+
+/// What a probe sends: `TCP v4`.
+fn column(answer: &Answer) -> String {
+    let protocol = match field(answer, "protocol").as_str() {
+        "" => "TCP".to_owned(),
+        "ICMPv6" => "ICMP".to_owned(),
+        other => other.to_owned(),
+    };
+    let v6 = field(answer, "protocol") == "ICMPv6" || field(answer, "family") == "6";
+    format!("{protocol} v{}", if v6 { 6 } else { 4 })
+}
+
+fn rows(columns: &[String], counts: &[(String, BTreeMap<String, Count>)]) -> String {
+    let header: Vec<_> = ["", "CELL"].map(str::to_owned).into_iter().collect();
+    let mut rows = vec![[header, columns.to_vec()].concat()];
+    for (cell, row) in counts {
+        let good = row.values().all(|count| count.good == count.all);
+        let mark = if good { "ok" } else { "NO" }.to_owned();
+        let cell = if cell.is_empty() { "-".to_owned() } else { cell.clone() };
+        let counts = columns.iter().map(|column| match row.get(column) {
+            Some(count) => count.text(),
+            None => "-".to_owned(),
+        });
+        rows.push([mark, cell].into_iter().chain(counts).collect());
+    }
+    let mut text = String::new();
+    aligned(&mut text, &rows);
+    text
 }
 
 fn row(answer: &Answer) -> [String; 6] {

@@ -1,15 +1,20 @@
 //! Everything there is to say about manifests before they are applied: what is
 //! refused, what is probably not meant, and what it costs.
 
+mod conflicts;
 mod cost;
 mod selectors;
 mod shadow;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Direction, LabelFilter, PolicyKind, PolicyName, RuleId};
-use policy::question::Cluster;
-use policy::{Action, Feature, Options, Peer, Peers, Policy, Requests, Rule, Subject, unsupported};
+use model::{Direction, LabelFilter, Labels, PolicyKind, PolicyName, RuleId};
+use policy::question::{Asked, Cluster};
+use policy::{
+    Action, Feature, NamePattern, Options, Peer, Peers, Policy, Ports, Requests, Rule, Subject,
+    unsupported,
+};
 
 pub use cost::Cost;
 
@@ -41,10 +46,12 @@ pub fn check(documents: &[Document], options: &Options) -> Report {
     for policy in &outcome.policies {
         context.policy(policy, &mut notes);
     }
+    let contradictions = conflicts::refusals(&context);
     // A rule that was lowered to several says the same of each.
     let mut said = BTreeSet::new();
     notes.retain(|note| said.insert((note.file.clone(), note.field.clone(), note.text.clone())));
     outcome.notes.extend(notes);
+    outcome.refusals.extend(contradictions);
     let costs = cost::costs(&cluster, &outcome.policies, options);
     Report { outcome, costs }
 }
@@ -58,7 +65,16 @@ struct Context<'a> {
     filter: LabelFilter,
     /// Rules that decide before some other rule could.
     first: Vec<&'a Rule>,
+    /// Identity labels of the pods.
+    pods: BTreeSet<Labels>,
+    /// Who may ask for which names.
+    asking: Vec<(&'a Subject, &'a [NamePattern])>,
+    /// How many names were compared.
+    compared: Cell<usize>,
 }
+
+/// How many names are compared with each other at most.
+const MOST_NAMES: usize = 300_000;
 
 impl<'a> Context<'a> {
     fn new(
@@ -85,7 +101,17 @@ impl<'a> Context<'a> {
         let rules = || policies.iter().flat_map(|policy| &policy.rules);
         let last = rules().map(shadow::rank).max();
         let first = rules().filter(|rule| Some(shadow::rank(rule)) < last).collect();
-        Self { documents: named, cluster, policies, options, filter, first }
+        let asked = Asked::new(cluster, policies, options);
+        let pods = cluster.pods.iter().filter(|pod| !pod.host_network);
+        let pods = pods.map(|pod| asked.pod_labels(pod, &options.cluster)).collect();
+        let asking = rules().filter_map(|rule| match &rule.layer7.as_ref()?.requests {
+            Requests::Dns(names) => Some((&rule.subject, names.as_slice())),
+            _ => None,
+        });
+        let asking = asking.collect();
+        let compared = Cell::new(0);
+        let documents = named;
+        Self { documents, cluster, policies, options, filter, first, pods, asking, compared }
     }
 
     fn warn(&self, rule: &RuleId, field: &str, text: String, notes: &mut Vec<Note>) {
@@ -158,7 +184,14 @@ impl<'a> Context<'a> {
     }
 
     fn rule(&self, rule: &Rule, notes: &mut Vec<Note>) {
+        let no_port = matches!(&rule.ports, Ports::OneOf(ports) if ports.is_empty());
+        if no_port && rule.action == Action::Allow {
+            let text =
+                "names no port: nothing is allowed by it; leave `toPorts` out for every port";
+            self.warn(&rule.id, "", text.to_owned(), notes);
+        }
         match &rule.peers {
+            Peers::Any if no_port => {}
             Peers::Any if rule.action == Action::Allow && self.names_nobody(rule) => {
                 let whom = match rule.direction {
                     Direction::Ingress => "lets everybody in, the world outside the cluster",
@@ -233,14 +266,15 @@ impl<'a> Context<'a> {
     /// pattern means.
     fn asked_for(&self, rule: &Rule, peer: &Peer) -> bool {
         let Peer::Name(wanted) = peer else { return true };
-        self.policies.iter().flat_map(|policy| &policy.rules).any(|other| {
-            let names = match other.layer7.as_ref().map(|layer7| &layer7.requests) {
-                Some(Requests::Dns(names)) => names,
-                _ => return false,
-            };
-            let sample = wanted.as_str().replace('*', "x");
-            shadow::covers_subject(&other.subject, &rule.subject)
-                && names.iter().any(|name| name == wanted || name.matches(&sample))
+        let sample = wanted.as_str().replace('*', "x");
+        let matches = |name: &NamePattern| {
+            // A remark is not worth more time; what is not compared is not warned of.
+            let compared = self.compared.get();
+            self.compared.set(compared + 1);
+            name == wanted || compared >= MOST_NAMES || name.matches(&sample)
+        };
+        self.asking.iter().any(|(subject, names)| {
+            shadow::covers_subject(subject, &rule.subject) && names.iter().any(matches)
         })
     }
 
@@ -250,6 +284,9 @@ impl<'a> Context<'a> {
             let mut rules =
                 policy.rules.iter().filter(|rule| rule.direction == direction).peekable();
             let Some(first) = rules.peek().map(|rule| (*rule).clone()) else { continue };
+            if !first.default_deny || !rules.all(|rule| rule.action == Action::Deny) {
+                continue;
+            }
             // No surprise where another policy denies the same pods by default.
             let already = self.policies.iter().flat_map(|policy| &policy.rules).any(|rule| {
                 rule.id.policy != policy.name
@@ -257,7 +294,7 @@ impl<'a> Context<'a> {
                     && (rule.direction, rule.action) == (direction, Action::Allow)
                     && shadow::covers_subject(&rule.subject, &first.subject)
             });
-            if first.default_deny && !already && rules.all(|rule| rule.action == Action::Deny) {
+            if !already {
                 let text = format!(
                     "has deny rules only, which also deny all other {direction} by default; to deny \
                      no more than is written, add `enableDefaultDeny: {{{direction}: false}}`"

@@ -1,7 +1,9 @@
 //! `toPorts` of a rule (facts: `policy.md` section 1.4).
 
 use model::Direction;
-use policy::{Action, Layer7, Listener, NamePattern, Port, PortMatch, Requests, Transport};
+use policy::{
+    Action, Layer7, Listener, NamePattern, Port, PortMatch, Requests, TlsContext, Transport,
+};
 
 use crate::cilium::layer7;
 use crate::document::Value;
@@ -28,9 +30,9 @@ const DENY_RULE: Schema = &[
 const PORT: Schema = &[("port", Field::Read), ("endPort", Field::Read), ("protocol", Field::Read)];
 const TLS: Schema = &[
     ("secret", Field::Read),
-    ("trustedCA", Field::Inert),
-    ("certificate", Field::Inert),
-    ("privateKey", Field::Inert),
+    ("trustedCA", Field::Read),
+    ("certificate", Field::Read),
+    ("privateKey", Field::Read),
 ];
 const SECRET: Schema = &[("namespace", Field::Read), ("name", Field::Read)];
 const LISTENER: Schema =
@@ -128,19 +130,19 @@ fn conditions(
     requests: Option<Requests>,
     around: Around,
 ) -> Option<Option<Layer7>> {
-    let mut terminates_tls = false;
-    for name in ["terminatingTLS", "originatingTLS"] {
+    let mut secrets = [None, None];
+    for (secret, name) in secrets.iter_mut().zip(["terminatingTLS", "originatingTLS"]) {
         if let Some(place) = fields.get(name) {
-            tls(reader, &place)?;
-            terminates_tls |= name == "terminatingTLS";
+            *secret = Some(tls(reader, &place)?);
         }
     }
+    let [terminating_tls, originating_tls] = secrets;
     let server_names = match fields.get("serverNames") {
         Some(place) => server_names(reader, &place)?,
         None => Vec::new(),
     };
     if let (Some(place), Some(_), false) =
-        (fields.get("serverNames"), &requests, terminates_tls || server_names.is_empty())
+        (fields.get("serverNames"), &requests, terminating_tls.is_some() || server_names.is_empty())
     {
         let reason = "cannot stand beside `rules`: requests inside TLS are not seen".to_owned();
         reader.refuse(&place, reason, Some("add `terminatingTLS`".to_owned()));
@@ -158,15 +160,25 @@ fn conditions(
             return None;
         }
     }
-    if requests.is_none() && server_names.is_empty() && !terminates_tls && listener.is_none() {
+    let nothing = requests.is_none() && server_names.is_empty() && listener.is_none();
+    if nothing && terminating_tls.is_none() && originating_tls.is_none() {
         return Some(None);
     }
     let requests = requests.unwrap_or(Requests::Any);
-    Some(Some(Layer7 { requests, server_names, terminates_tls, listener }))
+    Some(Some(Layer7 { requests, server_names, terminating_tls, originating_tls, listener }))
 }
 
-fn tls(reader: &mut Reader<'_>, place: &Place<'_>) -> Option<()> {
+fn tls(reader: &mut Reader<'_>, place: &Place<'_>) -> Option<TlsContext> {
     let fields = reader.fields(place, TLS)?;
+    let mut context = TlsContext::default();
+    let entries = [("trustedCA", "ca.crt"), ("certificate", "tls.crt"), ("privateKey", "tls.key")];
+    for (entry, (name, usual)) in context.entries.iter_mut().zip(entries) {
+        *entry = match fields.get(name) {
+            Some(place) => reader.string(&place)?,
+            None => usual,
+        }
+        .to_owned();
+    }
     let Some(secret) = fields.get("secret") else {
         let reason = "TLS needs a secret".to_owned();
         let fix = "`secret: {namespace: NAMESPACE, name: NAME}`".to_owned();
@@ -174,11 +186,15 @@ fn tls(reader: &mut Reader<'_>, place: &Place<'_>) -> Option<()> {
         return None;
     };
     let fields = reader.fields(&secret, SECRET)?;
-    if fields.get("name").is_none() {
+    let Some(name) = fields.get("name") else {
         reader.refuse(&fields.missing("name"), "a secret needs a name".to_owned(), None);
         return None;
+    };
+    reader.string(&name)?.clone_into(&mut context.name);
+    if let Some(namespace) = fields.get("namespace") {
+        reader.string(&namespace)?.clone_into(&mut context.namespace);
     }
-    Some(())
+    Some(context)
 }
 
 fn server_names(reader: &mut Reader<'_>, place: &Place<'_>) -> Option<Vec<NamePattern>> {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use policy::{Service, ServicePort, TargetPort};
 
 use crate::cluster::{Fault, address, fault, labels, namespace, port, protocol};
-use crate::document::{Document, Node as Written};
+use crate::document::{Document, Node as Written, Value};
 
 /// A service.
 pub(super) fn service(document: &Document) -> Result<Service, Fault> {
@@ -49,18 +49,30 @@ pub(super) fn service(document: &Document) -> Result<Service, Fault> {
     })
 }
 
-/// The service that addresses are behind, and the addresses.
-type Backends = ((String, String), Vec<IpAddr>);
+/// Who serves a service.
+#[derive(Default)]
+pub(super) struct Backends {
+    /// Namespace and name of the service.
+    pub service: (String, String),
+    /// Addresses that serve.
+    pub ready: Vec<IpAddr>,
+    /// Those that do not yet, or no longer.
+    pub unready: Vec<IpAddr>,
+}
 
 /// The backends that an `Endpoints` or an `EndpointSlice` lists.
 pub(super) fn endpoints(document: &Document) -> Result<Backends, Fault> {
     let root = &document.root;
-    let mut found = Vec::new();
+    let mut found = Backends::default();
     let service = if document.kind == "Endpoints" {
         for subset in root.get("subsets").map(Written::items).unwrap_or_default() {
-            for entry in subset.get("addresses").map(Written::items).unwrap_or_default() {
-                if let Some(ip) = entry.get("ip") {
-                    found.push(address(ip, "subsets.addresses.ip")?);
+            for (list, to) in
+                [("addresses", &mut found.ready), ("notReadyAddresses", &mut found.unready)]
+            {
+                for entry in subset.get(list).map(Written::items).unwrap_or_default() {
+                    if let Some(ip) = entry.get("ip") {
+                        to.push(address(ip, "subsets.addresses.ip")?);
+                    }
                 }
             }
         }
@@ -68,8 +80,12 @@ pub(super) fn endpoints(document: &Document) -> Result<Backends, Fault> {
     } else {
         if root.get("addressType").and_then(Written::as_str) != Some("FQDN") {
             for entry in root.get("endpoints").map(Written::items).unwrap_or_default() {
+                // What is not said is taken as ready.
+                let ready = entry.path(&["conditions", "ready"]).map(|ready| &ready.value);
+                let unready = ready == Some(&Value::Bool(false));
+                let to = if unready { &mut found.unready } else { &mut found.ready };
                 for ip in entry.get("addresses").map(Written::items).unwrap_or_default() {
-                    found.push(address(ip, "endpoints.addresses")?);
+                    to.push(address(ip, "endpoints.addresses")?);
                 }
             }
         }
@@ -77,5 +93,6 @@ pub(super) fn endpoints(document: &Document) -> Result<Backends, Fault> {
         let service = named.get("kubernetes.io/service-name").cloned();
         service.unwrap_or_else(|| document.name().to_owned())
     };
-    Ok(((namespace(document), service), found))
+    found.service = (namespace(document), service);
+    Ok(found)
 }

@@ -7,7 +7,7 @@
 mod backend;
 mod pod;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -46,7 +46,7 @@ fn fault(at: &Written, field: &str, reason: impl Into<String>) -> Fault {
 #[derive(Default)]
 struct Found {
     cluster: Cluster,
-    backends: BTreeMap<(String, String), Vec<IpAddr>>,
+    backends: BTreeMap<(String, String), BTreeSet<IpAddr>>,
     refusals: Vec<Refusal>,
 }
 
@@ -68,8 +68,14 @@ impl Found {
                 self.cluster.catalogue.services.push(backend::service(document)?);
             }
             ("", "Endpoints") | ("discovery.k8s.io", "EndpointSlice") => {
-                let (service, addresses) = backend::endpoints(document)?;
-                self.backends.entry(service).or_default().extend(addresses);
+                let found = backend::endpoints(document)?;
+                // Ready or not, whoever serves the API is the API server.
+                let api_server = found.service.0 == "default" && found.service.1 == "kubernetes";
+                if api_server {
+                    let all = found.ready.iter().chain(&found.unready);
+                    self.cluster.api_servers.extend(all);
+                }
+                self.backends.entry(found.service).or_default().extend(found.ready);
             }
             ("cilium.io", "CiliumCIDRGroup") => {
                 let mut reader = Reader::new(document);
@@ -99,14 +105,10 @@ impl Found {
     }
 
     fn finish(mut self) -> (Cluster, Vec<Refusal>) {
-        let api_server = ("default".to_owned(), "kubernetes".to_owned());
-        if let Some(addresses) = self.backends.get(&api_server) {
-            self.cluster.api_servers.clone_from(addresses);
-        }
         for service in &mut self.cluster.catalogue.services {
             let name = (service.namespace.clone(), service.name.clone());
             if let Some(addresses) = self.backends.get(&name) {
-                service.backends.clone_from(addresses);
+                service.backends = addresses.iter().copied().collect();
             }
         }
         (self.cluster, self.refusals)

@@ -16,8 +16,10 @@ pub struct Layer7 {
     pub requests: Requests,
     /// Which TLS server names pass; empty: any, and none.
     pub server_names: Vec<NamePattern>,
-    /// Whether TLS is ended here, so that requests in it can be seen.
-    pub terminates_tls: bool,
+    /// With what TLS is ended here, so that requests in it can be seen.
+    pub terminating_tls: Option<TlsContext>,
+    /// With what TLS is begun again behind.
+    pub originating_tls: Option<TlsContext>,
     /// The listener that connections are handed to.
     pub listener: Option<Listener>,
 }
@@ -35,8 +37,19 @@ pub enum Requests {
     Kafka(Vec<KafkaRule>),
 }
 
+/// Where the secrets of one end of TLS are, as it is written.
+#[derive(Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct TlsContext {
+    /// Namespace of the secret; empty if none is named.
+    pub namespace: String,
+    /// Name of the secret.
+    pub name: String,
+    /// Its entries for authorities, certificate and private key.
+    pub entries: [String; 3],
+}
+
 /// A listener of another proxy.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Listener {
     /// Kind of the object that configures it.
     pub config_kind: String,
@@ -71,7 +84,13 @@ impl Request {
 impl Layer7 {
     /// Requests of one kind, and nothing else.
     pub fn requests(requests: Requests) -> Self {
-        Self { requests, server_names: Vec::new(), terminates_tls: false, listener: None }
+        Self {
+            requests,
+            server_names: Vec::new(),
+            terminating_tls: None,
+            originating_tls: None,
+            listener: None,
+        }
     }
 
     /// Whether it is about DNS.

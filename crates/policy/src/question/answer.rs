@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use model::{Direction, DropReason, Labels, Node, PolicyName, RuleId};
 
+use crate::conflict::{Disagreement, disagreement};
 use crate::evaluate::{Judgement, Probe, judge};
 use crate::question::ends::{Target, Who, port_of};
 use crate::question::inside::{self, Inside, Route};
 use crate::question::probe::{Ask, ProbeError};
 use crate::question::{Asked, explain};
-use crate::rule::{Authentication, Subject};
+use crate::rule::{Authentication, Rule, Subject};
 use crate::table::Why;
 
 /// Whether traffic passes.
@@ -22,7 +23,8 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub(super) fn as_str(self) -> &'static str {
+    /// As it is written in answers.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
             Self::Denied => "denied",
@@ -43,6 +45,8 @@ pub struct SideAnswer {
     pub rules: Vec<RuleId>,
     /// For a default denial: the policies that switched it on, sorted.
     pub because: Vec<PolicyName>,
+    /// What the rules contradict each other about, if nothing passes for that.
+    pub contradiction: Option<Disagreement>,
 }
 
 /// The answer to a question.
@@ -170,8 +174,7 @@ impl Asked<'_> {
                 &side.probe(),
                 &self.options,
             );
-            let (answer, looked) = said(ask, side, &judgement, provable);
-            (answer, looked)
+            self.said(ask, side, &judgement, provable)
         };
         let (egress_said, ingress_said) = (egress.map(judged), ingress.map(judged));
         let explanation = explain::explain(
@@ -292,42 +295,61 @@ fn is_workload(who: &Who<'_>) -> bool {
     matches!(who, Who::Pod { .. })
 }
 
-/// What one end's policies say, the demand for proof included.
-fn said(ask: &Ask, side: &Side, judgement: &Judgement<'_>, provable: bool) -> (SideAnswer, Inside) {
-    let Judgement { decision, default_deny, deciding } = judgement;
-    let (reason, code) = match decision.why {
-        Why::Unenforced => ("unenforced", None),
-        Why::Rule | Why::LocalHost => ("rule", None),
-        Why::DefaultDeny => ("default-deny", Some(DropReason::POLICY_DENIED.0)),
-        Why::DenyRule => ("deny-rule", Some(DropReason::POLICY_DENY.0)),
-        Why::Unsupported => ("unsupported", Some(DropReason::POLICY_DENIED.0)),
-    };
-    let verdict = if decision.allow { Verdict::Allowed } else { Verdict::Denied };
-    let mut answer = SideAnswer {
-        verdict,
-        reason,
-        code,
-        rules: decision.rules.rules.clone(),
-        because: decision.rules.because.clone(),
-    };
-    if decision.why != Why::Rule {
-        return (answer, Inside::NotLooked);
+impl Asked<'_> {
+    /// What one end's policies say, the demand for proof included.
+    fn said(
+        &self,
+        ask: &Ask,
+        side: &Side,
+        judgement: &Judgement<'_>,
+        provable: bool,
+    ) -> (SideAnswer, Inside) {
+        let Judgement { decision, default_deny, deciding } = judgement;
+        let (reason, code) = match decision.why {
+            Why::Unenforced => ("unenforced", None),
+            Why::Rule | Why::LocalHost => ("rule", None),
+            Why::DefaultDeny => ("default-deny", Some(DropReason::POLICY_DENIED.0)),
+            Why::DenyRule => ("deny-rule", Some(DropReason::POLICY_DENY.0)),
+            Why::Unsupported => ("unsupported", Some(DropReason::POLICY_DENIED.0)),
+        };
+        let verdict = if decision.allow { Verdict::Allowed } else { Verdict::Denied };
+        let mut answer = SideAnswer {
+            verdict,
+            reason,
+            code,
+            rules: decision.rules.rules.clone(),
+            because: decision.rules.because.clone(),
+            contradiction: contradiction(deciding),
+        };
+        if decision.why != Why::Rule {
+            return (answer, Inside::NotLooked);
+        }
+        answer.contradiction = None;
+        let (named, probe) = (side.named(), side.probe());
+        let route = Route { probe: &probe, ports: &named, options: &self.options };
+        let failed = match inside::authentication(deciding, &route) {
+            Some(Authentication::AlwaysFails) => true,
+            Some(Authentication::Required) => !provable,
+            Some(Authentication::Disabled) | None => false,
+        };
+        if failed {
+            const AUTH_REQUIRED: u8 = 189;
+            answer.verdict = Verdict::Denied;
+            (answer.reason, answer.code) = ("auth-required", Some(AUTH_REQUIRED));
+            return (answer, Inside::NotLooked);
+        }
+        let looked = inside::look(deciding, &ask.request, *default_deny, &route);
+        (answer, looked)
     }
-    let named = side.named();
-    let route = Route { ports: &named, protocol: side.protocol, port: side.port };
-    let failed = match inside::authentication(deciding, &route) {
-        Some(Authentication::AlwaysFails) => true,
-        Some(Authentication::Required) => !provable,
-        Some(Authentication::Disabled) | None => false,
-    };
-    if failed {
-        const AUTH_REQUIRED: u8 = 189;
-        answer.verdict = Verdict::Denied;
-        (answer.reason, answer.code) = ("auth-required", Some(AUTH_REQUIRED));
-        return (answer, Inside::NotLooked);
-    }
-    let looked = inside::look(deciding, &ask.request, *default_deny, &route);
-    (answer, looked)
+}
+
+/// What the first two of some rules that disagree disagree about.
+fn contradiction(deciding: &[&Rule]) -> Option<Disagreement> {
+    let after = |at: usize| deciding.iter().skip(at + 1);
+    deciding
+        .iter()
+        .enumerate()
+        .find_map(|(at, one)| after(at).find_map(|other| disagreement(one, other)))
 }
 
 fn same(one: &Answer, other: &Answer) -> bool {
@@ -344,6 +366,7 @@ fn no_backend() -> Answer {
         code: Some(SERVICE_BACKEND_NOT_FOUND),
         rules: Vec::new(),
         because: Vec::new(),
+        contradiction: None,
     };
     Answer {
         verdict: Verdict::Denied,

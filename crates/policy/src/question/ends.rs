@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use model::{Label, Labels, Node, Pod, PodName, Reserved};
 
 use crate::catalogue::{Service, TargetPort};
@@ -250,19 +251,39 @@ impl<'a> Asked<'a> {
         self.references.at_address(&world, address)
     }
 
-    /// A pod's address, a made-up one if it has none yet.
+    /// A pod's address; if it has none yet, a made-up one, in its node's range if
+    /// that is known: rules may be about that range.
     fn address_of(&self, pod: &Pod, family: u8) -> IpAddr {
-        let known = pod.addresses.iter().find(|at| at.is_ipv4() == (family == 4)).copied();
-        known.unwrap_or_else(|| {
-            let at = self.cluster.pods.iter().position(|known| known.name == pod.name);
-            let at = u16::try_from(at.unwrap_or_default()).unwrap_or_default();
-            let [high, low] = (at + 1).to_be_bytes();
-            match family {
-                4 => Ipv4Addr::new(10, 244, high, low).into(),
-                _ => Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 0, at + 1).into(),
-            }
-        })
+        let of_family = |at: &IpAddr| at.is_ipv4() == (family == 4);
+        if let Some(known) = pod.addresses.iter().copied().find(of_family) {
+            return known;
+        }
+        let at = self.cluster.pods.iter().position(|known| known.name == pod.name);
+        let at = u16::try_from(at.unwrap_or_default()).unwrap_or_default();
+        let ranges = self.node_of(pod).map(|node| node.pod_cidrs.as_slice()).unwrap_or_default();
+        let range = ranges.iter().find(|range| of_family(&range.addr()));
+        // The first address of a range is the network's, the next the gateway's.
+        if let Some(address) = range.and_then(|range| nth(range, u128::from(at) + 2)) {
+            return address;
+        }
+        let number = at.saturating_add(1);
+        let [high, low] = number.to_be_bytes();
+        match family {
+            4 => Ipv4Addr::new(10, 244, high, low).into(),
+            _ => Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 0, number).into(),
+        }
     }
+}
+
+/// The address that is so many behind the first of a range, if it is in it.
+fn nth(range: &IpNet, number: u128) -> Option<IpAddr> {
+    let address: IpAddr = match range.network() {
+        IpAddr::V4(first) => {
+            Ipv4Addr::from(u32::from(first).checked_add(u32::try_from(number).ok()?)?).into()
+        }
+        IpAddr::V6(first) => Ipv6Addr::from(u128::from(first).checked_add(number)?).into(),
+    };
+    range.contains(&address).then_some(address)
 }
 
 /// An address outside every range that anybody names, but the whole world's.

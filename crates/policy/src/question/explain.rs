@@ -107,7 +107,17 @@ fn outcome(answer: &SideAnswer) -> String {
         "auth-required" => {
             format!("denied: {} demands proof that the ends cannot give", names.join(", "))
         }
-        other => format!("denied: {other}"),
+        other => match &answer.contradiction {
+            Some(about) => {
+                let verb = match names.len() {
+                    1 => "contradicts itself",
+                    _ => "contradict each other",
+                };
+                let names = names.join(" and ");
+                format!("denied: {names} {verb} ({about} for the same peers and ports)")
+            }
+            None => format!("denied: {other}"),
+        },
     }
 }
 

@@ -13,12 +13,13 @@ mod json;
 mod probe;
 mod suggest;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use model::{Label, LabelFilter, Labels, Namespace, Node, Pod, Reserved, identity_labels};
+use model::{LabelFilter, Labels, Namespace, Node, Pod, Reserved, identity_labels};
 
 use crate::catalogue::{Catalogue, resolve};
+use crate::conflict::{Conflict, conflicts};
 use crate::options::{Capabilities, Options};
 use crate::references::References;
 use crate::rule::Policy;
@@ -80,14 +81,7 @@ impl<'a> Asked<'a> {
 
     /// Labels of a node as the subject of policies.
     fn node_subject(&self, node: &Node) -> Labels {
-        let mut labels: Labels = node
-            .labels
-            .iter()
-            .filter(|(key, _)| self.filter.keeps(key))
-            .map(|(key, value)| Label::k8s(key, value))
-            .collect();
-        labels.insert(Label::reserved(Reserved::Host.name()));
-        labels
+        node.subject_labels(&self.filter)
     }
 
     /// Everybody in the cluster as a peer: every identity that a table of it
@@ -110,6 +104,15 @@ impl<'a> Asked<'a> {
         sets.sort();
         sets.dedup();
         sets
+    }
+
+    /// What the policies contradict each other about, for anybody in the cluster.
+    pub fn conflicts(&self) -> BTreeSet<Conflict> {
+        let pods = self.cluster.pods.iter().filter(|pod| !pod.host_network);
+        let pods = pods.map(|pod| self.pod_labels(pod, &self.options.cluster));
+        let nodes = self.cluster.nodes.iter().map(|node| self.node_subject(node));
+        let subjects: BTreeSet<Labels> = pods.chain(nodes).collect();
+        conflicts(&self.policies, &subjects)
     }
 
     /// Named container ports of a pod.

@@ -20,6 +20,10 @@ pub(super) fn fix(side: &Side, answer: &SideAnswer) -> String {
                 rules.join(", ")
             )
         }
+        "unsupported" => {
+            let rules: Vec<String> = answer.rules.iter().map(|rule| format!("`{rule}`")).collect();
+            format!("make {} ask for the same, or for other peers or ports", rules.join(" and "))
+        }
         "auth-required" => "give both ends an identity, or take `authentication` out".to_owned(),
         _ => policy(side),
     }

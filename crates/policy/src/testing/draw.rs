@@ -7,9 +7,10 @@ use crate::testing::PORTS;
 use crate::testing::dice::Dice;
 use crate::testing::universe::RANGES;
 use crate::{
-    Action, Authentication, CidrPeer, Entity, HttpRule, Layer7, NamePattern, Operator, Peer, Peers,
-    Policy, Port, PortMatch, Ports, Reach, Requests, Requirement, Rule, Selector, SelectorKey,
-    Subject, Tier, Transport, clusterwide_peer, namespaced_peer, namespaced_subject,
+    Action, Authentication, CidrPeer, Entity, HttpRule, Layer7, Listener, NamePattern, Operator,
+    Peer, Peers, Policy, Port, PortMatch, Ports, Reach, Requests, Requirement, Rule, Selector,
+    SelectorKey, Subject, Tier, TlsContext, Transport, clusterwide_peer, namespaced_peer,
+    namespaced_subject,
 };
 
 /// Up to six policies; in some of them rules pass.
@@ -30,16 +31,38 @@ fn policy(dice: &mut Dice, index: usize, passes: bool) -> Policy {
     let name =
         PolicyName { kind, namespace: place.map(str::to_owned), name: format!("policy-{index}") };
     let open = [dice.chance(35), dice.chance(35)];
-    let rules = (0..=dice.below(3))
-        .map(|at| {
-            let mut rule = rule(dice, &name, place, at, open);
-            if passes && dice.chance(30) {
-                pass(dice, &mut rule);
-            }
-            rule
-        })
-        .collect();
+    let mut rules = Vec::new();
+    for at in 0..=dice.below(3) {
+        let mut rule = rule(dice, &name, place, at, open);
+        if passes && dice.chance(30) {
+            pass(dice, &mut rule);
+        }
+        if (rule.layer7.is_some() || rule.authentication.is_some()) && dice.chance(40) {
+            rules.push(twin(dice, &rule));
+        }
+        rules.push(rule);
+    }
     Policy { name, rules }
+}
+
+/// The rule once more, that asks for something else and perhaps for less.
+fn twin(dice: &mut Dice, rule: &Rule) -> Rule {
+    let mut twin = rule.clone();
+    twin.id.path.push_str(".twin");
+    twin.layer7 = if dice.chance(70) { Some(layer7(dice)) } else { None };
+    twin.authentication = authentication(dice, 30);
+    if let (true, Ports::OneOf(list)) = (dice.chance(50), &mut twin.ports) {
+        list.truncate(1);
+    }
+    if let (true, Peers::OneOf(list)) = (dice.chance(50), &mut twin.peers) {
+        list.truncate(1);
+    }
+    twin
+}
+
+fn authentication(dice: &mut Dice, percent: usize) -> Option<Authentication> {
+    let modes = [Authentication::Required, Authentication::Disabled];
+    dice.chance(percent).then(|| dice.pick(&modes))
 }
 
 fn rule(dice: &mut Dice, policy: &PolicyName, place: Place, at: usize, open: [bool; 2]) -> Rule {
@@ -56,11 +79,7 @@ fn rule(dice: &mut Dice, policy: &PolicyName, place: Place, at: usize, open: [bo
         None => written,
     };
     let layer7 = if action == Action::Allow && dice.chance(12) { Some(layer7(dice)) } else { None };
-    let authentication = if action == Action::Allow && dice.chance(6) {
-        Some(dice.pick(&[Authentication::Required, Authentication::Disabled]))
-    } else {
-        None
-    };
+    let authentication = if action == Action::Allow { authentication(dice, 6) } else { None };
     Rule {
         id: RuleId { policy: policy.clone(), path: format!("specs[{at}].{direction}[0]") },
         tier,
@@ -91,10 +110,27 @@ fn pass(dice: &mut Dice, rule: &mut Rule) {
 }
 
 fn layer7(dice: &mut Dice) -> Layer7 {
-    Layer7::requests(match dice.below(3) {
-        0 => Requests::Dns(Vec::new()),
+    let mut layer7 = Layer7::requests(match dice.below(6) {
+        0 | 1 => Requests::Dns(Vec::new()),
+        2 => Requests::Any,
         _ => Requests::Http(vec![HttpRule::default()]),
-    })
+    });
+    let context = |name: &str| TlsContext { name: name.to_owned(), ..TlsContext::default() };
+    if dice.chance(30) {
+        layer7.terminating_tls = Some(context(dice.pick(&["one", "two"])));
+    }
+    if dice.chance(20) {
+        layer7.originating_tls = Some(context(dice.pick(&["one", "two"])));
+    }
+    if layer7.requests == Requests::Any && dice.chance(50) {
+        layer7.listener = Some(Listener {
+            config_kind: "CiliumClusterwideEnvoyConfig".to_owned(),
+            config_name: "config".to_owned(),
+            name: dice.pick(&["one", "two"]).to_owned(),
+            priority: dice.pick(&[None, Some(1)]),
+        });
+    }
+    layer7
 }
 
 fn peers(dice: &mut Dice, place: Place, subject: &Selector) -> Peers {

@@ -13,9 +13,9 @@ use crate::rule::{Action, Peers, Rule, Subject};
 use crate::table::{Entry, Key, masked};
 use crate::testing::Case;
 use crate::{
-    AllowLocalhost, CidrPeer, CompileError, Enforcement, Entity, NamePattern, Operator, Peer,
-    Policy, Port, PortMatch, Ports, Reach, References, Requirement, Selector, SelectorKey, Table,
-    Tier, Transport, Why,
+    AllowLocalhost, Capabilities, CidrPeer, CompileError, Enforcement, Entity, NamePattern,
+    Operator, Peer, Policy, Port, PortMatch, Ports, Reach, References, Requirement, Selector,
+    SelectorKey, Table, Tier, Transport, Why,
 };
 
 /// One bug.
@@ -61,11 +61,12 @@ pub enum Mutant {
     NodeLabelsAreForgotten,
     NamedPortOfPeerIsForgotten,
     IcmpTypesAreForgotten,
+    ConflictsAreForgotten,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::DenyIsForgotten,
         Self::AllowWinsTies,
         Self::TiersAreForgotten,
@@ -105,6 +106,7 @@ impl Mutant {
         Self::NodeLabelsAreForgotten,
         Self::NamedPortOfPeerIsForgotten,
         Self::IcmpTypesAreForgotten,
+        Self::ConflictsAreForgotten,
     ];
 }
 
@@ -120,6 +122,12 @@ pub fn compile_mutant(mutant: Mutant, case: &Case) -> Result<Table, CompileError
             }
         }
         Mutant::IcmpTypesAreForgotten => case.options.capabilities.icmp_types = false,
+        // Whoever can do all of it asks for none of it, unless it is contradicted.
+        Mutant::ConflictsAreForgotten if case.options.capabilities == Capabilities::ALL => {
+            for rule in case.policies.iter_mut().flat_map(|policy| &mut policy.rules) {
+                (rule.layer7, rule.authentication) = (None, None);
+            }
+        }
         Mutant::FoldingIsSkipped => return unfolded(&case),
         Mutant::RangeIsExact => {
             let known: Vec<IpNet> = References::of(&case.policies, &case.options)

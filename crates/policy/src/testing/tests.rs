@@ -59,8 +59,9 @@ fn features(rule: &Rule) -> Vec<&'static str> {
     found
 }
 
-const FEATURES: [&str; 19] = [
+const FEATURES: [&str; 20] = [
     "any port",
+    "conflict",
     "endpoints",
     "endpoints of any cluster",
     "entity",
@@ -103,6 +104,9 @@ fn the_table_agrees_with_the_meaning_and_every_outcome_is_common() {
             *match_types.entry(entry.key.match_type().number()).or_default() += 1;
             if entry.entry.precedence == u32::MAX {
                 *met.entry("decided after a pass").or_default() += 1;
+            }
+            if meant.why == Why::Unsupported && case.options.capabilities == Capabilities::ALL {
+                *met.entry("conflict").or_default() += 1;
             }
             for rule in &meant.rules.rules {
                 for feature in features(by_id[rule]) {

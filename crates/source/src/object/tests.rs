@@ -183,8 +183,11 @@ status:
 fn check_apiserver(text: &str, want: &[&str]) {
     let documents = manifest::read("a.yaml", text).unwrap();
     let found = match read(&documents[0]) {
-        Some(Ok(Object::ApiServer(addresses))) => addresses,
-        None => vec![],
+        Some(Ok(Object::Endpoints(endpoints))) if endpoints.is_api_server() => {
+            let all = endpoints.serving.iter();
+            all.flat_map(|one| one.ready.iter().chain(&one.unready).copied()).collect()
+        }
+        Some(Ok(Object::Endpoints(_))) => vec![],
         other => panic!("{other:?}"),
     };
     assert_eq!(found, addresses(want));
@@ -223,6 +226,81 @@ endpoints:
     check_apiserver(&text.replace("service-name: kubernetes", "service-name: web"), &[]);
     check_apiserver(&text.replace("namespace: default", "namespace: web"), &[]);
     check_apiserver(&text.replace("IPv6", "FQDN"), &[]);
+}
+
+/// Services in namespace `a`, and what is listed for them.
+fn services(more: &str) -> String {
+    let service = |name: &str, spec: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: a}}\nspec: {spec}\n"
+        )
+    };
+    service("legacy", "{ports: [{port: 80}]}")
+        + &service("own", "{selector: {app: own}, ports: [{port: 80}]}")
+        + "---\n"
+        + more
+}
+
+/// What counts as backends of `a/NAME`.
+#[track_caller]
+fn check_backends(text: &str, name: &str, want: &[&str]) {
+    let snapshot = crate::read("a.yaml", text);
+    assert_eq!(snapshot.refused, [], "{text}");
+    let service = snapshot.catalogue.services.iter().find(|service| service.name == name).unwrap();
+    assert_eq!(service.backends, addresses(want), "{text}");
+}
+
+#[test]
+fn a_service_without_a_selector_has_the_backends_that_are_listed_and_ready() {
+    let endpoints = "
+apiVersion: v1
+kind: Endpoints
+metadata: {name: legacy, namespace: a}
+subsets:
+- addresses: [{ip: 192.0.2.9}, {ip: 192.0.2.8}]
+  notReadyAddresses: [{ip: 192.0.2.7}]
+";
+    check_backends(&services(endpoints), "legacy", &["192.0.2.8", "192.0.2.9"]);
+    let slice = "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: legacy-1, namespace: a, labels: {kubernetes.io/service-name: legacy}}
+addressType: IPv6
+endpoints:
+- {addresses: ['2001:db8::1'], conditions: {ready: true}}
+- {addresses: ['2001:db8::2']}
+- {addresses: ['2001:db8::3'], conditions: {ready: false}}
+";
+    check_backends(&services(slice), "legacy", &["2001:db8::1", "2001:db8::2"]);
+    // Several objects add up, whatever comes first, and the same address is one.
+    let again = slice.replace("legacy-1", "legacy-2").replace("::2'", "::4'");
+    let all = format!("{slice}---\n{again}---\n{endpoints}---\n{}", services(""));
+    check_backends(
+        &all,
+        "legacy",
+        &["192.0.2.8", "192.0.2.9", "2001:db8::1", "2001:db8::2", "2001:db8::4"],
+    );
+}
+
+#[test]
+fn what_is_listed_for_another_service_or_beside_a_selector_is_not_its_backend() {
+    let endpoints = |name: &str, namespace: &str| {
+        services(&format!(
+            "{{apiVersion: v1, kind: Endpoints, metadata: {{name: {name}, namespace: {namespace}}}, \
+             subsets: [{{addresses: [{{ip: 192.0.2.9}}]}}]}}\n"
+        ))
+    };
+    check_backends(&endpoints("legacy", "a"), "legacy", &["192.0.2.9"]);
+    check_backends(&endpoints("legacy", "b"), "legacy", &[]);
+    check_backends(&endpoints("other", "a"), "legacy", &[]);
+    check_backends(&endpoints("own", "a"), "own", &[]);
+    // An IPv4 address in the clothes of IPv6 is that IPv4 address.
+    let clothed = endpoints("legacy", "a").replace("192.0.2.9", "'::ffff:192.0.2.9'");
+    check_backends(&clothed, "legacy", &["192.0.2.9"]);
+    let snapshot = crate::read("a.yaml", &endpoints("legacy", "a").replace("192.0.2.9", "nowhere"));
+    let [refused] = snapshot.refused.as_slice() else { panic!("{:?}", snapshot.refused) };
+    let reason = refused.refusals[0].to_string();
+    assert!(reason.contains("`nowhere` is not an IP address"), "{reason}");
 }
 
 #[test]

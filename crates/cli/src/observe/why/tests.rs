@@ -33,6 +33,9 @@ fn denied() -> Flow {
         }),
         destination: Actor::Unknown("other-node".into()),
         record: "0/1".into(),
+        bytes: 74,
+        count: 1,
+        first_ns: 0,
     };
     let tcp = Tcp { source_port: 40000, destination_port: 5432, flags: None };
     Flow {

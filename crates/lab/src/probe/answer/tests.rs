@@ -10,6 +10,7 @@ fn decision(allowed: bool, reason: &str, rules: &[&str]) -> Decision {
         rules: rules.iter().map(|rule| (*rule).to_owned()).collect(),
         because: vec![],
         program: Ok("/usr/bin/nc.openbsd".into()),
+        sender: Ok("/usr/bin/nc.openbsd".into()),
     }
 }
 
@@ -29,8 +30,9 @@ fn answer(
             arrived,
             decisions: Decisions { egress, ingress },
             unreported: None,
-            wanted: Wanted { egress: true, ingress: true },
+            wanted: Wanted { egress: true, ingress: true, same_node: true, program: true },
         }),
+        meant: None,
     }
 }
 
@@ -131,12 +133,24 @@ fn nothing_is_awaited_behind_an_end_that_denied() {
 #[test]
 fn a_flow_must_name_the_program_that_sent() {
     let mut egress = decision(true, "unenforced", &[]);
-    egress.program = Ok("/usr/bin/python3".into());
+    egress.sender = Ok("/usr/bin/python3".into());
     let expected = json!({"verdict": "allowed"});
     check(
         &answer(true, 1, Some(egress), unenforced(), expected),
-        &["process: `/usr/bin/python3`, not `nc`"],
+        &["egress process: `/usr/bin/python3`, not `nc`"],
     );
+}
+
+#[test]
+fn the_end_that_receives_knows_the_sender_of_its_own_node_only() {
+    let ingress =
+        Some(Decision { sender: Err("other-node".into()), ..decision(true, "unenforced", &[]) });
+    let mut answer = answer(true, 1, unenforced(), ingress, json!({"verdict": "allowed"}));
+    check(&answer, &["ingress process: not known (other-node), not `nc`"]);
+    if let Ok(findings) = &mut answer.found {
+        findings.wanted.same_node = false;
+    }
+    check(&answer, &[]);
 }
 
 #[test]

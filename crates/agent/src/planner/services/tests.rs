@@ -1,0 +1,80 @@
+//! Services of the small cluster.
+
+use super::*;
+use crate::planner::Plan;
+use crate::testing::{self, CLUSTER, api, db};
+
+fn plan_of(more: &str) -> Plan {
+    testing::plan(&format!("{CLUSTER}---\n{more}"), &[api(), db()])
+}
+
+/// What the kernel is told: `address:port/protocol affinity ends`.
+#[track_caller]
+fn check(plan: &Plan, want: &[&str]) {
+    let services = &plan.desired.services;
+    let text = |(frontend, backends): (&Frontend, &Backends)| {
+        let Frontend { address, port, protocol } = frontend;
+        let ends: Vec<String> = backends.ends.iter().map(ToString::to_string).collect();
+        let own = SocketAddr::new(*address, *port);
+        format!("{own}/{protocol} {} {}", backends.affinity_seconds, ends.join(","))
+    };
+    assert_eq!(services.frontends.iter().map(text).collect::<Vec<_>>(), want);
+}
+
+const PAY: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: pay, namespace: payment}
+spec:
+  clusterIPs: [10.96.0.7, 'fd00:10:96::7']
+  selector: {app: api}
+  sessionAffinity: ClientIP
+  sessionAffinityConfig: {clientIP: {timeoutSeconds: 60}}
+  ports: [{port: 80, targetPort: http}, {name: s, port: 36412, protocol: SCTP}]
+";
+
+#[test]
+fn each_address_and_port_leads_to_backends_of_its_family() {
+    let plan = plan_of(PAY);
+    check(&plan, &["10.96.0.7:80/6 60 10.1.0.5:8080", "[fd00:10:96::7]:80/6 60 [fd00:1::5]:8080"]);
+    let addresses: Vec<String> =
+        plan.desired.services.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["10.96.0.7", "fd00:10:96::7"]);
+    let reasons: Vec<&str> = plan.services.iter().map(|view| view.reason.as_str()).collect();
+    let sctp = "SCTP has no socket hooks: ask for a backend's own address";
+    assert_eq!(reasons, ["", "", sctp, sctp]);
+    assert_eq!(plan.problems, Vec::<String>::new());
+}
+
+#[test]
+fn a_service_that_nobody_serves_is_known_and_leads_nowhere() {
+    let plan = plan_of(&PAY.replace("{app: api}", "{app: nobody}"));
+    check(&plan, &["10.96.0.7:80/6 60 ", "[fd00:10:96::7]:80/6 60 "]);
+    assert_eq!(plan.services[0].reason, "no backend is ready: connections are refused");
+}
+
+#[test]
+fn what_two_services_claim_neither_gets() {
+    let other = PAY.replace("name: pay", "name: thief").replace(", 'fd00:10:96::7'", "");
+    let plan = plan_of(&format!("{PAY}---\n{other}"));
+    check(&plan, &["[fd00:10:96::7]:80/6 60 [fd00:1::5]:8080"]);
+    assert!(plan.desired.services.addresses.contains(&"10.96.0.7".parse().unwrap()));
+    let want = "10.96.0.7 is claimed by services payment/pay and payment/thief: \
+                neither is led anywhere";
+    assert_eq!(plan.problems, [want]);
+}
+
+#[test]
+fn nobodys_own_address_becomes_a_services() {
+    // A pod here, a pod elsewhere, a node.
+    for address in ["10.1.0.6", "10.2.0.7", "192.168.0.2"] {
+        let plan = plan_of(&PAY.replace("10.96.0.7", address));
+        check(&plan, &["[fd00:10:96::7]:80/6 60 [fd00:1::5]:8080"]);
+        assert!(!plan.desired.services.addresses.contains(&address.parse().unwrap()));
+        let want = format!(
+            "service payment/pay has the address {address} of a pod or a node: \
+             it is not led anywhere"
+        );
+        assert_eq!(plan.problems, [want]);
+    }
+}

@@ -1,0 +1,194 @@
+//! Node policies on trial: what is new must be confirmed within a time, or it is
+//! undone. Nobody is locked out for longer by a policy that shuts him out.
+//!
+//! Is told what the cluster says and what time it is. The kernel ends a
+//! trial by itself; this says what is planned before and after. Whether a version
+//! is the same is asked of its meaning, never of its text.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::{Labels, PolicyName};
+use policy::{Policy, Subject};
+use source::Snapshot;
+
+mod file;
+
+pub use file::{TrialError, load, save};
+
+/// One version of a policy.
+#[derive(Clone, Debug)]
+pub struct Version {
+    /// The document it was read from.
+    pub text: Arc<str>,
+    /// What it means.
+    pub policy: Policy,
+}
+
+/// A version on trial.
+#[derive(Clone, Debug)]
+struct Trial {
+    version: Version,
+    /// Seconds of `CLOCK_MONOTONIC`.
+    until: u32,
+}
+
+/// Where a policy of this node stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// In force for good.
+    Confirmed,
+    /// In force until this second of `CLOCK_MONOTONIC`.
+    OnTrial {
+        /// The end.
+        until: u32,
+    },
+    /// Not confirmed in time.
+    Reverted {
+        /// Whether an earlier version that was confirmed is in force instead.
+        earlier: bool,
+    },
+}
+
+/// Policies that select the node, and what has been said about them.
+#[derive(Clone, Debug, Default)]
+pub struct Trials {
+    confirmed: BTreeMap<PolicyName, Version>,
+    reverted: BTreeMap<PolicyName, Version>,
+    trials: BTreeMap<PolicyName, Trial>,
+}
+
+/// What judges the node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodePolicies {
+    /// Now.
+    pub in_force: Vec<Policy>,
+    /// After the trial.
+    pub fallback: Vec<Policy>,
+    /// The end of the trial, in seconds of `CLOCK_MONOTONIC`; `None`: there is none.
+    pub confirm_by: Option<u32>,
+}
+
+/// Policies of a cluster that select a node with these labels.
+pub fn of_the_node(snapshot: &Snapshot, labels: &Labels) -> BTreeMap<PolicyName, Version> {
+    let selects = |policy: &Policy| {
+        let mut rules = policy.rules.iter();
+        rules.any(|rule| matches!(rule.subject, Subject::Nodes(_)) && rule.selects(labels))
+    };
+    let selected = snapshot.policies.iter().filter(|policy| selects(policy));
+    let versions = selected.map(|policy| {
+        let text = snapshot.node_policies.get(&policy.name).cloned().unwrap_or_default();
+        (policy.name.clone(), Version { text, policy: policy.clone() })
+    });
+    versions.collect()
+}
+
+impl Trials {
+    /// Takes note of what the cluster says now. What is neither confirmed nor
+    /// known as reverted is on trial for `seconds` from `now` on. Whether anything
+    /// is new.
+    pub fn look(&mut self, present: BTreeMap<PolicyName, Version>, now: u32, seconds: u32) -> bool {
+        let known = self.count();
+        self.confirmed.retain(|name, _| present.contains_key(name));
+        self.reverted.retain(|name, _| present.contains_key(name));
+        self.trials.retain(|name, _| present.contains_key(name));
+        let mut changed = known != self.count();
+        for (name, version) in present {
+            let same =
+                |known: Option<&Version>| known.is_some_and(|known| known.policy == version.policy);
+            if same(self.trials.get(&name).map(|trial| &trial.version)) {
+                continue;
+            }
+            if same(self.confirmed.get(&name)) {
+                changed |= self.trials.remove(&name).is_some();
+                changed |= self.reverted.remove(&name).is_some();
+            } else if same(self.reverted.get(&name)) {
+                changed |= self.trials.remove(&name).is_some();
+            } else {
+                self.reverted.remove(&name);
+                let until = now.saturating_add(seconds);
+                self.trials.insert(name, Trial { version, until });
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    fn count(&self) -> usize {
+        self.confirmed.len() + self.reverted.len() + self.trials.len()
+    }
+
+    /// Ends the trials whose time is over; their names.
+    pub fn expire(&mut self, now: u32) -> Vec<PolicyName> {
+        let over = self.trials.iter().filter(|(_, trial)| trial.until <= now);
+        let over: Vec<PolicyName> = over.map(|(name, _)| name.clone()).collect();
+        for name in &over {
+            if let Some(trial) = self.trials.remove(name) {
+                self.reverted.insert(name.clone(), trial.version);
+            }
+        }
+        over
+    }
+
+    /// Makes policies permanent: those that are named, on trial or reverted; without
+    /// names all that are on trial. Their names.
+    pub fn confirm(&mut self, names: &[String]) -> Vec<PolicyName> {
+        let meant = |name: &PolicyName| {
+            let full = name.to_string();
+            let has = |text: &String| {
+                full == *text || full.ends_with(&format!("/{text}")) && !text.is_empty()
+            };
+            names.iter().any(has)
+        };
+        let of = |known: Vec<&PolicyName>| -> Vec<PolicyName> {
+            let all = known.into_iter().filter(|name| names.is_empty() || meant(name));
+            all.cloned().collect()
+        };
+        let mut confirmed = of(self.trials.keys().collect());
+        if !names.is_empty() {
+            confirmed.extend(of(self.reverted.keys().collect()));
+        }
+        for name in &confirmed {
+            let trial = self.trials.remove(name).map(|trial| trial.version);
+            if let Some(version) = trial.or(self.reverted.remove(name)) {
+                self.confirmed.insert(name.clone(), version);
+            }
+        }
+        confirmed.sort();
+        confirmed
+    }
+
+    /// Every policy of this node, and where it stands.
+    pub fn standings(&self) -> BTreeMap<PolicyName, Standing> {
+        let confirmed = self.confirmed.keys().map(|name| (name, Standing::Confirmed));
+        let reverted = self.reverted.keys().map(|name| {
+            let earlier = self.confirmed.contains_key(name);
+            (name, Standing::Reverted { earlier })
+        });
+        let trials = self.trials.iter();
+        let trials = trials.map(|(name, trial)| (name, Standing::OnTrial { until: trial.until }));
+        let all = confirmed.chain(reverted).chain(trials);
+        all.map(|(name, standing)| (name.clone(), standing)).collect()
+    }
+
+    /// What judges the node, now and after the trial.
+    pub fn policies(&self) -> NodePolicies {
+        let mut in_force: BTreeMap<&PolicyName, &Version> = self.confirmed.iter().collect();
+        let fallback = in_force.values().map(|version| version.policy.clone()).collect();
+        in_force.extend(self.trials.iter().map(|(name, trial)| (name, &trial.version)));
+        NodePolicies {
+            in_force: in_force.values().map(|version| version.policy.clone()).collect(),
+            fallback,
+            confirm_by: self.trials.values().map(|trial| trial.until).min(),
+        }
+    }
+}
+
+/// Seconds of `CLOCK_MONOTONIC`, by which the kernel ends trials.
+pub fn monotonic() -> u32 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    now.map_or(0, |now| u32::try_from(now.tv_sec()).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests;
