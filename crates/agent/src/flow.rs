@@ -187,6 +187,9 @@ fn reason(record: &Record) -> Reason {
         (Verdict::Dropped, Some(Why::DefaultDeny)) if code == DropReason::POLICY_DENIED => {
             Reason::DefaultDeny
         }
+        (Verdict::Dropped, Some(Why::Unsupported)) if code == DropReason::POLICY_DENIED => {
+            Reason::Unsupported
+        }
         (Verdict::Dropped, Some(Why::DenyRule)) if code == DropReason::POLICY_DENY => {
             Reason::DenyRule
         }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use lab::Exec;
-use lab::command::{Command, Format, ProbeFormat, Target};
+use lab::command::{Command, Format, ProbeFormat, Probes, Target};
+use lab::label::Label;
+use lab::traffic::Load;
 
 /// What to do with labs.
 #[derive(Debug, clap::Subcommand)]
@@ -15,6 +17,9 @@ pub enum LabCommand {
     Up {
         /// Folder of manifests, one of them a Lab
         directory: PathBuf,
+        /// Everything but the policies: the flat network Kubernetes starts with
+        #[arg(long)]
+        without_policies: bool,
     },
     /// Take a lab away, with everything that is its own
     #[command(after_help = "Examples:\n  signet lab down\n  signet lab down --all")]
@@ -50,6 +55,91 @@ pub enum LabCommand {
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
+    /// Make a running lab what manifests say: create, change, move, roll out
+    #[command(
+        after_help = "Examples:\n  signet lab apply examples/bank/policy-payment.yaml\n  signet lab apply examples/bank"
+    )]
+    Apply {
+        /// Name of the lab [default: the only one]
+        #[arg(long, value_name = "NAME")]
+        lab: Option<String>,
+        /// File or folder of manifests
+        path: PathBuf,
+    },
+    /// Take what manifests name out of a running lab
+    #[command(after_help = "Example:\n  signet lab delete examples/bank/policy-dev.yaml")]
+    Delete {
+        /// Name of the lab [default: the only one]
+        #[arg(long, value_name = "NAME")]
+        lab: Option<String>,
+        /// File or folder of manifests
+        path: PathBuf,
+    },
+    /// Change the labels of a running pod, and so who it is
+    #[command(
+        after_help = "Examples:\n  signet lab label dev/dev-pod app=pay-svc\n  signet lab label dev/dev-pod env-"
+    )]
+    Label {
+        /// Name of the lab [default: the only one]
+        #[arg(long, value_name = "NAME")]
+        lab: Option<String>,
+        /// The pod
+        #[arg(value_name = "NAMESPACE/POD")]
+        pod: String,
+        /// New values, and labels to take away
+        #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
+        labels: Vec<Label>,
+    },
+    /// Show what a pod, a host outside, an agent or the relay has printed
+    #[command(
+        after_help = "Examples:\n  signet lab logs banking/ledger-db\n  signet lab logs postgres-a\n  signet lab logs jakarta-1"
+    )]
+    Logs {
+        /// Name of the lab [default: the only one]
+        #[arg(long, value_name = "NAME")]
+        lab: Option<String>,
+        /// Container of a pod [default: the first]
+        #[arg(short, long, value_name = "NAME")]
+        container: Option<String>,
+        /// Whose log; a node's is its agent's
+        #[arg(value_name = "NAMESPACE/POD|HOST|NODE|relay")]
+        what: String,
+    },
+    /// Start pods anew, here or on another node, or a node's agent
+    #[command(
+        after_help = "Examples:\n  signet lab restart payment/payment\n  signet lab restart payment/payment-1 --node jakarta-3\n  signet lab restart jakarta-1"
+    )]
+    Restart {
+        /// Name of the lab [default: the only one]
+        #[arg(long, value_name = "NAME")]
+        lab: Option<String>,
+        /// A pod, all pods of a workload one after the other, or a node's agent
+        #[arg(value_name = "NAMESPACE/POD|NAMESPACE/WORKLOAD|NODE")]
+        what: String,
+        /// The node on which the pod runs from now on
+        #[arg(long, value_name = "NODE")]
+        node: Option<String>,
+    },
+    /// Repeat probes as a steady load and count what is not as expected
+    #[command(
+        after_help = "Example:\n  signet lab traffic examples/bank/probes.jsonl --seconds 30 --rate 50"
+    )]
+    Traffic {
+        /// Name of the lab [default: the only one]
+        #[arg(long, value_name = "NAME")]
+        lab: Option<String>,
+        /// File of probes; those for TCP that are expected to be allowed are used
+        file: PathBuf,
+        /// How long
+        #[arg(long, value_name = "N", default_value_t = 30)]
+        seconds: u64,
+        /// Connections a second, of all pods together
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        rate: u32,
+        /// Try also what is expected to be denied
+        #[arg(long)]
+        denied: bool,
+    },
     /// Be the name server of a lab: one of its pods runs this
     #[command(
         hide = true,
@@ -67,13 +157,27 @@ pub enum LabCommand {
     #[command(after_help = "\
 Examples:
   signet lab probe examples/tiny/probes.jsonl
-  signet lab probe examples/tiny/probes.jsonl --manifests examples/tiny")]
+  signet lab probe examples/tiny/probes.jsonl --manifests examples/tiny
+  signet lab probe --from pod:dev/dev-pod --to pod:banking/ledger-db --port 5432")]
     Probe {
         /// Name of the lab [default: the only one]
         #[arg(long, value_name = "NAME")]
         lab: Option<String>,
         /// File of probes, one JSON object a line
-        file: PathBuf,
+        #[arg(required_unless_present = "from", conflicts_with = "from")]
+        file: Option<PathBuf>,
+        /// One probe from here, as `pod:NAMESPACE/NAME`, `node:NAME`, `ip:ADDRESS`
+        #[arg(long, value_name = "END", requires = "to")]
+        from: Option<String>,
+        /// Where it goes
+        #[arg(long, value_name = "END", requires = "from")]
+        to: Option<String>,
+        /// To this port of TCP, by number or name; without one it is a ping
+        #[arg(long, value_name = "PORT", requires = "from")]
+        port: Option<String>,
+        /// Only probes that are expected to end like this
+        #[arg(long, value_name = "VERDICT", value_parser = ["allowed", "denied"])]
+        only: Option<String>,
         /// Folder of manifests; what they mean is compared, too
         #[arg(long, value_name = "DIR")]
         manifests: Vec<PathBuf>,
@@ -93,6 +197,8 @@ pub enum ProbeFormatArg {
     /// For programs
     #[value(alias = "jsonl")]
     Json,
+    /// Only how many did what
+    Summary,
 }
 
 impl From<ProbeFormatArg> for ProbeFormat {
@@ -101,6 +207,7 @@ impl From<ProbeFormatArg> for ProbeFormat {
             ProbeFormatArg::Table => Self::Table,
             ProbeFormatArg::Cells => Self::Cells,
             ProbeFormatArg::Json => Self::Json,
+            ProbeFormatArg::Summary => Self::Summary,
         }
     }
 }
@@ -134,7 +241,17 @@ fn host(text: &str) -> Result<(String, Vec<IpAddr>), String> {
 /// Runs the command; the lab's own exit status.
 pub fn run(command: LabCommand) -> u8 {
     lab::command::run(match command {
-        LabCommand::Up { directory } => Command::Up { directory },
+        LabCommand::Up { directory, without_policies } => {
+            Command::Up { directory, policies: !without_policies }
+        }
+        LabCommand::Apply { lab, path } => Command::Apply { lab, path },
+        LabCommand::Delete { lab, path } => Command::Delete { lab, path },
+        LabCommand::Label { lab, pod, labels } => Command::Label { lab, pod, labels },
+        LabCommand::Logs { lab, container, what } => Command::Logs { lab, what, container },
+        LabCommand::Restart { lab, what, node } => Command::Restart { lab, what, node },
+        LabCommand::Traffic { lab, file, seconds, rate, denied } => {
+            Command::Traffic { lab, file, load: Load { seconds, rate, denied } }
+        }
         LabCommand::Down { all: true, .. } => Command::Down { target: Target::All },
         LabCommand::Down { lab: Some(lab), .. } => Command::Down { target: Target::One(lab) },
         LabCommand::Down { lab: None, .. } => Command::Down { target: Target::Only },
@@ -145,8 +262,23 @@ pub fn run(command: LabCommand) -> u8 {
         LabCommand::Dns { cluster_dir, host } => {
             Command::Dns { cluster: cluster_dir, hosts: host.into_iter().collect() }
         }
-        LabCommand::Probe { lab, file, manifests, output } => {
-            Command::Probe { lab, file, manifests, format: output.into() }
+        LabCommand::Probe { lab, file, from, to, port, only, manifests, output } => {
+            let what = match file {
+                Some(file) => Probes::File(file),
+                None => Probes::One(one_probe(from, to, port)),
+            };
+            Command::Probe { lab, what, only, manifests, format: output.into() }
         }
     })
+}
+
+/// A probe as a line of a file.
+fn one_probe(from: Option<String>, to: Option<String>, port: Option<String>) -> String {
+    let mut probe = serde_json::json!({"id": "probe", "from": from, "to": to});
+    match port.map(|port| (port.parse::<u16>(), port)) {
+        Some((Ok(number), _)) => probe["port"] = number.into(),
+        Some((Err(_), name)) => probe["port"] = name.into(),
+        None => probe["protocol"] = "ICMP".into(),
+    }
+    probe.to_string()
 }

@@ -4,18 +4,24 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
+use crate::apply::Change;
 use crate::definition;
 use crate::dns;
 use crate::error::Error;
 use crate::exec::{self, Exec};
 use crate::journal::Pod;
 use crate::lab::{self, Lab};
+use crate::label::Label;
+use crate::logs;
 use crate::places::LabName;
 use crate::probe;
 use crate::progress;
 use crate::registry;
+use crate::restart;
 use crate::status::Status;
+use crate::traffic::{self, Load};
 use crate::up::Options;
 
 /// Which lab `down` is about.
@@ -47,6 +53,17 @@ pub enum ProbeFormat {
     Cells,
     /// For programs: one object a line.
     Json,
+    /// Only how many did what.
+    Summary,
+}
+
+/// What `probe` tries.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Probes {
+    /// Every line of a file.
+    File(PathBuf),
+    /// This line.
+    One(String),
 }
 
 /// One command. Where a lab may be named, none means the only one.
@@ -56,6 +73,8 @@ pub enum Command {
     Up {
         /// The directory.
         directory: PathBuf,
+        /// Whether with its policies.
+        policies: bool,
     },
     /// Take labs away.
     Down {
@@ -76,6 +95,56 @@ pub enum Command {
         /// What, and where.
         exec: Exec,
     },
+    /// Make a lab what manifests say.
+    Apply {
+        /// Name of the lab.
+        lab: Option<String>,
+        /// File or directory.
+        path: PathBuf,
+    },
+    /// Take what manifests name out of a lab.
+    Delete {
+        /// Name of the lab.
+        lab: Option<String>,
+        /// File or directory.
+        path: PathBuf,
+    },
+    /// Change labels of a pod.
+    Label {
+        /// Name of the lab.
+        lab: Option<String>,
+        /// `namespace/name`.
+        pod: String,
+        /// The changes.
+        labels: Vec<Label>,
+    },
+    /// Show what a program of the lab printed.
+    Logs {
+        /// Name of the lab.
+        lab: Option<String>,
+        /// A pod, a node, a host, or the relay.
+        what: String,
+        /// Container of a pod; the first when not given.
+        container: Option<String>,
+    },
+    /// Start pods or an agent anew.
+    Restart {
+        /// Name of the lab.
+        lab: Option<String>,
+        /// A pod, a workload, or a node, whose agent is meant.
+        what: String,
+        /// The node on which a pod is to run from now on.
+        node: Option<String>,
+    },
+    /// Repeat probes for some time as a steady load.
+    Traffic {
+        /// Name of the lab.
+        lab: Option<String>,
+        /// The file of probes.
+        file: PathBuf,
+        /// For how long, and how much.
+        load: Load,
+    },
     /// Be a lab's name server: what one of its pods runs.
     Dns {
         /// Folder of the cluster's objects.
@@ -87,8 +156,10 @@ pub enum Command {
     Probe {
         /// Name of the lab.
         lab: Option<String>,
-        /// The file of probes.
-        file: PathBuf,
+        /// What to try.
+        what: Probes,
+        /// Only those that are expected to be `allowed`, or `denied`.
+        only: Option<String>,
         /// Directories of manifests to compare with; without any, nothing is.
         manifests: Vec<PathBuf>,
         /// Form of the answers.
@@ -120,16 +191,47 @@ pub fn run(command: Command) -> u8 {
 
 fn dispatch(command: Command) -> Result<u8, Error> {
     match command {
-        Command::Up { directory } => up(&directory),
+        Command::Up { directory, policies } => up(&directory, policies),
         Command::Down { target } => down(&target),
         Command::Status { lab, format } => status(lab.as_deref(), format),
         Command::Exec { lab, exec } => match exec::exec(&open(lab.as_deref())?, &exec)? {},
+        Command::Apply { lab, path } => {
+            change(lab.as_deref(), |lab, options, say| lab.apply(&path, options, say))
+        }
+        Command::Delete { lab, path } => {
+            change(lab.as_deref(), |lab, options, say| lab.delete(&path, options, say))
+        }
+        Command::Label { lab, pod, labels } => {
+            let mut lab = open(lab.as_deref())?;
+            let _claim = lab.claim()?;
+            let took = lab.label(&pod, &labels)?.as_millis();
+            print(&format!("Pod/{pod} relabelled; every node judges by it after {took} ms\n"));
+            Ok(DONE)
+        }
+        Command::Logs { lab, what, container } => {
+            logs::print(&open(lab.as_deref())?, &what, container.as_deref()).map(|()| DONE)
+        }
+        Command::Restart { lab, what, node } => change(lab.as_deref(), |lab, options, say| {
+            restart::run(lab, &what, node.as_deref(), options, say)
+        }),
+        Command::Traffic { lab, file, load } => {
+            let report = traffic::run(&open(lab.as_deref())?, &file, load, &mut note)?;
+            print(&report.text());
+            Ok(if report.is_as_expected() { DONE } else { FAILED })
+        }
         Command::Dns { cluster, hosts } => dns::serve(&cluster, hosts).map(|()| DONE),
-        Command::Probe { lab, file, manifests, format } => {
+        Command::Probe { lab, what, only, manifests, format } => {
             let lab = open(lab.as_deref())?;
-            let report = probe::run(&lab, &file, &manifests)?;
+            let text = match what {
+                Probes::One(line) => line,
+                Probes::File(file) => {
+                    std::fs::read_to_string(&file).map_err(Error::file("read", &file))?
+                }
+            };
+            let report = probe::run_lines(&lab, &text, only.as_deref(), &manifests)?;
             match format {
                 ProbeFormat::Table => print(&report.table()),
+                ProbeFormat::Summary => print(&report.counts()),
                 ProbeFormat::Cells => print(&report.cells()),
                 ProbeFormat::Json => {
                     print(&report.jsonl());
@@ -141,9 +243,36 @@ fn dispatch(command: Command) -> Result<u8, Error> {
     }
 }
 
-fn up(directory: &Path) -> Result<u8, Error> {
+/// Does something to a lab that nobody else changes meanwhile, and prints each
+/// change as it is made.
+fn change(
+    name: Option<&str>,
+    act: impl FnOnce(&mut Lab, &Options, &mut dyn FnMut(Change)) -> Result<(), Error>,
+) -> Result<u8, Error> {
     progress::catch_interrupts()?;
-    let lab = Lab::up(directory, &Options::new()?)?;
+    let mut lab = open(name)?;
+    let _claim = lab.claim()?;
+    let start = Instant::now();
+    let mut unchanged = 0;
+    let mut say = |change: Change| match change.outcome.as_str() {
+        "unchanged" => unchanged += 1,
+        outcome => print(&format!("{} {outcome}\n", change.object)),
+    };
+    act(&mut lab, &Options::new()?, &mut say)?;
+    if unchanged > 0 {
+        print(&format!("{unchanged} objects unchanged\n"));
+    }
+    note(&format!("enforced everywhere after {:.2} s", start.elapsed().as_secs_f64()));
+    Ok(DONE)
+}
+
+fn up(directory: &Path, policies: bool) -> Result<u8, Error> {
+    progress::catch_interrupts()?;
+    let options = Options::new()?;
+    let lab = match policies {
+        true => Lab::up(directory, &options)?,
+        false => Lab::up_without_policies(directory, &options)?,
+    };
     print(&Status::of(&lab).table());
     print(&next_steps(&lab));
     Ok(DONE)

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::process::Process;
 
 /// The form of the file; another one is not read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A node.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -40,6 +40,8 @@ pub struct Container {
     pub id: String,
     /// Its first process; `None` until it runs.
     pub process: Option<Process>,
+    /// The TCP port that it listens on once it is ready.
+    pub ready_port: Option<u16>,
 }
 
 /// A host outside the cluster.
@@ -52,6 +54,8 @@ pub struct External {
     pub addresses: Vec<IpAddr>,
     /// What runs there, and where probes from it start.
     pub container: Container,
+    /// TCP ports that it listens on once it is ready.
+    pub listens: Vec<u16>,
 }
 
 /// A pod.
@@ -73,6 +77,8 @@ pub struct Pod {
     pub host_network: bool,
     /// Its containers.
     pub containers: Vec<Container>,
+    /// The workload that made it, as `Kind/namespace/name`.
+    pub owner: Option<String>,
 }
 
 impl Pod {
@@ -87,6 +93,11 @@ impl Pod {
             return self.node.clone();
         }
         format!("{}.{}", self.namespace, self.name)
+    }
+
+    /// The name of the workload that made it, without its kind: `namespace/name`.
+    pub fn workload(&self) -> Option<&str> {
+        self.owner.as_deref()?.split_once('/').map(|(_, name)| name)
     }
 }
 
@@ -123,6 +134,8 @@ pub struct Journal {
     pub nodes: Vec<Node>,
     /// External hosts.
     pub external: Vec<External>,
+    /// Links of the fabric that were ever made; the next one has this number.
+    pub links: usize,
     /// Pods.
     pub pods: Vec<Pod>,
     /// Agents and relay that were started.
@@ -138,11 +151,13 @@ impl Journal {
         };
         let malformed =
             |detail: String| Error::Malformed { what: format!("`{}`", path.display()), detail };
-        let journal: Self =
+        let value: serde_json::Value =
             serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))?;
-        if journal.version != VERSION {
-            return Err(malformed(format!("it has version {}", journal.version)));
+        if value["version"] != VERSION {
+            return Err(malformed(format!("it has version {}", value["version"])));
         }
+        let journal =
+            serde_json::from_value(value).map_err(|error| malformed(error.to_string()))?;
         Ok(Some(journal))
     }
 

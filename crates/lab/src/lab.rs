@@ -6,14 +6,17 @@ use std::time::Duration;
 use crate::cgroup::Hierarchies;
 use crate::container;
 use crate::daemons;
-use crate::definition;
+use crate::definition::pod::Role;
+use crate::definition::{self, names};
 use crate::down::{remove, remove_shared};
 use crate::error::Error;
 use crate::exec::Exec;
 use crate::groups::Groups;
 use crate::journal::{Container, Daemon, Journal, Pod};
 use crate::launch::{Launch, Output};
+use crate::objects;
 use crate::places::{LabName, Places};
+use crate::plan;
 use crate::pods;
 use crate::registry::{self, Claim, SharedClaim};
 use crate::site::Site;
@@ -32,7 +35,13 @@ impl Lab {
     /// Makes the lab that a directory of manifests describes, and waits until it
     /// is whole. What fails on the way is undone.
     pub fn up(directory: &Path, options: &Options) -> Result<Self, Error> {
-        let journal = up::up(directory, options)?;
+        let journal = up::up(directory, true, options)?;
+        Ok(Self { places: Places::new(journal.name.parse()?), journal })
+    }
+
+    /// As [`Self::up`], but with none of the directory's policies.
+    pub fn up_without_policies(directory: &Path, options: &Options) -> Result<Self, Error> {
+        let journal = up::up(directory, false, options)?;
         Ok(Self { places: Places::new(journal.name.parse()?), journal })
     }
 
@@ -49,6 +58,14 @@ impl Lab {
         };
         let journal = Journal::read(&places.journal())?.ok_or_else(half)?;
         Ok(Self { places, journal })
+    }
+
+    /// The right to change it, which nobody else has then; with what it consists of
+    /// at that moment.
+    pub fn claim(&mut self) -> Result<Claim, Error> {
+        let claim = Claim::on(&self.places)?;
+        *self = Self::open(Some(self.places.name()))?;
+        Ok(claim)
     }
 
     /// Takes it away.
@@ -79,21 +96,63 @@ impl Lab {
     /// Ends a pod and starts it anew: new containers, a new interface, the next
     /// addresses.
     pub fn restart_pod(&mut self, name: &str, options: &Options) -> Result<(), Error> {
+        let node = self.pod(name)?.node.clone();
+        self.move_pod(name, &node, options)
+    }
+
+    /// Ends a pod and starts it on a node, which may be the one it was on. What it
+    /// is called, and who it is, stays.
+    pub fn move_pod(&mut self, name: &str, node: &str, options: &Options) -> Result<(), Error> {
         let site = self.site(options)?;
-        self.pod(name)?;
-        let definition = definition::read(&self.journal.directory)?;
-        let wanted =
-            definition.pods.iter().find(|pod| format!("{}/{}", pod.namespace, pod.name) == name);
-        let wanted = wanted.ok_or_else(|| {
-            let directory = self.journal.directory.display();
-            Error::Unknown(format!("the manifests in `{directory}` have no pod `{name}` any more"))
-        })?;
-        let path = self.places.journal();
-        for entry in self.journal.pods.iter_mut().filter(|pod| pod.full_name() == name) {
-            pods::stop(&site, entry)?;
-            pods::start(&site, entry, wanted)?;
+        site.node(node)?;
+        let entry = self.pod(name)?.clone();
+        let wanted = self.written_pod(&entry)?;
+        self.replace_pod(&site, &entry.full_name(), &wanted, node)
+    }
+
+    /// Ends a pod and starts what is wanted in its place.
+    pub(crate) fn replace_pod(
+        &mut self,
+        site: &Site,
+        name: &str,
+        wanted: &definition::pod::Pod,
+        node: &str,
+    ) -> Result<(), Error> {
+        let mut replaced = Ok(());
+        if let Some(entry) = self.journal.pods.iter_mut().find(|pod| pod.full_name() == name) {
+            pods::stop(site, entry)?;
+            let old = std::mem::replace(entry, plan::pod(wanted)?);
+            entry.owner = old.owner;
+            node.clone_into(&mut entry.node);
+            replaced = pods::start(site, entry, wanted);
         }
-        self.journal.write(&path)
+        self.journal.write(&self.places.journal())?;
+        replaced
+    }
+
+    /// What the cluster's objects say of a pod. The name server is in no manifest: it
+    /// is made of the whole lab's.
+    fn written_pod(&self, entry: &Pod) -> Result<definition::pod::Pod, Error> {
+        let is_server =
+            |namespace: &str, name: &str| (namespace, name) == (names::NAMESPACE, names::POD);
+        if is_server(&entry.namespace, &entry.name) {
+            let pods = definition::read(&self.journal.directory)?.pods;
+            let server = pods.into_iter().find(|pod| is_server(&pod.namespace, &pod.name));
+            return server.ok_or_else(|| {
+                let directory = self.journal.directory.display();
+                Error::Unknown(format!(
+                    "the manifests in `{directory}` need no name server any more"
+                ))
+            });
+        }
+        let nodes: Vec<_> = self.journal.nodes.iter().map(|node| node.name.clone()).collect();
+        let file = objects::pod_file(&self.places, &entry.namespace, &entry.name);
+        let text = std::fs::read_to_string(&file).map_err(Error::file("read", &file))?;
+        let mut pod = definition::read_pod(&file, &text, &nodes)?;
+        if self.journal.pods.iter().any(|it| is_server(&it.namespace, &it.name)) {
+            pod.role = Role::Client;
+        }
+        Ok(pod)
     }
 
     /// Runs a command in a pod to its end and returns what it left.
@@ -109,7 +168,7 @@ impl Lab {
         launch.output(&[], b"", limit)
     }
 
-    fn site(&self, options: &Options) -> Result<Site, Error> {
+    pub(crate) fn site(&self, options: &Options) -> Result<Site, Error> {
         Ok(Site {
             groups: self.groups()?,
             places: self.places.clone(),
@@ -120,17 +179,18 @@ impl Lab {
         })
     }
 
-    /// The pod called `namespace/name`.
+    /// The pod called `namespace/name`, or the first of the workload of that name.
     pub fn pod(&self, name: &str) -> Result<&Pod, Error> {
-        let found = self.journal.pods.iter().find(|pod| pod.full_name() == name);
-        found.ok_or_else(|| {
-            let all: Vec<_> = self.journal.pods.iter().map(Pod::full_name).collect();
-            Error::Unknown(format!(
-                "lab `{}` has no pod `{name}`; it has {}",
-                self.journal.name,
-                all.join(", ")
-            ))
-        })
+        let pods = || self.journal.pods.iter();
+        let found = pods().find(|pod| pod.full_name() == name);
+        let found = found.or_else(|| pods().find(|pod| pod.workload() == Some(name)));
+        found.ok_or_else(|| self.unknown_pod(name))
+    }
+
+    pub(crate) fn unknown_pod(&self, name: &str) -> Error {
+        let all: Vec<_> = self.journal.pods.iter().map(Pod::full_name).collect();
+        let lab = &self.journal.name;
+        Error::Unknown(format!("lab `{lab}` has no pod `{name}`; it has {}", all.join(", ")))
     }
 }
 

@@ -74,6 +74,13 @@ impl Launch<'_> {
         self.spawn(command)
     }
 
+    /// Starts it so that its output can be read while it runs.
+    pub fn lines(&self, errors: Stdio) -> Result<Child, Error> {
+        let mut command = self.command(false);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
+        self.spawn(command)
+    }
+
     /// Runs it to its end, at most `limit`, whatever its exit status.
     pub fn output(
         &self,

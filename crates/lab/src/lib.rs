@@ -10,24 +10,32 @@
 //! decided by the agents, which it only starts.
 #![forbid(unsafe_code)]
 
+pub mod apply;
 mod cgroup;
 pub mod command;
 mod container;
 mod daemons;
 mod definition;
+mod delete;
 pub mod dns;
 mod down;
 mod error;
 mod exec;
 pub mod groups;
+mod health;
 pub mod journal;
 mod lab;
+pub mod label;
 mod launch;
 mod link;
+mod listening;
+mod logs;
 mod mounts;
 pub mod netns;
+mod nodes;
 mod objects;
 pub mod places;
+mod plan;
 mod plugin;
 mod pods;
 mod preflight;
@@ -37,9 +45,13 @@ mod progress;
 mod ready;
 mod registry;
 mod relay;
+mod restart;
+mod side_by_side;
 mod site;
+mod stations;
 mod status;
 mod topology;
+pub mod traffic;
 mod up;
 
 pub use error::Error;

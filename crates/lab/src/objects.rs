@@ -18,6 +18,33 @@ pub fn write(places: &Places, object: &Value) -> Result<(), Error> {
     replace(&path_of(places, object), &object.to_string())
 }
 
+/// The object of that kind and name as it was last written.
+pub fn written(places: &Places, object: &Value) -> Option<Value> {
+    serde_json::from_str(&fs::read_to_string(path_of(places, object)).ok()?).ok()
+}
+
+/// Takes an object away; whether there was one.
+pub fn remove(places: &Places, object: &Value) -> Result<bool, Error> {
+    let path = path_of(places, object);
+    match fs::remove_file(&path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::file("remove", &path)(error)),
+    }
+}
+
+/// Where a pod is written.
+pub fn pod_file(places: &Places, namespace: &str, name: &str) -> PathBuf {
+    path_of(places, &json!({"kind": "Pod", "metadata": {"namespace": namespace, "name": name}}))
+}
+
+/// `Kind/namespace/name`, with `-` for what is in no namespace.
+pub fn name(object: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let (kind, metadata) = (text(&object["kind"]), &object["metadata"]);
+    format!("{kind}/{}/{}", text(&metadata["namespace"]), text(&metadata["name"]))
+}
+
 /// All objects, by the names of their files.
 pub fn read_all(places: &Places) -> Result<Vec<Value>, Error> {
     let folder = places.cluster();

@@ -8,7 +8,8 @@ use nix::unistd::Uid;
 use crate::cgroup::Hierarchies;
 use crate::container::bundle::SEARCH_PATH;
 use crate::definition::Definition;
-use crate::definition::pod::Role;
+use crate::definition::lab_object::External;
+use crate::definition::pod::{Pod, Role};
 use crate::error::Error;
 use crate::netns;
 use crate::places::{BPFFS, Places};
@@ -48,7 +49,7 @@ pub fn check(
     if !signet.is_file() {
         missing.push(format!("`{}` is not a program", signet.display()));
     }
-    missing.extend(unknown_commands(definition));
+    missing.extend(unknown_commands(&definition.pods, &definition.external));
     let has_names = definition.pods.iter().any(|pod| pod.role == Role::Client);
     if has_names && !has_overlay() {
         missing.push("the kernel lacks overlayfs, by which pods get a name server".to_owned());
@@ -78,16 +79,15 @@ fn has_overlay() -> bool {
 }
 
 /// A container's program is the host's, so whether it exists is known beforehand.
-fn unknown_commands(definition: &Definition) -> Vec<String> {
+pub fn unknown_commands(pods: &[Pod], external: &[External]) -> Vec<String> {
     // The name server's program is brought along.
-    let written = definition.pods.iter().filter(|pod| pod.role != Role::NameServer);
+    let written = pods.iter().filter(|pod| pod.role != Role::NameServer);
     let of_pods = written.flat_map(|pod| {
         pod.containers
             .iter()
             .map(|it| (format!("pod `{}/{}`", pod.namespace, pod.name), &it.command))
     });
-    let of_hosts =
-        definition.external.iter().map(|host| (format!("host `{}`", host.name), &host.command));
+    let of_hosts = external.iter().map(|host| (format!("host `{}`", host.name), &host.command));
     of_pods
         .chain(of_hosts)
         .filter_map(|(who, command)| {

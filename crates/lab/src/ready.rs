@@ -156,7 +156,7 @@ fn unserved(journal: &Journal, expected: &[Served], found: &[signet::Service]) -
 }
 
 /// A node's name without its cluster's.
-fn bare(node: &str) -> &str {
+pub fn bare(node: &str) -> &str {
     node.rsplit_once('/').map_or(node, |(_, name)| name)
 }
 
@@ -183,6 +183,7 @@ mod tests {
             ready: false,
             nodes: vec![node("node-1"), node("node-2")],
             external: vec![],
+            links: 0,
             pods: vec![Pod {
                 namespace: "web".into(),
                 name: "a".into(),
@@ -191,6 +192,7 @@ mod tests {
                 addresses: vec![],
                 host_network: false,
                 containers: vec![],
+                owner: None,
             }],
             daemons: vec![],
         }

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
 
+use crate::health::Health;
 use crate::journal::{Container, Journal, Pod};
 use crate::lab::Lab;
 
@@ -13,13 +14,16 @@ use crate::lab::Lab;
 pub struct Status<'a> {
     lab: &'a Lab,
     relay_answers: bool,
+    /// `None`: nobody could be asked.
+    health: Option<Health>,
 }
 
 impl<'a> Status<'a> {
-    /// Looks at processes and at the relay's socket.
+    /// Looks at processes, and asks the relay what the nodes enforce.
     pub fn of(lab: &'a Lab) -> Self {
         let relay_answers = UnixStream::connect(lab.places.relay_socket()).is_ok();
-        Self { lab, relay_answers }
+        let health = relay_answers.then(|| Health::of(lab).ok()).flatten();
+        Self { lab, relay_answers, health }
     }
 
     fn journal(&self) -> &'a Journal {
@@ -77,6 +81,7 @@ impl<'a> Status<'a> {
             "cluster": journal.cluster,
             "directory": journal.directory,
             "ready": journal.ready,
+            "health": self.health.as_ref().map(Health::json),
             "relay": {"socket": self.lab.places.relay_socket(), "answers": self.relay_answers},
             "nodes": nodes.collect::<Vec<_>>(),
             "pods": pods.collect::<Vec<_>>(),
@@ -88,16 +93,20 @@ impl<'a> Status<'a> {
     pub fn table(&self) -> String {
         let journal = self.journal();
         let mut text = format!("Lab {} (cluster {})", journal.name, journal.cluster);
-        if !journal.ready {
-            text.push_str(": not whole; end it with `signet lab down`");
+        match (&self.health, journal.ready) {
+            (_, false) => text.push_str(": not whole; end it with `signet lab down`"),
+            (None, true) => text.push_str(": its health is not known, the relay does not answer"),
+            (Some(health), true) => text.push_str(&health.sentence()),
         }
         text.push_str("\n\n");
-        let mut rows = vec![["NODE", "ADDRESSES", "POD RANGES", "AGENT"].map(str::to_owned)];
+        let mut rows =
+            vec![["NODE", "ADDRESSES", "POD RANGES", "PODS", "AGENT"].map(str::to_owned)];
         rows.extend(journal.nodes.iter().map(|node| {
             [
                 node.name.clone(),
                 joined(&node.addresses),
                 joined(&node.pod_cidrs),
+                journal.pods.iter().filter(|pod| pod.node == node.name).count().to_string(),
                 self.agent(&node.name).to_owned(),
             ]
         }));
@@ -116,6 +125,13 @@ impl<'a> Status<'a> {
             [host.name.clone(), String::new(), joined(&host.addresses), state.to_owned()]
         }));
         aligned(&mut text, &rows);
+        if let Some(health) = self.health.as_ref().filter(|health| !health.policies.is_empty()) {
+            let mut rows = vec![["POLICY", "PODS", "STATE"].map(str::to_owned)];
+            rows.extend(health.policies.iter().map(|policy| {
+                [policy.name.clone(), policy.pods.to_string(), policy.state.clone()]
+            }));
+            aligned(&mut text, &rows);
+        }
         let socket = self.lab.places.relay_socket();
         // Writing to a String cannot fail.
         let _ = writeln!(text, "Relay  unix:{} ({})", socket.display(), self.relay());

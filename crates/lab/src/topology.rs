@@ -73,9 +73,15 @@ pub struct Topology {
 impl Topology {
     /// Joins the stations by a fabric.
     pub fn of(stations: &[Station], fabric: &str) -> Self {
+        Self::from_link(0, stations, fabric)
+    }
+
+    /// Joins stations by the fabric's links from number `first` on.
+    pub fn from_link(first: usize, stations: &[Station], fabric: &str) -> Self {
         let wires: Vec<_> = stations
             .iter()
-            .enumerate()
+            .zip(first..)
+            .map(|(station, index)| (index, station))
             .map(|(index, station)| Wire {
                 station: station.name.clone(),
                 fabric_link: format!("to{index}"),

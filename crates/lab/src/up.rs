@@ -6,9 +6,6 @@
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use crate::container;
 use crate::container::bundle::Placement;
@@ -21,25 +18,22 @@ use crate::error::Error;
 use crate::groups::Groups;
 use crate::journal::{self, Journal};
 use crate::link;
+use crate::listening;
 use crate::mounts;
 use crate::netns::Netns;
 use crate::objects;
 use crate::places::{FABRIC, Places};
+use crate::plan;
 use crate::pods;
 use crate::preflight;
 use crate::process::Process;
 use crate::progress::{Progress, check_interrupt};
 use crate::ready;
 use crate::registry::{Claim, SharedClaim};
+use crate::side_by_side::side_by_side;
 use crate::site::Site;
+use crate::stations;
 use crate::topology::{Station, Topology};
-
-/// Pods that are brought up at the same time: each is mostly waiting.
-const AT_ONCE: usize = 4;
-
-/// Kernel parameters of a namespace that forwards.
-const ROUTER_PARAMETERS: [(&str, &str); 2] =
-    [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")];
 
 /// How a lab is made.
 #[derive(Clone, Debug)]
@@ -61,13 +55,17 @@ impl Options {
     }
 }
 
-/// Makes the lab that a directory describes.
-pub fn up(directory: &Path, options: &Options) -> Result<Journal, Error> {
+/// Makes the lab that a directory describes; without its policies it is the flat
+/// network that Kubernetes starts with.
+pub fn up(directory: &Path, policies: bool, options: &Options) -> Result<Journal, Error> {
     let progress = Progress::start(options.quiet);
-    let definition = definition::read(directory)?;
+    let mut definition = definition::read(directory)?;
+    if !policies {
+        definition.objects.retain(|object| !is_policy(object));
+    }
     let places = Places::new(definition.name.clone());
     let hierarchies = preflight::check(&definition, &places, &options.signet)?;
-    let mut journal = plan(&definition)?;
+    let mut journal = plan::journal(&definition)?;
     let site = Site {
         groups: Groups::of(&places, &hierarchies),
         places,
@@ -89,6 +87,10 @@ pub fn up(directory: &Path, options: &Options) -> Result<Journal, Error> {
         Ok(()) => Ok(journal),
         Err(error) => Err(undo(&site, claim, error, &progress)),
     }
+}
+
+fn is_policy(object: &serde_json::Value) -> bool {
+    object["kind"].as_str().is_some_and(|kind| kind.ends_with("NetworkPolicy"))
 }
 
 /// Takes down what exists, and returns the error that is worth telling.
@@ -118,53 +120,6 @@ fn claim(site: &Site, journal: &Journal) -> Result<Claim, Error> {
         _ => Error::file("create", &run)(error),
     })?;
     Claim::on(&site.places)
-}
-
-/// What will exist, with names for everything.
-fn plan(definition: &Definition) -> Result<Journal, Error> {
-    let container = |name: &str| {
-        let id = container::new_id()?;
-        Ok::<_, Error>(journal::Container { name: name.to_owned(), id, process: None })
-    };
-    let pod = |pod: &definition::pod::Pod| {
-        Ok::<_, Error>(journal::Pod {
-            namespace: pod.namespace.clone(),
-            name: pod.name.clone(),
-            node: pod.node.clone().unwrap_or_default(),
-            sandbox: container::new_id()?,
-            addresses: vec![],
-            host_network: pod.host_network,
-            containers: pod
-                .containers
-                .iter()
-                .map(|it| container(&it.name))
-                .collect::<Result<_, _>>()?,
-        })
-    };
-    let external = |host: &definition::lab_object::External| {
-        Ok::<_, Error>(journal::External {
-            name: host.name.clone(),
-            addresses: host.addresses.clone(),
-            container: container(&host.name)?,
-        })
-    };
-    let node = |node: &definition::lab_object::Node| journal::Node {
-        name: node.name.clone(),
-        addresses: node.addresses.clone(),
-        pod_cidrs: node.pod_cidrs.clone(),
-    };
-    Ok(Journal {
-        version: journal::VERSION,
-        name: definition.name.to_string(),
-        directory: definition.directory.clone(),
-        cluster: definition.cluster.clone(),
-        agent: definition.agent.clone(),
-        ready: false,
-        nodes: definition.nodes.iter().map(node).collect(),
-        external: definition.external.iter().map(external).collect::<Result<_, _>>()?,
-        pods: definition.pods.iter().map(pod).collect::<Result<_, _>>()?,
-        daemons: vec![],
-    })
 }
 
 fn make(
@@ -213,8 +168,13 @@ fn make(
         progress.say(&format!("pod {} on {}: names are answered", entry.full_name(), entry.node));
     }
     let others = definition.pods.iter().zip(&mut journal.pods).filter(|(pod, _)| !is_server(pod));
-    start_pods(site, others, progress)?;
+    side_by_side(others.collect(), |(pod, entry)| {
+        pods::start(site, entry, pod)?;
+        progress.say(&format!("pod {} on {}", entry.full_name(), entry.node));
+        Ok(())
+    })?;
     journal.write(&path)?;
+    listening::wait(&site.places, journal)?;
     if options.confirm {
         ready::wait(site, journal)?;
         progress.say("every pod is enforced, and every node knows every pod");
@@ -240,44 +200,32 @@ fn prepare(site: &Site) -> Result<(), Error> {
 
 /// Makes the namespaces of nodes, external hosts and fabric, and joins them.
 fn join(journal: &Journal, site: &Site) -> Result<(), Error> {
-    let nodes = journal.nodes.iter().map(|node| Station {
-        name: node.name.clone(),
-        addresses: node.addresses.clone(),
-        behind: node.pod_cidrs.clone(),
-    });
+    let nodes = journal.nodes.iter().map(stations::of_node);
     let hosts = journal.external.iter().map(|host| Station {
         name: host.name.clone(),
         addresses: host.addresses.clone(),
         behind: vec![],
     });
-    let stations: Vec<_> = nodes.chain(hosts).collect();
-    let topology = Topology::of(&stations, FABRIC);
-    let create = |member: &str, router: bool| {
-        let netns = Netns::create(&site.places.netns(member))?;
-        netns.set_parameters(&pods::PARAMETERS)?;
-        if router {
-            netns.set_parameters(&ROUTER_PARAMETERS)?;
-        }
-        link::loopback_up(&netns)?;
-        Ok::<_, Error>(netns)
-    };
-    let fabric = create(FABRIC, true)?;
+    let topology = Topology::of(&nodes.chain(hosts).collect::<Vec<_>>(), FABRIC);
+    let fabric = stations::create(site, FABRIC, true)?;
     for (wire, setup) in topology.wires.iter().zip(&topology.stations) {
         check_interrupt()?;
         let is_node = journal.nodes.iter().any(|node| node.name == wire.station);
-        let station = create(&wire.station, is_node)?;
+        let station = stations::create(site, &wire.station, is_node)?;
         link::connect(&fabric, &station, wire)?;
         link::configure(&station, setup)?;
     }
     link::configure(&fabric, &topology.fabric)
 }
 
+/// Starts what runs outside the cluster, some at a time.
 fn start_external(
     site: &Site,
     hosts: &[definition::lab_object::External],
     entries: &mut [journal::External],
 ) -> Result<(), Error> {
-    for (host, entry) in hosts.iter().zip(entries) {
+    let work: Vec<_> = hosts.iter().zip(entries).collect();
+    side_by_side(work, |(host, entry)| {
         let mut container = definition::pod::Container::pause(&host.name);
         if !host.command.is_empty() {
             container.command.clone_from(&host.command);
@@ -294,42 +242,6 @@ fn start_external(
         let id = &entry.container.id;
         let pid = container::start(&site.places, id, &placement, &site.groups.setup(), &log)?;
         entry.container.process = Process::of(pid);
-    }
-    Ok(())
-}
-
-/// Brings pods up, some at a time; the first failure stops the rest.
-fn start_pods<'a>(
-    site: &Site,
-    pods: impl Iterator<Item = (&'a definition::pod::Pod, &'a mut journal::Pod)>,
-    progress: &Progress,
-) -> Result<(), Error> {
-    let work: Vec<_> = pods.map(Mutex::new).collect();
-    let next = AtomicUsize::new(0);
-    let failure: Mutex<Option<Error>> = Mutex::new(None);
-    let fail = |error: Error| {
-        let mut failure = failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        failure.get_or_insert(error);
-    };
-    let worker = || {
-        while let Some(item) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-            // Each item has one taker, so the lock is never waited for.
-            let mut item = item.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            let (pod, entry) = &mut *item;
-            match check_interrupt().and_then(|()| pods::start(site, entry, pod)) {
-                Ok(()) => progress.say(&format!("pod {} on {}", entry.full_name(), entry.node)),
-                Err(error) => {
-                    next.store(work.len(), Ordering::Relaxed);
-                    fail(error);
-                }
-            }
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(work.len()) {
-            scope.spawn(worker);
-        }
-    });
-    let failure = failure.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-    failure.map_or(Ok(()), Err)
+        Ok(())
+    })
 }

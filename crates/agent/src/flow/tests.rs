@@ -185,6 +185,7 @@ fn the_policys_reason_is_told_only_where_the_policy_decided() {
     check_reason(forwarded, 0, 0, Reason::Established, false);
     check_reason(dropped, 133, 3, Reason::DefaultDeny, true);
     check_reason(dropped, 181, 4, Reason::DenyRule, true);
+    check_reason(dropped, 133, 6, Reason::Unsupported, true);
     check_reason(dropped, 132, 0, Reason::Datapath(DropReason::INVALID_SOURCE_IP), false);
     check_reason(dropped, 203, 0, Reason::Datapath(DropReason::EP_NOT_READY), false);
     // Allowed by a rule, but the endpoint's connections are used up.

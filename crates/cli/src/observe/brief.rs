@@ -6,7 +6,7 @@
 
 use api::flow::detail::{Actor, Detail};
 use api::proto::flow::layer4::Protocol;
-use api::proto::flow::{Flow, LostEvent, TrafficDirection, Verdict};
+use api::proto::flow::{Endpoint, Flow, LostEvent, TrafficDirection, Verdict};
 use model::{DropReason, IdentityId, Process, Reserved};
 use prost_types::Timestamp;
 
@@ -14,6 +14,9 @@ use super::Style;
 use super::flow::{Side, colored, direction, drop_text, policies, with_port};
 use super::text::escape;
 use super::time::stamp;
+
+/// A rule would let it through on a condition that is not looked at yet.
+const UNSUPPORTED: &str = "unsupported";
 
 /// A flow; of a reply the ends are swapped, so that the client stays on the left.
 pub fn flow(flow: &Flow, style: &Style) -> String {
@@ -40,6 +43,7 @@ pub fn flow(flow: &Flow, style: &Style) -> String {
         detail.as_ref().and_then(|detail| actors(detail, left)),
         detail.as_ref().and_then(explanation),
         namespaces(flow, left, arrow, right),
+        pods(flow, left, arrow, right).filter(|_| !style.numeric),
     ];
     let more: Vec<String> = more.into_iter().flatten().collect();
     if more.is_empty() { line } else { format!("{line}  {}", more.join(" ")) }
@@ -59,8 +63,8 @@ fn word(flow: &Flow) -> &'static str {
     }
 }
 
-/// The pod's name alone, as the documents print it; for what is no pod its service,
-/// its DNS name, its role, or its address.
+/// The name of the pod's workload, as the documents print it, or the pod's own; for
+/// what is no pod its service, its DNS name, its role, or its address.
 fn host(side: Side, flow: &Flow, numeric: bool) -> String {
     let address = side.address(flow);
     let name = if numeric { address } else { name(side, flow).unwrap_or(address) };
@@ -69,13 +73,35 @@ fn host(side: Side, flow: &Flow, numeric: bool) -> String {
 
 fn name(side: Side, flow: &Flow) -> Option<&str> {
     let end = side.endpoint(flow);
-    let pod = end.map(|end| end.pod_name.as_str());
+    let pod = end.map(|end| workload(end).unwrap_or(&end.pod_name));
     let service = || side.service(flow).map(|service| service.name.as_str());
     let role = || end.and_then(|end| role(end.identity));
     pod.filter(|name| !name.is_empty())
         .or_else(|| service().filter(|name| !name.is_empty()))
         .or_else(|| side.names(flow).first().map(String::as_str))
         .or_else(role)
+}
+
+/// What people call the pods that one template makes.
+fn workload(end: &Endpoint) -> Option<&str> {
+    end.workloads.first().map(|workload| workload.name.as_str()).filter(|name| !name.is_empty())
+}
+
+/// Which of a workload's pods it was, where the line so far says only the workload.
+fn pods(flow: &Flow, left: Side, arrow: &str, right: Side) -> Option<String> {
+    let name = |side: Side| host_of_pod(side, flow);
+    let hides = |side: Side| {
+        let end = side.endpoint(flow);
+        end.is_some_and(|end| workload(end).is_some_and(|name| name != end.pod_name))
+    };
+    let either = hides(left) || hides(right);
+    either.then(|| format!("({} {arrow} {})", name(left), name(right)))
+}
+
+fn host_of_pod(side: Side, flow: &Flow) -> String {
+    let pod = side.endpoint(flow).map(|end| end.pod_name.as_str()).filter(|name| !name.is_empty());
+    let name = pod.or_else(|| name(side, flow)).unwrap_or_else(|| side.address(flow));
+    escape(name).into_owned()
 }
 
 /// The reserved identities of which there is one, or one for each node: the name
@@ -109,7 +135,7 @@ fn protocol(flow: &Flow) -> String {
 /// Why, in a few words.
 fn reason(flow: &Flow, detail: Option<&Detail>) -> String {
     match Verdict::try_from(flow.verdict) {
-        Ok(Verdict::Dropped) => return drop_reason(flow),
+        Ok(Verdict::Dropped) => return drop_reason(flow, detail),
         Ok(Verdict::Audit) => return "would be denied".to_owned(),
         _ => {}
     }
@@ -121,9 +147,12 @@ fn reason(flow: &Flow, detail: Option<&Detail>) -> String {
     }
 }
 
-fn drop_reason(flow: &Flow) -> String {
+fn drop_reason(flow: &Flow, detail: Option<&Detail>) -> String {
     const NO_RULE: i32 = DropReason::POLICY_DENIED.0 as i32;
     const DENY_RULE: i32 = DropReason::POLICY_DENY.0 as i32;
+    if detail.is_some_and(|detail| detail.reason == UNSUPPORTED) {
+        return UNSUPPORTED.to_owned();
+    }
     match (flow.drop_reason_desc, direction(flow), names(flow).as_str()) {
         (NO_RULE, TrafficDirection::Ingress, _) => "identity not allowed".to_owned(),
         (NO_RULE, _, _) => "policy-denied".to_owned(),

@@ -244,6 +244,25 @@ fn check_brief(flow: &model::Flow, want: &str) {
 }
 
 #[test]
+fn pods_of_a_workload_are_told_by_its_name_and_then_which_they_were() {
+    let mut flow = denied();
+    flow.source.workload = Some(("Deployment".into(), "pay-svc".into()));
+    flow.source.pod = "pay-svc-2".into();
+    check_brief(
+        &flow,
+        "Jun 14 09:12:03 DROP pay-svc → ledger-db:5432 TCP policy-denied  nc[4711] no rule allows it (default deny: CiliumNetworkPolicy/payment/pay-svc) (pay-svc-2 → ledger-db)",
+    );
+}
+
+#[test]
+fn a_rule_that_waits_for_a_part_of_signet_is_not_called_a_missing_one() {
+    let mut flow = denied();
+    flow.reason = Reason::Unsupported;
+    flow.policy.as_mut().unwrap().because.clear();
+    check_brief(&flow, "Jun 14 09:12:03 DROP pay-svc → ledger-db:5432 TCP unsupported  nc[4711]");
+}
+
+#[test]
 fn a_default_denial_is_as_in_the_documents_with_process_and_policy_behind_it() {
     check_brief(
         &denied(),

@@ -12,7 +12,9 @@
 
 mod attacks;
 mod attempt;
+mod bank;
 mod capture;
+mod changes;
 mod cleanup;
 mod conservation;
 mod forge;
@@ -33,6 +35,7 @@ mod sender;
 mod service_rules;
 mod services;
 mod signet;
+mod told;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -46,6 +49,12 @@ const TESTS: &[(&str, fn())] = &[
     ("attacks::behind_the_node_s_address", attacks::surroundings::behind_the_node_s_address),
     ("attacks::into_the_node_s_overlay", attacks::surroundings::into_the_node_s_overlay),
     ("attacks::files_and_sockets_of_the_node", attacks::surroundings::files_and_sockets),
+    ("bank::the_demo_tells_its_story_with_the_numbers_it_should", bank::demo),
+    ("bank::every_command_of_the_tutorial_works_as_shown", bank::tutorial),
+    ("bank::evaluation_and_documents_agree_with_the_probes", bank::documents),
+    ("changes::rollout_and_reschedule_change_no_verdict", changes::rollout),
+    ("changes::a_label_changes_what_a_pod_may", changes::relabel),
+    ("changes::nodes_come_and_go", changes::nodes),
     ("cleanup::a_killed_up_leaves_nothing_after_down", cleanup::killed_up),
     ("cleanup::a_test_that_fails_leaves_nothing", cleanup::failed_test),
     ("cleanup::two_labs_of_the_same_manifests_do_not_meet", cleanup::two_labs),

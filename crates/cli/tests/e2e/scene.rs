@@ -15,6 +15,9 @@ use crate::signet::{self, Answer, word};
 /// The example that people start with.
 pub const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/tiny");
 
+/// The bank of the documents.
+pub const BANK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/bank");
+
 /// Longer than anything here takes, also on a machine that is busy.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -40,19 +43,20 @@ pub fn options() -> Options {
 
 /// Manifests of the example, for a lab of another name.
 pub fn tiny(name: &str) -> tempfile::TempDir {
-    copy(Path::new(TINY), "tiny", name)
+    let directory = tempfile::tempdir().unwrap();
+    copy(TINY, "tiny", directory.path(), name);
+    directory
 }
 
-/// Manifests of the lab `from`, for a lab of another name.
-fn copy(manifests: &Path, from: &str, name: &str) -> tempfile::TempDir {
-    let directory = tempfile::tempdir().unwrap();
-    let paths = fs::read_dir(manifests).unwrap().map(|entry| entry.unwrap().path());
+/// Copies an example into a folder, and its lab gets another name.
+pub fn copy(example: &str, called: &str, to: &Path, name: &str) {
+    let paths = fs::read_dir(example).unwrap().map(|entry| entry.unwrap().path());
     for path in paths.filter(|path| path.is_file()) {
         let text = fs::read_to_string(&path).unwrap();
-        let text = text.replace(&format!("\n  name: {from}\n"), &format!("\n  name: {name}\n"));
-        fs::write(directory.path().join(path.file_name().unwrap()), text).unwrap();
+        let text =
+            text.replacen(&format!("\n  name: {called}\n"), &format!("\n  name: {name}\n"), 1);
+        fs::write(to.join(path.file_name().unwrap()), text).unwrap();
     }
-    directory
 }
 
 /// A lab and its manifests.
@@ -73,9 +77,16 @@ impl Scene {
         Self::up(directory)
     }
 
-    /// The lab `from` that these manifests describe.
-    pub fn like(manifests: &Path, from: &str, test: &str) -> Self {
-        Self::up(copy(manifests, from, &name(test)))
+    /// The bank.
+    pub fn bank(test: &str) -> Self {
+        Self::like(BANK, "bank", test)
+    }
+
+    /// The lab `called` that these manifests describe.
+    pub fn like(manifests: &str, called: &str, test: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        copy(manifests, called, directory.path(), &name(test));
+        Self::up(directory)
     }
 
     /// These manifests only.
@@ -96,7 +107,8 @@ impl Scene {
         Self::up(directory)
     }
 
-    fn up(directory: tempfile::TempDir) -> Self {
+    /// What a folder of manifests describes.
+    pub fn up(directory: tempfile::TempDir) -> Self {
         match Lab::up(directory.path(), &options()) {
             Ok(lab) => Self { directory, lab },
             Err(error) => panic!("{}", error.chain()),

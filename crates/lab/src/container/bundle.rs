@@ -162,6 +162,7 @@ mod tests {
             environment: vec![("A".into(), "b".into())],
             directory: "/".into(),
             security,
+            ready_port: None,
         };
         configuration(&Placement {
             container: &container,

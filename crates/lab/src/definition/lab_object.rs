@@ -45,6 +45,8 @@ pub struct External {
     pub addresses: Vec<IpAddr>,
     /// What runs there; empty: nothing listens.
     pub command: Vec<String>,
+    /// TCP ports that it listens on once it is ready.
+    pub listens: Vec<u16>,
     /// Its names, lower case.
     pub names: Vec<String>,
 }
@@ -91,7 +93,13 @@ fn node(index: usize, name: String) -> Node {
 fn external(index: usize, name: String) -> External {
     let number = index + 7;
     let addresses = [format!("198.51.100.{number}"), format!("2001:db8:ffff::{number}")];
-    External { name, addresses: parsed(&addresses), command: vec![], names: vec![] }
+    External {
+        name,
+        addresses: parsed(&addresses),
+        command: vec![],
+        listens: vec![],
+        names: vec![],
+    }
 }
 
 /// Of texts that are well-formed up to [`MOST`] of their kind; more are refused.
@@ -186,11 +194,18 @@ fn read_nodes(spec: &Field<'_>, refusals: &mut Vec<Refusal>) -> Vec<Node> {
 fn read_external(spec: &Field<'_>, refusals: &mut Vec<Refusal>) -> Vec<External> {
     let mut hosts = Vec::new();
     for (index, field) in spec.items("external", refusals).iter().enumerate() {
-        field.only(&["name", "addresses", "command", "names"], refusals);
+        field.only(&["name", "addresses", "command", "listens", "names"], refusals);
         let Some(name) = field.name_at("name", refusals) else { continue };
         let mut host = external(index, name);
         replace(&mut host.addresses, list(field, "addresses", "an IP address", refusals));
         host.command = field.texts("command", refusals);
+        for port in field.items("listens", refusals) {
+            match port.number(refusals).map(u16::try_from) {
+                Some(Ok(number)) => host.listens.push(number),
+                Some(Err(_)) => refusals.push(port.refuse("is no port", None)),
+                None => {}
+            }
+        }
         host.names = names(field, refusals);
         require_both(field, "addresses", host.addresses.iter().copied(), refusals);
         hosts.push(host);

@@ -10,16 +10,19 @@ pub mod pod;
 pub mod service;
 #[cfg(test)]
 mod tests;
+pub mod workload;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use manifest::{Document, Refusal};
+use serde_json::Value;
 
 use crate::definition::fields::Field;
 use crate::definition::lab_object::{External, LabObject, Node};
 use crate::definition::pod::{Pod, Role};
+use crate::definition::workload::{Owner, Workload};
 use crate::error::Error;
 use crate::places::LabName;
 
@@ -53,10 +56,25 @@ pub struct Definition {
     pub nodes: Vec<Node>,
     /// External hosts.
     pub external: Vec<External>,
-    /// Pods, by namespace and name.
+    /// Pods, by namespace and name; those that workloads make among them.
     pub pods: Vec<Pod>,
     /// Namespaces, policies and what else agents read, as JSON.
-    pub objects: Vec<serde_json::Value>,
+    pub objects: Vec<Value>,
+}
+
+/// What manifests ask of a lab that is there.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The lab itself, when they describe it.
+    pub lab: Option<LabObject>,
+    /// Pods, by namespace and name; placed where a manifest or the kind says so.
+    pub pods: Vec<Pod>,
+    /// Workloads, with those that have no pods.
+    pub workloads: Vec<Owner>,
+    /// Services, without the addresses that nobody wrote.
+    pub services: Vec<service::Service>,
+    /// Namespaces, policies and what else agents read, as JSON.
+    pub objects: Vec<Value>,
 }
 
 /// Reads all manifests of a directory; the name defaults to the directory's.
@@ -72,6 +90,41 @@ pub fn read(directory: &Path) -> Result<Definition, Error> {
     }
 }
 
+/// Reads a file, or all manifests of a directory, for a lab that has these nodes and
+/// objects: services keep the addresses that they have.
+pub fn read_part(path: &Path, nodes: &[String], present: &[Value]) -> Result<Part, Error> {
+    let files = if path.is_dir() { manifest_files(path)? } else { vec![path.to_owned()] };
+    let (mut documents, mut refusals) = (Vec::new(), Vec::new());
+    read_files(files, &mut documents, &mut refusals)?;
+    let is_lab = |document: &Document| document.kind == lab_object::KIND;
+    let lab = documents.iter().any(is_lab).then(|| lab_object(&documents, &mut refusals));
+    let nodes = match &lab {
+        Some(lab) => lab.nodes.iter().map(|node| node.name.clone()).collect(),
+        None => nodes.to_vec(),
+    };
+    let mut part = part(lab, &documents, &nodes, &mut refusals);
+    refuse_name_server(&part.pods, &part.services, &documents, &mut refusals);
+    let elsewhere = LabObject { nodes: vec![], external: vec![], ..LabObject::default() };
+    let lab = part.lab.as_ref().unwrap_or(&elsewhere);
+    let services = std::mem::take(&mut part.services);
+    part.objects.extend(service::objects(services, lab, present, &mut refusals));
+    if present.iter().any(names::is_service) {
+        part.pods.iter_mut().for_each(|pod| pod.role = Role::Client);
+    }
+    if refusals.is_empty() { Ok(part) } else { Err(Error::Refused(refusals)) }
+}
+
+/// Reads a Pod back from what the lab wrote of it.
+pub fn read_pod(file: &Path, text: &str, nodes: &[String]) -> Result<Pod, Error> {
+    let mut refusals = Vec::new();
+    let documents = manifest::read(&file.display().to_string(), text).map_err(Error::Refused)?;
+    let pod = documents.first().and_then(|document| pod::read(document, nodes, &mut refusals));
+    match pod {
+        Some(pod) if refusals.is_empty() => Ok(pod),
+        _ => Err(Error::Refused(refusals)),
+    }
+}
+
 /// Name of the lab that a directory describes, for commands that only need that.
 pub fn name_of(directory: &Path) -> Result<LabName, Error> {
     read(directory).map(|definition| definition.name)
@@ -83,7 +136,15 @@ pub fn documents(
     documents: &mut Vec<Document>,
     refusals: &mut Vec<Refusal>,
 ) -> Result<(), Error> {
-    for path in manifest_files(directory)? {
+    read_files(manifest_files(directory)?, documents, refusals)
+}
+
+fn read_files(
+    files: Vec<PathBuf>,
+    documents: &mut Vec<Document>,
+    refusals: &mut Vec<Refusal>,
+) -> Result<(), Error> {
+    for path in files {
         let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
         match manifest::read(&path.display().to_string(), &text) {
             Ok(found) => documents.extend(found),
@@ -116,34 +177,16 @@ fn build(
 ) -> Option<Definition> {
     let lab = lab_object(documents, refusals);
     let nodes: Vec<_> = lab.nodes.iter().map(|node| node.name.clone()).collect();
-    let mut pods = Vec::new();
-    let mut services = Vec::new();
-    let mut objects = Vec::new();
-    for document in documents {
-        match document.kind.as_str() {
-            lab_object::KIND => {}
-            "Pod" => pods.extend(pod::read(document, &nodes, refusals)),
-            "Service" => services.extend(service::read(document, refusals)),
-            kind if PASSED_ON.contains(&kind) => objects.push(document.root.to_json()),
-            kind => {
-                let reason = format!(
-                    "the lab cannot run a {kind}; it runs Pods, Services, Namespaces and policies"
-                );
-                refusals.push(Field::root(document).refuse(reason, None));
-            }
-        }
-    }
-    refuse_policies(documents, refusals);
+    let Part { mut pods, services, mut objects, .. } = part(None, documents, &nodes, refusals);
     refuse_name_server(&pods, &services, documents, refusals);
     let has_names = lab.external.iter().any(|host| !host.names.is_empty());
     if has_names || !services.is_empty() {
         pods.iter_mut().for_each(|pod| pod.role = Role::Client);
         pods.push(names::pod(&lab));
         objects.push(names::service());
+        pods.sort_by(by_name);
     }
-    objects.extend(service::objects(services, &lab, refusals));
-    pods.sort_by(|left, right| (&left.namespace, &left.name).cmp(&(&right.namespace, &right.name)));
-    refuse_twins(&pods, documents, refusals);
+    objects.extend(service::objects(services, &lab, &[], refusals));
     place(&mut pods, &nodes);
     add_missing_namespaces(&pods, &mut objects);
     Some(Definition {
@@ -156,6 +199,47 @@ fn build(
         pods,
         objects,
     })
+}
+
+/// Everything but the lab itself.
+fn part(
+    lab: Option<LabObject>,
+    documents: &[Document],
+    nodes: &[String],
+    refusals: &mut Vec<Refusal>,
+) -> Part {
+    let mut part = Part { lab, pods: vec![], workloads: vec![], services: vec![], objects: vec![] };
+    for document in documents {
+        match document.kind.as_str() {
+            lab_object::KIND => {}
+            "Pod" => part.pods.extend(pod::read(document, nodes, refusals)),
+            kind if workload::KINDS.contains(&kind) => {
+                let Some(Workload { owner, pods }) = workload::read(document, nodes, refusals)
+                else {
+                    continue;
+                };
+                part.workloads.push(owner);
+                part.pods.extend(pods);
+            }
+            "Service" => part.services.extend(service::read(document, refusals)),
+            kind if PASSED_ON.contains(&kind) => part.objects.push(document.root.to_json()),
+            kind => {
+                let reason = format!(
+                    "the lab cannot run a {kind}; it runs Pods, {}, Services, Namespaces and policies",
+                    workload::KINDS.map(|kind| format!("{kind}s")).join(", ")
+                );
+                refusals.push(Field::root(document).refuse(reason, None));
+            }
+        }
+    }
+    refuse_policies(documents, refusals);
+    part.pods.sort_by(by_name);
+    refuse_twins(&part.pods, documents, refusals);
+    part
+}
+
+fn by_name(left: &Pod, right: &Pod) -> std::cmp::Ordering {
+    (&left.namespace, &left.name).cmp(&(&right.namespace, &right.name))
 }
 
 fn lab_object(documents: &[Document], refusals: &mut Vec<Refusal>) -> LabObject {
@@ -193,7 +277,11 @@ fn refuse_twins(pods: &[Pod], documents: &[Document], refusals: &mut Vec<Refusal
     for pair in pods.windows(2) {
         let [left, right] = pair else { continue };
         if (&left.namespace, &left.name) == (&right.namespace, &right.name) {
-            let object = documents.iter().rev().find(|it| it.root.to_json() == right.object);
+            let makes = |document: &&Document| match &right.owner {
+                Some(owner) => document.kind == owner.kind && document.name() == owner.name,
+                None => document.root.to_json() == right.object,
+            };
+            let object = documents.iter().rev().find(makes);
             if let Some(document) = object {
                 let reason = format!("a pod `{}/{}` exists already", left.namespace, left.name);
                 refusals.push(Field::root(document).refuse(reason, None));
@@ -231,7 +319,7 @@ fn place(pods: &mut [Pod], nodes: &[String]) {
 }
 
 /// As in a cluster, no pod is without a Namespace object.
-fn add_missing_namespaces(pods: &[Pod], objects: &mut Vec<serde_json::Value>) {
+pub fn add_missing_namespaces(pods: &[Pod], objects: &mut Vec<Value>) {
     let exists = |name: &str| {
         objects
             .iter()

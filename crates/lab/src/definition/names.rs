@@ -44,6 +44,12 @@ pub fn service() -> Value {
     })
 }
 
+/// Whether an object is that service: only labs with names have it.
+pub fn is_service(object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    object["kind"] == "Service" && metadata["name"] == SERVICE && metadata["namespace"] == NAMESPACE
+}
+
 /// The pod, with the names of external hosts.
 pub fn pod(lab: &LabObject) -> Pod {
     let mut command =
@@ -75,6 +81,7 @@ pub fn pod(lab: &LabObject) -> Pod {
             "metadata": {"name": POD, "namespace": NAMESPACE, "labels": labels()},
             "spec": {"containers": [{"name": POD, "ports": ports}]},
         }),
+        owner: None,
         role: Role::NameServer,
     }
 }

@@ -3,9 +3,12 @@
 //! The rest of the manifest is kept as it is for those who read it (labels,
 //! ports, service account). The image is the host's own root file system.
 
-use manifest::{Document, Refusal};
+use manifest::{Document, Refusal, Value};
+
+use serde_json::json;
 
 use crate::definition::fields::Field;
+use crate::definition::workload::Owner;
 
 /// Runs when a container says nothing else.
 const PAUSE: [&str; 2] = ["sleep", "infinity"];
@@ -36,6 +39,8 @@ pub struct Container {
     pub directory: String,
     /// Who it runs as.
     pub security: Security,
+    /// The TCP port that it listens on once it is ready.
+    pub ready_port: Option<u16>,
 }
 
 impl Container {
@@ -47,6 +52,7 @@ impl Container {
             environment: vec![],
             directory: "/".into(),
             security: Security::default(),
+            ready_port: None,
         }
     }
 }
@@ -76,10 +82,29 @@ pub struct Pod {
     pub host_network: bool,
     /// Its containers, at least one.
     pub containers: Vec<Container>,
+    /// Who made it; `None`: it was written as it is.
+    pub owner: Option<Owner>,
     /// The manifest.
     pub object: serde_json::Value,
     /// What it has to do with names.
     pub role: Role,
+}
+
+impl Pod {
+    /// `namespace/name`.
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// The pod that a workload makes of its template under this name.
+    pub fn named(&self, name: String, node: Option<String>, owner: &Owner) -> Self {
+        let mut pod = self.clone();
+        pod.object["metadata"]["name"] = json!(name);
+        pod.name = name;
+        pod.node = node.or(pod.node);
+        pod.owner = Some(owner.clone());
+        pod
+    }
 }
 
 /// Reads a Pod; `None` when it is too wrong to go on with.
@@ -98,6 +123,18 @@ pub fn read(document: &Document, nodes: &[String], refusals: &mut Vec<Refusal>) 
         refusals.push(root.refuse("`spec` is missing", None));
         return None;
     };
+    of_spec(namespace, name, &spec, document.root.to_json(), nodes, refusals)
+}
+
+/// Reads what a pod's `spec` asks the lab to run.
+pub fn of_spec(
+    namespace: String,
+    name: String,
+    spec: &Field<'_>,
+    object: serde_json::Value,
+    nodes: &[String],
+    refusals: &mut Vec<Refusal>,
+) -> Option<Pod> {
     let host_network = spec.get("hostNetwork").is_some_and(|field| {
         let value = field.node().to_json();
         if !value.is_boolean() {
@@ -112,7 +149,7 @@ pub fn read(document: &Document, nodes: &[String], refusals: &mut Vec<Refusal>) 
         let reason = format!("there is no node `{node}`; the lab has {}", nodes.join(", "));
         refusals.push(field.refuse(reason, None));
     }
-    let pod_security = security(&spec, &Security::default(), refusals);
+    let pod_security = security(spec, &Security::default(), refusals);
     let containers: Vec<_> = spec
         .items("containers", refusals)
         .iter()
@@ -121,8 +158,8 @@ pub fn read(document: &Document, nodes: &[String], refusals: &mut Vec<Refusal>) 
     if containers.is_empty() {
         refusals.push(spec.refuse("a pod needs at least one container", None));
     }
-    let (object, role) = (document.root.to_json(), Role::default());
-    Some(Pod { namespace, name, node, host_network, containers, object, role })
+    let role = Role::default();
+    Some(Pod { namespace, name, node, host_network, containers, owner: None, object, role })
 }
 
 fn container(field: &Field<'_>, pod: &Security, refusals: &mut Vec<Refusal>) -> Option<Container> {
@@ -146,8 +183,31 @@ fn container(field: &Field<'_>, pod: &Security, refusals: &mut Vec<Refusal>) -> 
         environment,
         directory: field.text_at("workingDir", refusals).unwrap_or(paused.directory),
         security: security(field, pod, refusals),
+        ready_port: ready_port(field, refusals),
         name,
     })
+}
+
+/// The port of a readiness probe that asks for one. The lab looks whether
+/// somebody listens there; it sends nothing.
+fn ready_port(container: &Field<'_>, refusals: &mut Vec<Refusal>) -> Option<u16> {
+    let probe = container.get("readinessProbe")?;
+    let port = ["tcpSocket", "httpGet"].iter().find_map(|kind| probe.get(kind)?.get("port"))?;
+    let number = match &port.node().value {
+        Value::String(name) => {
+            let ports = container.items("ports", refusals);
+            let named = ports.iter().find(
+                |it| matches!(it.get("name"), Some(field) if field.node().as_str() == Some(name)),
+            );
+            named.and_then(|it| it.get("containerPort")).and_then(|it| it.number(refusals))
+        }
+        _ => port.number(refusals),
+    };
+    let number = number.and_then(|number| u16::try_from(number).ok());
+    if number.is_none() {
+        refusals.push(port.refuse("is no port of this container", None));
+    }
+    number
 }
 
 fn security(field: &Field<'_>, inherited: &Security, refusals: &mut Vec<Refusal>) -> Security {

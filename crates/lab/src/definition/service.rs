@@ -49,6 +49,14 @@ enum Family {
     V6,
 }
 
+impl Service {
+    fn is(&self, object: &Value) -> bool {
+        let metadata = &object["metadata"];
+        let namespace = metadata["namespace"].as_str().unwrap_or("default");
+        object["kind"] == "Service" && namespace == self.namespace && metadata["name"] == self.name
+    }
+}
+
 impl Family {
     fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
@@ -190,20 +198,27 @@ fn ranges() -> impl Iterator<Item = IpNet> {
     v4.into_iter().chain(v6)
 }
 
-/// Gives out addresses; the objects as the API server would show them.
+/// Gives out addresses; the objects as the API server would show them. Services
+/// that are `present` already keep what they have.
 pub fn objects(
     mut services: Vec<Service>,
     lab: &LabObject,
+    present: &[Value],
     refusals: &mut Vec<Refusal>,
 ) -> Vec<Value> {
     services.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     refuse_contradictions(&services, lab, refusals);
     let mut taken: BTreeSet<IpAddr> =
         services.iter().flat_map(|service| service.written.iter().copied()).collect();
+    taken.extend(present.iter().flat_map(given));
     let mut numbers = FIRST..;
     let mut objects = Vec::new();
     for service in services {
         let mut addresses = service.written.clone();
+        let before = present.iter().filter(|object| service.is(object)).flat_map(given);
+        let is_new = |at: &IpAddr| !addresses.iter().any(|it| Family::of(*it) == Family::of(*at));
+        let kept: Vec<_> = before.filter(is_new).collect();
+        addresses.extend(kept.iter().filter(|at| service.families.contains(&Family::of(**at))));
         let missing: Vec<Family> = service
             .families
             .iter()
@@ -221,6 +236,13 @@ pub fn objects(
         objects.push(service.shown(addresses));
     }
     objects
+}
+
+/// The addresses that a Service object has.
+fn given(object: &Value) -> Vec<IpAddr> {
+    let addresses = (object["kind"] == "Service").then(|| object["spec"]["clusterIPs"].as_array());
+    let addresses = addresses.flatten().into_iter().flatten();
+    addresses.filter_map(|text| text.as_str()?.parse().ok()).collect()
 }
 
 fn refuse_contradictions(services: &[Service], lab: &LabObject, refusals: &mut Vec<Refusal>) {

@@ -114,12 +114,95 @@ fn names_that_two_would_share_are_refused() {
 
 #[test]
 fn a_kind_that_the_lab_cannot_run_is_refused() {
-    let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {}\n";
+    let text = "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: a}\nspec: {}\n";
     assert_eq!(
         read_texts(&[("d.yaml", text)]).unwrap_err(),
-        [
-            "d.yaml:1:1: the lab cannot run a Deployment; it runs Pods, Services, Namespaces and policies"
-        ]
+        ["d.yaml:1:1: the lab cannot run a CronJob; it runs Pods, DaemonSets, Deployments, \
+             StatefulSets, Services, Namespaces and policies"]
+    );
+}
+
+fn workload(kind: &str, rest: &str) -> String {
+    format!(
+        "---\napiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: a, namespace: web}}\n\
+         spec:\n  selector: {{matchLabels: {{app: a}}}}\n  template:\n    metadata: {{labels: {{app: a, tier: x}}}}\n    \
+         spec:\n      containers: [{{name: main, ports: [{{name: http, containerPort: 80}}], \
+         readinessProbe: {{tcpSocket: {{port: http}}}}}}]\n{rest}"
+    )
+}
+
+fn pods(text: &str) -> Vec<String> {
+    let definition = read_texts(&[("w.yaml", text)]).unwrap();
+    let place = |pod: &Pod| {
+        let node = pod.node.as_deref().unwrap_or_default();
+        format!("{} {node}", pod.full_name())
+    };
+    definition.pods.iter().map(place).collect()
+}
+
+#[test]
+fn workloads_make_pods_with_names_that_stay() {
+    assert_eq!(
+        pods(&workload("Deployment", "  replicas: 3\n")),
+        ["web/a-1 node-1", "web/a-2 node-2", "web/a-3 node-1"]
+    );
+    assert_eq!(pods(&workload("StatefulSet", "")), ["web/a-0 node-1"]);
+    assert_eq!(pods(&workload("DaemonSet", "")), ["web/a-node-1 node-1", "web/a-node-2 node-2"]);
+    assert_eq!(pods(&workload("Deployment", "  replicas: 0\n")), [] as [&str; 0]);
+}
+
+#[test]
+fn pods_of_a_workload_carry_its_labels_and_name_it() {
+    let definition = read_texts(&[("w.yaml", &workload("Deployment", ""))]).unwrap();
+    let pod = &definition.pods[0];
+    assert_eq!(pod.containers[0].ready_port, Some(80));
+    let metadata = &pod.object["metadata"];
+    assert_eq!(metadata["labels"]["tier"], "x");
+    assert_eq!(metadata["namespace"], "web");
+    let owner = &metadata["ownerReferences"][0];
+    let hash = metadata["labels"]["pod-template-hash"].as_str().unwrap();
+    assert_eq!(owner["name"], format!("a-{hash}"));
+    assert_eq!(owner["controller"], true);
+}
+
+#[test]
+fn a_selector_that_its_own_pods_do_not_match_is_refused() {
+    let text = workload("Deployment", "").replace("matchLabels: {app: a}", "matchLabels: {app: b}");
+    assert_eq!(
+        read_texts(&[("w.yaml", &text)]).unwrap_err(),
+        ["w.yaml:6:27: spec.selector.matchLabels: the template's pods do not carry `app: b`"]
+    );
+}
+
+#[test]
+fn more_replicas_than_a_lab_can_carry_are_refused() {
+    let text = workload("Deployment", "  replicas: 65\n");
+    let refusals = read_texts(&[("w.yaml", &text)]).unwrap_err();
+    assert!(
+        refusals[0].ends_with("spec.replicas: the lab runs at most 64 replicas"),
+        "{refusals:?}"
+    );
+}
+
+#[test]
+fn two_pods_of_one_name_are_refused_also_when_a_workload_makes_one() {
+    let text = workload("Deployment", "") + &pod("a-1", "");
+    let refusals = read_texts(&[("w.yaml", &text)]).unwrap_err();
+    assert!(refusals[0].ends_with("a pod `web/a-1` exists already"), "{refusals:?}");
+}
+
+#[test]
+fn a_readiness_port_that_the_container_does_not_have_is_refused() {
+    let text = workload("Deployment", "").replace("port: http}", "port: grpc}");
+    let refusals = read_texts(&[("w.yaml", &text)]).unwrap_err();
+    assert!(refusals[0].contains("is no port of this container"), "{refusals:?}");
+}
+
+#[test]
+fn ports_on_which_a_host_listens_are_numbers() {
+    check_refused(
+        "spec:\n  external:\n    - name: a\n      listens: [70000]\n",
+        &["lab.yaml:7:17: spec.external[0].listens[0]: is no port"],
     );
 }
 

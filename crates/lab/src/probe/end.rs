@@ -20,6 +20,17 @@ pub enum End<'a> {
     External(&'a External),
 }
 
+/// The text for an end with a workload replaced by one of its pods: `turn` chooses
+/// which. Any other text stays as it is.
+pub fn one_of(text: &str, turn: usize, journal: &Journal) -> String {
+    let pod = text.strip_prefix("pod:").and_then(|name| {
+        let is_pod = journal.pods.iter().any(|pod| pod.full_name() == name);
+        let pods = || journal.pods.iter().filter(|pod| !is_pod && pod.workload() == Some(name));
+        pods().nth(turn.checked_rem(pods().count())?)
+    });
+    pod.map_or_else(|| text.to_owned(), |pod| format!("pod:{}", pod.full_name()))
+}
+
 impl<'a> End<'a> {
     /// The end that a text stands for: `pod:ns/name`, `node:name`, `ip:ADDR`, or
     /// `entity:world`, which is the first external host. Other entities are what
@@ -155,8 +166,15 @@ mod tests {
             external: vec![External {
                 name: "internet".into(),
                 addresses: vec!["198.51.100.7".parse().unwrap()],
-                container: Container { name: "internet".into(), id: "x".into(), process: None },
+                container: Container {
+                    name: "internet".into(),
+                    id: "x".into(),
+                    process: None,
+                    ready_port: None,
+                },
+                listens: vec![],
             }],
+            links: 0,
             pods: vec![Pod {
                 namespace: "web".into(),
                 name: "a".into(),
@@ -165,6 +183,7 @@ mod tests {
                 addresses: vec!["10.244.1.2".parse().unwrap(), "fd00::2".parse().unwrap()],
                 host_network: false,
                 containers: vec![],
+                owner: None,
             }],
             daemons: vec![],
         }
@@ -190,6 +209,21 @@ mod tests {
         check("entity:world", Ok("internet"));
         check("pod:web/a", Ok("web/a"));
         check("pod:web/b", Err("the lab has no pod:web/b"));
+    }
+
+    #[test]
+    fn pods_of_a_workload_take_turns() {
+        let mut journal = journal();
+        let pod = journal.pods.remove(0);
+        for name in ["shop-1", "shop-2"] {
+            let owner = Some("Deployment/web/shop".into());
+            journal.pods.push(Pod { name: name.into(), owner, ..pod.clone() });
+        }
+        let texts: Vec<_> = (0..3).map(|turn| one_of("pod:web/shop", turn, &journal)).collect();
+        assert_eq!(texts, ["pod:web/shop-1", "pod:web/shop-2", "pod:web/shop-1"]);
+        assert_eq!(one_of("pod:web/shop-2", 0, &journal), "pod:web/shop-2");
+        assert_eq!(one_of("pod:web/b", 0, &journal), "pod:web/b");
+        assert_eq!(one_of("node:shop", 0, &journal), "node:shop");
     }
 
     #[test]

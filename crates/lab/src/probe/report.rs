@@ -44,6 +44,25 @@ impl Report {
         text
     }
 
+    /// Nothing but numbers: what happened, and whether that was expected.
+    pub fn counts(&self) -> String {
+        let number = |verdict: &str| {
+            self.answers.iter().filter(|answer| answer.verdict().as_str() == verdict).count()
+        };
+        let good = self.answers.iter().filter(|answer| answer.differences().is_empty()).count();
+        let unclear = match number("error") {
+            0 => String::new(),
+            some => format!(", {some} unclear"),
+        };
+        format!(
+            "{} attempts: {} allowed, {} denied{unclear}; {good} of {} as expected\n",
+            self.answers.len(),
+            number("allowed"),
+            number("denied"),
+            self.answers.len()
+        )
+    }
+
     /// For people.
     pub fn table(&self) -> String {
         let mut rows = vec![["", "PROBE", "FROM", "TO", "EXPECTED", "OBSERVED"].map(str::to_owned)];

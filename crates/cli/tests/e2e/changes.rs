@@ -1,0 +1,209 @@
+//! Pods that are rolled out, moved and relabelled, and nodes that come and go, while
+//! real programs try to connect.
+
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lab::label::Label;
+use lab::traffic::{self, Load};
+use lab::{Exec, Lab, probe};
+
+use crate::scene::{Scene, options};
+
+/// Within this time of a change everything must be as it should.
+const SOON: Duration = Duration::from_secs(5);
+
+fn change(scene: &mut Scene, path: &std::path::Path) -> Vec<String> {
+    let mut changes = Vec::new();
+    let applied = scene.lab.apply(path, &options(), &mut |change| {
+        if change.outcome != "unchanged" {
+            changes.push(format!("{} {}", change.object, change.outcome));
+        }
+    });
+    applied.unwrap_or_else(|error| panic!("{}", error.chain()));
+    changes
+}
+
+fn edit(scene: &Scene, file: &str, from: &str, to: &str) {
+    let path = scene.directory.path().join(file);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{file} has no {from}");
+    fs::write(path, text.replacen(from, to, 1)).unwrap();
+}
+
+fn identity(scene: &Scene, pod: &str) -> u64 {
+    let endpoints = scene.list(&["endpoint", "list"], "endpoints");
+    let found = endpoints.iter().find(|it| {
+        format!("{}/{}", it["namespace"].as_str().unwrap(), it["pod"].as_str().unwrap()) == pod
+    });
+    found.unwrap()["identity"].as_u64().unwrap()
+}
+
+/// Whether a pod reaches another where that is now; `None` while it is nowhere.
+fn reaches(name: &str, from: &str, to: &str, port: &str) -> Option<bool> {
+    let lab = Lab::open(Some(&name.parse().unwrap())).unwrap();
+    let address = lab.pod(to).ok()?.addresses.first()?.to_string();
+    let exec = Exec {
+        pod: from.into(),
+        container: None,
+        command: ["nc", "-nzw", "1", &address, port].map(str::to_owned).into(),
+    };
+    Some(lab.output(&exec, Duration::from_secs(10)).unwrap().status.success())
+}
+
+pub fn rollout() {
+    let mut scene = Scene::bank("rollout");
+    let name = scene.name().to_owned();
+    let before = identity(&scene, "payment/payment-1");
+    // Routes that have nothing to do with what is rolled out: none may notice.
+    let others = scene.directory.path().join("others-probes.jsonl");
+    let probes = fs::read_to_string(scene.directory.path().join("probes.jsonl")).unwrap();
+    let kept: Vec<_> = probes.lines().filter(|line| !line.contains("pod:payment/")).collect();
+    fs::write(&others, kept.join("\n")).unwrap();
+    let lab = scene.lab.clone();
+    let done = AtomicBool::new(false);
+    let load = Load { seconds: 12, rate: 40, denied: true };
+    thread::scope(|scope| {
+        let steady = scope.spawn(|| traffic::run(&lab, &others, load, &mut |_| {}).unwrap());
+        let denied = scope.spawn(|| {
+            let mut tried = 0;
+            while !done.load(Ordering::Relaxed) {
+                let found = reaches(&name, "web/web-1", "payment/payment-1", "8080");
+                assert_ne!(found, Some(true), "a pod of the public web reached payment");
+                tried += u32::from(found.is_some());
+            }
+            tried
+        });
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            edit(&scene, "payment.yaml", "image: bank/payment", "image: bank/payment:2");
+            let file = scene.directory.path().join("payment.yaml");
+            let changes = change(&mut scene, &file);
+            assert_eq!(
+                changes,
+                ["Pod/payment/payment-1 replaced", "Pod/payment/payment-2 replaced"]
+            );
+            still_pays(&name);
+            for node in ["jakarta-2", "jakarta-3", "jakarta-1"] {
+                scene.lab.move_pod("payment/payment-1", node, &options()).unwrap();
+                still_pays(&name);
+                assert_eq!(scene.lab.pod("payment/payment-1").unwrap().node, node);
+            }
+        }));
+        done.store(true, Ordering::Relaxed);
+        let steady = steady.join().unwrap();
+        assert!(steady.is_as_expected(), "{}", steady.text());
+        assert!(steady.tried > 60, "{}", steady.text());
+        assert!(denied.join().unwrap() >= 3);
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    assert_eq!(identity(&scene, "payment/payment-1"), before, "it is who it was");
+}
+
+/// The route that a change interrupts comes back by itself, and stays.
+fn still_pays(name: &str) {
+    let pays = || reaches(name, "banking/pay-svc-1", "payment/payment-1", "8080") == Some(true);
+    let start = Instant::now();
+    while !pays() {
+        assert!(start.elapsed() < SOON, "pay-svc does not reach payment any more");
+    }
+    assert!((0..3).all(|_| pays()), "the route is not steady");
+}
+
+/// When an attempt began, and whether it got through.
+type Attempt = (Instant, bool);
+
+fn attempts(scene: &Scene, to: SocketAddr, stop: &AtomicBool) -> Vec<Attempt> {
+    scene.inside("ledger.ledger-1", || {
+        let mut found = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let begun = Instant::now();
+            let through = TcpStream::connect_timeout(&to, Duration::from_millis(20)).is_ok();
+            found.push((begun, through));
+            thread::sleep(Duration::from_millis(4));
+        }
+        found
+    })
+}
+
+pub fn relabel() {
+    let scene = Scene::bank("relabel");
+    let to = SocketAddr::new(scene.address("banking.ledger-db-1", 4), 5432);
+    let stop = AtomicBool::new(false);
+    let set = |value: &str| {
+        let label = Label { key: "app".into(), value: Some(value.into()) };
+        let start = Instant::now();
+        let told = scene.lab.label("ledger/ledger-1", &[label]);
+        told.unwrap_or_else(|error| panic!("{}", error.chain()));
+        (start, Instant::now())
+    };
+    let (attempts, retired, again) = thread::scope(|scope| {
+        let attempts = scope.spawn(|| attempts(&scene, to, &stop));
+        thread::sleep(Duration::from_millis(300));
+        let retired = set("retired");
+        thread::sleep(Duration::from_millis(300));
+        let again = set("ledger");
+        thread::sleep(Duration::from_millis(300));
+        stop.store(true, Ordering::Relaxed);
+        (attempts.join().unwrap(), retired, again)
+    });
+    let between = |from: Instant, to: Instant| {
+        attempts.iter().filter(move |(begun, _)| *begun >= from && *begun < to)
+    };
+    let end = Instant::now();
+    let first = |from: Instant, through: bool| {
+        let found = between(from, end).find(|attempt| attempt.1 == through);
+        found.unwrap_or_else(|| panic!("never {through}")).0 - from
+    };
+    let early = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+    assert!(between(early, retired.0).all(|attempt| attempt.1), "denied before the change");
+    assert!(between(retired.1, again.0).all(|attempt| !attempt.1), "allowed after it was told");
+    // One who tries to connect again and again has lost at most one attempt by now.
+    assert!(between(again.1, end).skip(1).all(|attempt| attempt.1), "denied after it was told");
+    let (denied, allowed) = (first(retired.0, false), first(again.0, true));
+    eprintln!("label change to enforcement: denied after {denied:?}, allowed after {allowed:?}");
+    assert!(denied < SOON && allowed < SOON);
+}
+
+pub fn nodes() {
+    let mut scene = Scene::bank("nodes");
+    let before = fs::read_to_string(scene.directory.path().join("lab.yaml")).unwrap();
+    let fourth = "    - name: jakarta-4\n      addresses: [\"172.20.0.14\", \"fd00:172:20::14\"]\n      podCIDRs: [\"10.244.4.0/24\", \"fd00:10:244:4::/64\"]\n  external:\n";
+    edit(&scene, "lab.yaml", "  external:\n", fourth);
+    edit(&scene, "payment.yaml", "replicas: 2", "replicas: 3");
+    let directory = scene.directory.path().to_owned();
+    let changes = change(&mut scene, &directory);
+    assert_eq!(
+        changes,
+        [
+            "Node/-/jakarta-4 created",
+            "Pod/kube-system/otel-collector-jakarta-4 created on jakarta-4",
+            "Pod/payment/payment-3 created on jakarta-4",
+        ]
+    );
+    business_works(&scene);
+
+    fs::write(directory.join("lab.yaml"), before).unwrap();
+    let agent = scene.agent("jakarta-4");
+    let changes = change(&mut scene, &directory);
+    let moved =
+        |change: &String| change.starts_with("Pod/payment/payment-3 moved from jakarta-4 to ");
+    assert!(changes.iter().any(moved), "{changes:?}");
+    assert!(changes.contains(&"Node/-/jakarta-4 removed".to_owned()), "{changes:?}");
+    assert!(!agent.is_alive());
+    assert!(!scene.lab.places.pins("jakarta-4").exists());
+    assert!(!scene.lab.places.netns("jakarta-4").exists());
+    business_works(&scene);
+}
+
+fn business_works(scene: &Scene) {
+    let file = scene.directory.path().join("probes.jsonl");
+    let report =
+        probe::run_lines(&scene.lab, &fs::read_to_string(file).unwrap(), Some("allowed"), &[])
+            .unwrap();
+    assert!(report.is_as_expected(), "{}", report.summary());
+}

@@ -1,0 +1,168 @@
+//! Makes a running lab what manifests say: creates, changes, moves, restarts, and
+//! leaves alone what already is so.
+//!
+//! What manifests do not mention stays; only pods that a mentioned workload no
+//! longer has, and nodes that a mentioned Lab no longer has, go.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use crate::definition::pod::Pod;
+use crate::definition::workload::Owner;
+use crate::definition::{self, Part};
+use crate::error::Error;
+use crate::lab::Lab;
+use crate::listening;
+use crate::nodes;
+use crate::objects;
+use crate::plan;
+use crate::pods;
+use crate::preflight;
+use crate::ready;
+use crate::up::Options;
+
+/// Agents see a change within this time; only then can their silence mean that
+/// there is nothing more to do.
+const NOTICED: Duration = Duration::from_millis(250);
+
+/// One thing that became of an object.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Change {
+    /// `Kind/namespace/name`.
+    pub object: String,
+    /// What became of it: `created`, `changed`, `removed`, ...
+    pub outcome: String,
+}
+
+impl Change {
+    pub(crate) fn new(object: impl Into<String>, outcome: impl Into<String>) -> Self {
+        Self { object: object.into(), outcome: outcome.into() }
+    }
+}
+
+impl Lab {
+    /// Applies a file, or all manifests of a directory; `say` hears of each change
+    /// as it is made. Ends when the agents enforce it.
+    pub fn apply(
+        &mut self,
+        path: &Path,
+        options: &Options,
+        say: &mut dyn FnMut(Change),
+    ) -> Result<(), Error> {
+        let names: Vec<_> = self.journal.nodes.iter().map(|node| node.name.clone()).collect();
+        let present = objects::read_all(&self.places)?;
+        let part = definition::read_part(path, &names, &present)?;
+        let unmet = preflight::unknown_commands(&part.pods, &[]);
+        if !unmet.is_empty() {
+            return Err(Error::Unmet(unmet));
+        }
+        if let Some(wanted) = &part.lab {
+            nodes::refuse_what_cannot_change(&self.journal, wanted)?;
+            nodes::add_missing(self, wanted, options, say)?;
+        }
+        self.apply_objects(&part, say)?;
+        self.remove_surplus(&part, options, say)?;
+        for pod in &part.pods {
+            let change = self.apply_pod(pod, options)?;
+            say(change);
+        }
+        if let Some(wanted) = &part.lab {
+            nodes::remove_surplus(self, wanted, options, say)?;
+        }
+        self.settle(options)
+    }
+
+    /// Waits until all agents enforce what was written.
+    pub(crate) fn settle(&self, options: &Options) -> Result<(), Error> {
+        if options.confirm {
+            thread::sleep(NOTICED);
+            ready::wait(&self.site(options)?, &self.journal)?;
+        }
+        listening::wait(&self.places, &self.journal)
+    }
+
+    fn apply_objects(&self, part: &Part, say: &mut dyn FnMut(Change)) -> Result<(), Error> {
+        let mut wanted = part.objects.clone();
+        definition::add_missing_namespaces(&part.pods, &mut wanted);
+        // A namespace that nobody wrote has no labels to change.
+        let (written, made) = wanted.split_at(part.objects.len());
+        for object in written {
+            let outcome = match objects::written(&self.places, object) {
+                Some(before) if before == *object => "unchanged",
+                Some(_) => "changed",
+                None => "created",
+            };
+            if outcome != "unchanged" {
+                objects::write(&self.places, object)?;
+            }
+            say(Change::new(objects::name(object), outcome));
+        }
+        let new = made.iter().filter(|object| objects::written(&self.places, object).is_none());
+        new.into_iter().try_for_each(|object| objects::write(&self.places, object))
+    }
+
+    /// Pods of a workload that has fewer now.
+    fn remove_surplus(
+        &mut self,
+        part: &Part,
+        options: &Options,
+        say: &mut dyn FnMut(Change),
+    ) -> Result<(), Error> {
+        let owners: Vec<_> = part.workloads.iter().map(Owner::to_string).collect();
+        let wanted: Vec<_> = part.pods.iter().map(Pod::full_name).collect();
+        let is_surplus = |pod: &crate::journal::Pod| {
+            pod.owner.as_ref().is_some_and(|owner| owners.contains(owner))
+                && !wanted.contains(&pod.full_name())
+        };
+        let pods: Vec<_> = self.journal.pods.iter().filter(|it| is_surplus(it)).cloned().collect();
+        for pod in pods {
+            self.remove_pod(&pod.full_name(), options)?;
+            say(Change::new(format!("Pod/{}", pod.full_name()), "removed"));
+        }
+        Ok(())
+    }
+
+    fn apply_pod(&mut self, wanted: &Pod, options: &Options) -> Result<Change, Error> {
+        let name = wanted.full_name();
+        let change = |outcome: String| Change::new(format!("Pod/{name}"), outcome);
+        let site = self.site(options)?;
+        let Some(entry) = self.journal.pods.iter().find(|pod| pod.full_name() == name).cloned()
+        else {
+            let mut wanted = wanted.clone();
+            let node = wanted.node.take().unwrap_or_else(|| self.emptiest_node());
+            wanted.node = Some(node.clone());
+            let mut entry = plan::pod(&wanted)?;
+            let started = pods::start(&site, &mut entry, &wanted);
+            self.journal.pods.push(entry);
+            self.journal.pods.sort_by_key(crate::journal::Pod::full_name);
+            self.journal.write(&self.places.journal())?;
+            return started.map(|()| change(format!("created on {node}")));
+        };
+        let node = wanted.node.clone().unwrap_or_else(|| entry.node.clone());
+        let object = objects::pod(&wanted.object, &entry.namespace, &node, &entry.addresses);
+        let before = objects::written(&self.places, &object).unwrap_or_default();
+        if node != entry.node {
+            self.replace_pod(&site, &name, wanted, &node)?;
+            return Ok(change(format!("moved from {} to {node}", entry.node)));
+        }
+        if before == object {
+            return Ok(change("unchanged".into()));
+        }
+        if before["spec"] == object["spec"] && wanted.owner.is_none() {
+            objects::write(&self.places, &object)?;
+            return Ok(change("relabelled".into()));
+        }
+        self.replace_pod(&site, &name, wanted, &node)?;
+        // The next one only goes when this one serves.
+        listening::wait(&self.places, &self.journal)?;
+        Ok(change("replaced".into()))
+    }
+
+    /// Where a pod goes that nobody places.
+    fn emptiest_node(&self) -> String {
+        let pods = |node: &str| self.journal.pods.iter().filter(|pod| pod.node == node).count();
+        let nodes = self.journal.nodes.iter().map(|node| &node.name);
+        nodes.min_by_key(|node| pods(node)).cloned().unwrap_or_default()
+    }
+}
