@@ -24,9 +24,8 @@ const MEMORY: usize = 128 << 20;
 
 fn main() {
     let seconds = std::env::args().nth(1).map_or(60, |text| text.parse().unwrap());
-    let folder = std::env::temp_dir().join(format!("signet-flood-{}", std::process::id()));
-    std::fs::create_dir(&folder).unwrap();
-    let mut world = World::new(&folder);
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = World::new(folder.path());
     println!("flows from the kernel's ring to memory; one reading thread, one offering thread");
     println!(
         "{:>11} {:>6} {:>9} {:>11} {:>11} {:>11} {:>8} {:>9} {:>9} {:>9}",
@@ -57,8 +56,6 @@ fn main() {
         latency(&world, Path::new(&signet));
     }
     world.stop();
-    let _ = nix::mount::umount2(&folder.join("bpf"), nix::mount::MntFlags::MNT_DETACH);
-    let _ = std::fs::remove_dir_all(&folder);
 }
 
 /// One line; what it was told and what was lost.
