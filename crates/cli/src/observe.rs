@@ -23,6 +23,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 
 use api::proto::observer::GetFlowsRequest;
 use api::proto::observer::observer_client::ObserverClient;
+use futures::FutureExt;
 
 use crate::error::Error;
 use crate::server;
@@ -96,13 +97,19 @@ async fn served<Out: Write, Err: Write>(
     server::warn_of_newer(response.metadata());
     let mut answers = response.into_inner();
     loop {
-        match answers.message().await {
-            Ok(Some(answer)) => {
-                printer.print(&answer)?;
+        // What was printed is shown when nothing more is there yet: one by one while
+        // little happens, many at once in a flood.
+        let next = match answers.message().now_or_never() {
+            Some(next) => next,
+            None => {
                 if follow {
                     printer.flush()?;
                 }
+                answers.message().await
             }
+        };
+        match next {
+            Ok(Some(answer)) => printer.print(&answer)?,
             Ok(None) => return Ok(printer.finish()?),
             Err(status) => {
                 // What came before the failure is shown all the same.

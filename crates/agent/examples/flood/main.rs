@@ -24,9 +24,8 @@ const MEMORY: usize = 128 << 20;
 
 fn main() {
     let seconds = std::env::args().nth(1).map_or(60, |text| text.parse().unwrap());
-    let folder = std::env::temp_dir().join(format!("signet-flood-{}", std::process::id()));
-    std::fs::create_dir(&folder).unwrap();
-    let mut world = World::new(&folder);
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = World::new(folder.path());
     println!("flows from the kernel's ring to memory; one reading thread, one offering thread");
     println!(
         "{:>11} {:>6} {:>9} {:>11} {:>11} {:>11} {:>8} {:>9} {:>9} {:>9}",
@@ -57,8 +56,6 @@ fn main() {
         latency(&world, Path::new(&signet));
     }
     world.stop();
-    let _ = nix::mount::umount2(&folder.join("bpf"), nix::mount::MntFlags::MNT_DETACH);
-    let _ = std::fs::remove_dir_all(&folder);
 }
 
 /// One line; what it was told and what was lost.
@@ -92,7 +89,7 @@ fn latency(world: &World, signet: &Path) {
     const PER_SECOND: u64 = 10_000;
     let socket = world.client.socket();
     let mut follower = Command::new(signet)
-        .args(["observe", "--follow", "-o", "json", "--server"])
+        .args(["observe", "--follow", "-o", "compact", "--server"])
         .arg(socket)
         .stdout(Stdio::piped())
         .spawn()
@@ -130,11 +127,10 @@ fn latency(world: &World, signet: &Path) {
     );
 }
 
-/// The moment of a flow's line; `None` for one about a loss.
+/// The moment of a flow's line, `Nov 22 08:15:00.123: ...`; `None` for one about a loss.
 fn after_midnight(line: &str) -> Option<Duration> {
-    let text = line.strip_prefix("{\"flow\":{\"time\":\"")?;
-    let (time, _) = text.split_once('T')?.1.split_once('Z')?;
-    let mut parts = time.split(':');
+    let (moment, _) = line.split_once(": ")?;
+    let mut parts = moment.split_whitespace().nth(2)?.split(':');
     let mut next = || parts.next()?.parse::<f64>().ok();
     let (hours, minutes, seconds) = (next()?, next()?, next()?);
     Some(Duration::from_secs_f64(hours * 3600.0 + minutes * 60.0 + seconds))

@@ -23,7 +23,7 @@ use api::proto::signet::v1::signet_client::SignetClient;
 use api::proto::signet::v1::{ListEndpointsRequest, StatusRequest};
 use datapath::{Config, Datapath, Limits, TestRun};
 use model::{Direction, EndpointRecord, PodName};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -223,6 +223,13 @@ impl World {
             number += u64::from(flood.equal);
         }
         number
+    }
+}
+
+impl Drop for World {
+    /// The folder cannot go while something is mounted in it.
+    fn drop(&mut self) {
+        let _ = umount2(&self.client.folder.join("bpf"), MntFlags::MNT_DETACH);
     }
 }
 
