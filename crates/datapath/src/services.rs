@@ -57,10 +57,10 @@ impl Services {
     }
 }
 
-/// Mapped address, port, protocol.
-type Key = ([u8; 16], u16, u8);
-/// Mapped address, port.
-type End = ([u8; 16], u16);
+/// A [`ServiceKey`], byte by byte: what is amiss in one is not taken for another.
+type Key = [u8; size_of::<ServiceKey>()];
+/// A [`Backend`], byte by byte.
+type End = [u8; size_of::<Backend>()];
 
 /// Port and protocol of an address itself.
 const ITSELF: (u16, u8) = (0, 0);
@@ -91,14 +91,17 @@ impl InstalledServices {
             members: BTreeMap::new(),
         };
         for (key, service) in installed.service_map.dump()? {
-            let key = (key.address.bytes, u16::from_be(key.port), key.protocol);
-            installed.services.insert(key, service);
+            installed.services.insert(zerocopy::transmute!(key), service);
         }
         for (key, backend) in installed.backend_map.dump()? {
-            installed.slots.entry(key.set).or_default().insert(key.slot, end(&backend));
+            installed
+                .slots
+                .entry(key.set)
+                .or_default()
+                .insert(key.slot, zerocopy::transmute!(backend));
         }
         for (key, _) in installed.member_map.dump()? {
-            installed.members.entry(key.set).or_default().insert(end(&key.backend));
+            installed.members.entry(key.set).or_default().insert(zerocopy::transmute!(key.backend));
         }
         Ok(installed)
     }
@@ -107,22 +110,24 @@ impl InstalledServices {
     /// Sets that nothing names any more stay.
     pub(crate) fn write(&mut self, wanted: &Services) -> Result<usize, MapError> {
         let mut written = 0;
-        let own = |address: &IpAddr| (mapped(*address), ITSELF.0, ITSELF.1);
+        let own = |address: &IpAddr| key(*address, ITSELF);
         let itself = Service { set: NO_SET, backends: 0, affinity_seconds: 0 };
         for key in wanted.addresses.iter().map(own) {
             written += self.set(key, itself)?;
         }
         let mut kept: BTreeSet<Key> = wanted.addresses.iter().map(own).collect();
         for (frontend, backends) in &wanted.frontends {
-            let key = (mapped(frontend.address), frontend.port, frontend.protocol);
+            let key = key(frontend.address, (frontend.port, frontend.protocol));
             kept.insert(key);
             written += self.write_service(key, backends)?;
         }
         let gone = self.services.keys().filter(|key| !kept.contains(*key)).copied();
-        let (addresses, ports): (Vec<Key>, Vec<Key>) =
-            gone.partition(|(_, port, protocol)| (*port, *protocol) == ITSELF);
+        let (addresses, ports): (Vec<Key>, Vec<Key>) = gone.partition(|key| {
+            let ServiceKey { port, protocol, .. } = zerocopy::transmute!(*key);
+            (port, protocol) == ITSELF
+        });
         for key in ports.into_iter().chain(addresses) {
-            self.service_map.remove(&kernel_key(key))?;
+            self.service_map.remove(&zerocopy::transmute!(key))?;
             self.services.remove(&key);
             written += 1;
         }
@@ -131,7 +136,7 @@ impl InstalledServices {
 
     fn write_service(&mut self, key: Key, backends: &Backends) -> Result<usize, MapError> {
         let ends: Vec<End> =
-            backends.ends.iter().map(|end| (mapped(end.ip()), end.port())).collect();
+            backends.ends.iter().map(|end| zerocopy::transmute!(backend(*end))).collect();
         let known = self.services.get(&key).map(|service| service.set);
         let same = known.filter(|set| self.is(*set, &ends));
         let mut written = 0;
@@ -156,7 +161,7 @@ impl InstalledServices {
         if self.services.get(&key).is_some_and(same) {
             return Ok(0);
         }
-        self.service_map.set(&kernel_key(key), &service)?;
+        self.service_map.set(&zerocopy::transmute!(key), &service)?;
         self.services.insert(key, service);
         Ok(1)
     }
@@ -179,9 +184,10 @@ impl InstalledServices {
             set = set.wrapping_add(1);
         }
         for (slot, end) in (0..).zip(ends) {
-            self.backend_map.set(&BackendKey { set, slot }, &backend(*end))?;
+            let backend: Backend = zerocopy::transmute!(*end);
+            self.backend_map.set(&BackendKey { set, slot }, &backend)?;
             self.slots.entry(set).or_default().insert(slot, *end);
-            self.member_map.set(&MemberKey { set, backend: backend(*end) }, &slot)?;
+            self.member_map.set(&MemberKey { set, backend }, &slot)?;
             self.members.entry(set).or_default().insert(*end);
         }
         Ok(set)
@@ -203,7 +209,8 @@ impl InstalledServices {
                 removed += 1;
             }
             for end in self.members.remove(&set).unwrap_or_default() {
-                self.member_map.remove(&MemberKey { set, backend: backend(end) })?;
+                let backend = zerocopy::transmute!(end);
+                self.member_map.remove(&MemberKey { set, backend })?;
                 removed += 1;
             }
         }
@@ -211,14 +218,12 @@ impl InstalledServices {
     }
 }
 
-fn kernel_key((bytes, port, protocol): Key) -> ServiceKey {
-    ServiceKey { address: Address { bytes }, port: port.to_be(), protocol, pad: 0 }
+fn key(address: IpAddr, (port, protocol): (u16, u8)) -> Key {
+    let address = Address { bytes: mapped(address) };
+    zerocopy::transmute!(ServiceKey { address, port: port.to_be(), protocol, pad: 0 })
 }
 
-fn backend((bytes, port): End) -> Backend {
-    Backend { address: Address { bytes }, port: port.to_be(), pad: [0; 2] }
-}
-
-fn end(backend: &Backend) -> End {
-    (backend.address.bytes, u16::from_be(backend.port))
+fn backend(end: SocketAddr) -> Backend {
+    let address = Address { bytes: mapped(end.ip()) };
+    Backend { address, port: end.port().to_be(), pad: [0; 2] }
 }

@@ -11,7 +11,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
@@ -500,6 +500,89 @@ fn count(path: &Path) -> usize {
 
 fn update(path: &Path, key: &[u8], value: &[u8]) {
     libbpf_rs::MapCore::update(&map(path), key, value, libbpf_rs::MapFlags::ANY).unwrap();
+}
+
+/// What the three maps mean together: by service, its affinity, its backends in
+/// the order of their slots, and who is said to be one of them.
+type Meaning = BTreeMap<Vec<u8>, (Vec<u8>, Vec<Vec<u8>>, BTreeSet<Vec<u8>>)>;
+
+fn elements(pins: &Path, name: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let map = map(&pins.join("maps").join(name));
+    let value = |key: &Vec<u8>| {
+        libbpf_rs::MapCore::lookup(&map, key, libbpf_rs::MapFlags::ANY).unwrap().unwrap()
+    };
+    let mut elements: Vec<_> =
+        libbpf_rs::MapCore::keys(&map).map(|key| (key.clone(), value(&key))).collect();
+    elements.sort();
+    elements
+}
+
+/// Fails when a map holds anything that no service leads to.
+#[track_caller]
+fn meaning(pins: &Path) -> Meaning {
+    let [slots, members] = ["backends", "members"].map(|name| elements(pins, name));
+    let mut meaning = Meaning::new();
+    let mut reached = (0, 0);
+    for (key, service) in elements(pins, "services") {
+        let (set, count, affinity) = (&service[..4], &service[4..8], &service[8..]);
+        let count = u32::from_ne_bytes(count.try_into().unwrap());
+        let at = |slot: u32| [set, &slot.to_ne_bytes()].concat();
+        let find = |slot| slots.iter().find(|(key, _)| *key == at(slot)).map(|(_, it)| it.clone());
+        let ends: Vec<Vec<u8>> = (0..count).map(|slot| find(slot).unwrap()).collect();
+        let of_set = members.iter().filter(|(key, _)| key[..4] == *set);
+        let of_set: BTreeSet<Vec<u8>> = of_set.map(|(key, _)| key[4..].to_vec()).collect();
+        reached = (reached.0 + ends.len(), reached.1 + of_set.len());
+        meaning.insert(key, (affinity.to_vec(), ends, of_set));
+    }
+    assert_eq!(reached, (slots.len(), members.len()), "something is left over");
+    meaning
+}
+
+#[test]
+fn whatever_an_agent_left_behind_the_next_one_puts_right() {
+    let mut node = Node::new(SMALL);
+    let many: Vec<String> = (1..9).map(|n| format!("10.1.0.{n}:8080")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let services = services(&[
+        (SERVICE, TCP, 60, &many),
+        (SERVICE, UDP, 0, &many[..2]),
+        (SERVICE6, TCP, 0, &["[fd00:1::2]:1"]),
+        ("10.96.0.9:1", TCP, 0, &[]),
+    ]);
+    let wanted = Desired { services, ..Desired::default() };
+    node.apply(&wanted);
+    let want = meaning(&node.pins());
+    assert_eq!(want.len(), 4 + 3, "ports, and addresses");
+    let mut dice = 7_u64;
+    let mut draw = |below: usize| {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(dice >> 33).unwrap() % below
+    };
+    for _ in 0..6 {
+        for _ in 0..=draw(12) {
+            let name = ["services", "backends", "members"][draw(3)];
+            let path = node.pins().join("maps").join(name);
+            let present = elements(&node.pins(), name);
+            let Some((key, value)) = present.get(draw(present.len().max(1))) else { continue };
+            let (mut key, mut value) = (key.clone(), value.clone());
+            match draw(3) {
+                0 => libbpf_rs::MapCore::delete(&map(&path), &key).unwrap(),
+                1 => {
+                    let at = draw(key.len());
+                    key[at] ^= 1;
+                    update(&path, &key, &value);
+                }
+                _ => {
+                    let at = draw(value.len());
+                    value[at] ^= 1;
+                    update(&path, &key, &value);
+                }
+            }
+        }
+        node = node.reopen();
+        node.apply(&wanted);
+        assert_eq!(meaning(&node.pins()), want);
+    }
 }
 
 #[test]
