@@ -71,6 +71,11 @@ struct ipv6_fragment_header {
 	__be32 id;
 };
 
+#define IPV4_OPTIONS 40		/* each takes a byte at least, and the header has no more */
+#define IPV4_END_OF_OPTIONS 0
+#define IPV4_NO_OPERATION 1
+#define IPV4_LOOSE_ROUTE 131
+#define IPV4_STRICT_ROUTE 137
 #define IPV4_FRAGMENT_MORE 0x2000
 #define IPV4_FRAGMENT_OFFSET 0x1fff	/* in units of 8 bytes */
 #define IPV6_FRAGMENT_MORE 1

@@ -85,6 +85,28 @@ inline_fn enum sg_reason packet_parse_first(struct __sk_buff *skb, struct packet
 	return SG_REASON_NONE;
 }
 
+/* enum sg_reason. Like a routing header, a source route names a destination that
+ * is not the one judged (RFC 791 section 3.1). `end`: of the header. */
+checked_fn int packet_check_options(struct __sk_buff *skb, __u32 end)
+{
+	__u32 offset = ETH_HEADER + sizeof(struct ipv4_header);
+	int i;
+
+	for (i = 0; i < IPV4_OPTIONS && offset < end; i++) {
+		__u8 option[2];
+
+		if (bpf_skb_load_bytes(skb, offset, option, sizeof(option)) ||
+		    option[0] == IPV4_LOOSE_ROUTE || option[0] == IPV4_STRICT_ROUTE)
+			return SG_REASON_INVALID_PACKET;
+		if (option[0] == IPV4_END_OF_OPTIONS)
+			return SG_REASON_NONE;
+		if (option[0] != IPV4_NO_OPERATION && option[1] < sizeof(option))
+			return SG_REASON_INVALID_PACKET;
+		offset += option[0] == IPV4_NO_OPERATION ? 1 : option[1];
+	}
+	return SG_REASON_NONE;
+}
+
 inline_fn enum sg_reason packet_parse_ipv4(struct __sk_buff *skb, struct packet *pkt)
 {
 	struct ipv4_header ip;
@@ -106,6 +128,8 @@ inline_fn enum sg_reason packet_parse_ipv4(struct __sk_buff *skb, struct packet 
 	pkt->transport = ETH_HEADER + header;
 	pkt->end = ETH_HEADER + total;
 	pkt->layer = SG_LAYER_NETWORK;
+	if (header > sizeof(ip) && packet_check_options(skb, pkt->transport))
+		return SG_REASON_INVALID_PACKET;
 	fragment = bpf_ntohs(ip.fragment);
 	if (!(fragment & (IPV4_FRAGMENT_MORE | IPV4_FRAGMENT_OFFSET)))
 		return packet_parse_transport(skb, pkt);

@@ -58,6 +58,13 @@ impl NodeMetrics {
             let labels = [("reason", DropReason(code).text())];
             text.sample(&labels, packets as f64);
         }
+        let sweeps = self.state.sweeps();
+        let name = "signet_kernel_sweeps_total";
+        text.counter(name, "Sweeps of connections by the kernel itself, while no agent did it.");
+        text.sample(&[], sweeps.runs as f64);
+        let name = "signet_kernel_sweeps_freed_total";
+        text.counter(name, "Connections that they freed.");
+        text.sample(&[], sweeps.freed as f64);
         let name = "signet_kernel_records_by_process_total";
         text.counter(name, "Records by what is known of their process: `known`, or why not.");
         for (unknown, records) in self.state.attributed() {

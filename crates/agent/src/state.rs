@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use api::events::AgentEvents;
 use api::proto::flow::AgentEvent;
-use datapath::{Counters, ServiceCounters, UplinkState};
+use datapath::{Counters, ServiceCounters, Sweeps, UplinkState};
 use model::PolicyName;
 use tokio::sync::oneshot;
 
@@ -176,6 +176,11 @@ impl NodeState {
     /// Records by what is known of their process.
     pub fn attributed(&self) -> BTreeMap<Option<&'static str>, u64> {
         self.counters().map(|(_, counters)| counters.attributed.clone()).unwrap_or_default()
+    }
+
+    /// What the kernel freed on its own while no agent did.
+    pub fn sweeps(&self) -> Sweeps {
+        self.counters().map(|(_, counters)| counters.sweeps).unwrap_or_default()
     }
 
     /// What became of attempts to reach services, as read last.

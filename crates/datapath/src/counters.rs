@@ -41,6 +41,8 @@ pub struct Counters {
     pub dropped_by_reason: BTreeMap<u8, u64>,
     /// Attempts to reach services.
     pub services: ServiceCounters,
+    /// What the kernel freed on its own.
+    pub sweeps: Sweeps,
     /// Records by what is known of their process: `None` when it is, else why not.
     pub attributed: BTreeMap<Option<&'static str>, u64>,
 }
@@ -56,7 +58,7 @@ pub struct Sweeps {
     pub longest: Duration,
 }
 
-pub(crate) fn sweeps(pins: &Pins) -> Result<Sweeps, MapError> {
+fn sweeps(pins: &Pins) -> Result<Sweeps, MapError> {
     let map = object::typed::<u32, abi::Sweeps>(pins, "sweeps")?;
     let found = map.get(&0)?.map(|raw| Sweeps {
         runs: raw.runs,
@@ -91,6 +93,7 @@ pub(crate) fn read(pins: &Pins) -> Result<Counters, MapError> {
         drops: ring(abi::ring::DROPS)?,
         dropped_by_reason,
         services: services(pins)?,
+        sweeps: sweeps(pins)?,
         attributed: attributed(pins)?,
     })
 }

@@ -13,7 +13,7 @@ use crate::apply::Apply;
 use crate::attach::{self, AttachKind};
 use crate::cgroup::{self, HookState};
 use crate::control::ControlWord;
-use crate::counters::{self, Counters, Sweeps};
+use crate::counters::{self, Counters};
 use crate::desired::{Applied, Config, Desired, Limits, OF_THE_HOST};
 use crate::error::{ApplyError, MapError, OpenError};
 use crate::installed::{self, Installed};
@@ -140,11 +140,6 @@ impl Datapath {
     /// What the kernel counted, summed over CPUs.
     pub fn counters(&self) -> Result<Counters, MapError> {
         counters::read(&self.pins)
-    }
-
-    /// What the kernel has freed on its own while no agent was there.
-    pub fn sweeps(&self) -> Result<Sweeps, MapError> {
-        counters::sweeps(&self.pins)
     }
 
     /// Instructions that the kernel's verifier went through for each program: what

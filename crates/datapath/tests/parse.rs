@@ -107,7 +107,8 @@ fn strict(frame: &[u8]) -> Option<Reading> {
         NetSlice::Ipv4(ip) => {
             let header = ip.header();
             let ends = (header.source_addr().into(), header.destination_addr().into());
-            if ip.extensions().auth.is_some() {
+            // Some options are refused; those with any are compared below only.
+            if ip.extensions().auth.is_some() || header.ihl() > 5 {
                 return None;
             }
             (ends, ip.payload())

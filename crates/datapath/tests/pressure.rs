@@ -205,7 +205,7 @@ fn what_has_ended_makes_room_while_no_agent_lives() {
     while !arrives(&late, &server) {
         assert!(start.elapsed() < Duration::from_secs(60), "nobody made room");
     }
-    let sweeps = scene.site.agent().sweeps().unwrap();
+    let sweeps = scene.site.agent().counters().unwrap().sweeps;
     assert!(sweeps.runs > 0 && sweeps.freed >= u64::from(ROOM), "{sweeps:?}");
     println!("{sweeps:?}");
 }

@@ -237,3 +237,26 @@ fn a_routing_header_does_not_come_in_either() {
     assert_eq!(node.reason(Ingress, &with(60)), 0);
     assert_eq!(node.reason(Ingress, &with(43)), BAD_EXTENSION);
 }
+
+#[test]
+fn an_ipv4_source_route_is_dropped_and_other_options_are_not() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&world.desired(world.table(vec![])));
+    let with = |options: &[u8]| {
+        let mut frame = datagram(Egress, (POD, 1), (PEER, 53));
+        frame.splice(34..34, options.iter().copied());
+        frame[14] = 0x45 + (options.len() / 4) as u8;
+        let length = (frame.len() - 14) as u16;
+        frame[16..18].copy_from_slice(&length.to_be_bytes());
+        node.reason(Egress, &frame)
+    };
+    let route = |kind| [1, kind, 7, 4, 203, 0, 113, 9];
+    assert_eq!(with(&[148, 4, 0, 0]), 0, "router alert");
+    assert_eq!(with(&[1, 1, 1, 1]), 0, "no operation");
+    assert_eq!(with(&[0, 131, 7, 4]), 0, "behind the end of the list");
+    assert_eq!(with(&route(131)), 134, "loose");
+    assert_eq!(with(&route(137)), 134, "strict");
+    assert_eq!(with(&[1, 1, 1, 137]), 134, "cut off");
+    assert_eq!(with(&[7, 0, 0, 0]), 134, "an option without a length");
+    assert_eq!(with(&[vec![1; 32], route(131).to_vec()].concat()), 134, "at the very end");
+}
