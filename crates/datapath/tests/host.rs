@@ -267,9 +267,12 @@ fn a_link_goes_on_working_under_a_policy_that_admits_nobody() {
     assert_eq!(uplink(&node, Egress, &dhcp(69)), Verdict::Dropped);
 }
 
-/// Within five seconds, or the test fails.
+/// Seconds in which also a machine that is very busy comes from one line to the next.
+const TRIAL: u32 = 6;
+
+/// Within half a minute, or the test fails.
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(5);
+    let end = Instant::now() + Duration::from_secs(30);
     while !holds() {
         assert!(Instant::now() < end, "{what} did not happen");
         thread::sleep(Duration::from_millis(20));
@@ -280,7 +283,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 fn a_table_on_trial_is_undone_by_the_kernel_alone() {
     let (mut node, world) = (Node::new(SMALL), World::new());
     let web = about_the_node("web", Ingress, entity(Entity::World), tcp(80));
-    let until = seconds() + 2;
+    let until = seconds() + TRIAL;
     node.apply(&on_trial(&world, vec![web.clone()], vec![ssh()], until));
     let call = |port| segment(Ingress, (WORLD, 40000), (NODE, port), Tcp::Syn);
     let more = |port| segment(Ingress, (WORLD, 40000), (NODE, port), Tcp::Ack);
@@ -301,13 +304,12 @@ fn a_table_on_trial_is_undone_by_the_kernel_alone() {
 #[test]
 fn a_confirmed_table_outlives_the_time_of_its_trial() {
     let (mut node, world) = (Node::new(SMALL), World::new());
-    let until = seconds() + 2;
+    let until = seconds() + TRIAL;
     node.apply(&on_trial(&world, vec![nobody(Ingress)], vec![ssh()], until));
     let call = segment(Ingress, (WORLD, 40000), (NODE, 22), Tcp::Syn);
     assert_eq!(uplink(&node, Ingress, &call), Verdict::Dropped);
     node.apply(&node_with(&world, vec![nobody(Ingress)]));
-    thread::sleep(Duration::from_millis(3100));
-    assert!(seconds() > until);
+    eventually("the time of the trial", || seconds() > until);
     assert_eq!(uplink(&node, Ingress, &call), Verdict::Dropped);
     // A policy that goes away leaves a node that nobody judges.
     node.apply(&world.desired(world.table(vec![])));
