@@ -172,6 +172,29 @@ fn what_is_forwarded_is_not_the_nodes() {
 }
 
 #[test]
+fn what_is_for_everybody_on_the_link_is_for_the_node() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let dns = Ports::OneOf(vec![policy::PortMatch {
+        transport: policy::Transport::Udp,
+        port: policy::Port::Range(5353, 5353),
+    }]);
+    let names = about_the_node("names", Ingress, entity(Entity::World), dns);
+    node.apply(&node_with(&world, vec![names]));
+    let broadcast: std::net::Ipv4Addr = "255.255.255.255".parse().unwrap();
+    let multicast: std::net::Ipv4Addr = "224.0.0.251".parse().unwrap();
+    for everybody in [broadcast, multicast] {
+        let call = |port| datagram(Ingress, (WORLD, 5000), (everybody, port));
+        assert_eq!(uplink(&node, Ingress, &call(5353)), Verdict::Forwarded);
+        assert_eq!(uplink(&node, Ingress, &call(5354)), Verdict::Dropped, "{everybody}");
+    }
+    let far: Ipv6Addr = "2001:db8::7".parse().unwrap();
+    let all_nodes: Ipv6Addr = "ff02::1".parse().unwrap();
+    let call = |port| datagram(Ingress, (far, 5000), (all_nodes, port));
+    assert_eq!(uplink(&node, Ingress, &call(5353)), Verdict::Forwarded);
+    assert_eq!(uplink(&node, Ingress, &call(5354)), Verdict::Dropped);
+}
+
+#[test]
 fn what_the_node_asks_is_answered() {
     let (mut node, world) = (Node::new(SMALL), World::new());
     node.apply(&node_with(&world, vec![nobody(Ingress)]));
