@@ -8,9 +8,11 @@
  */
 #pragma once
 
+#include "lib/behind.h"
 #include "lib/judge.h"
 
-#define PACKET_OTHERHOST 3	/* linux/if_packet.h */
+#define PACKET_HOST 0		/* linux/if_packet.h */
+#define PACKET_OTHERHOST 3
 #define FIB_NOT_FORWARDED 4	/* BPF_FIB_LKUP_RET_NOT_FWDED: ends here */
 #define FIB_NO_FORWARDING 5	/* BPF_FIB_LKUP_RET_FWD_DISABLED: ends here or nowhere */
 #define FAMILY_IPV4 2
@@ -24,8 +26,14 @@
 #define DHCPV6_CLIENT 546
 #define DHCPV6_SERVER 547
 
-/* Whether a received packet ends at the node. Whom the address book knows needs
- * no question to the routes. */
+/* Multicast, or an IPv4 address that is nobody's alone. */
+inline_fn bool address_is_shared(const struct sg_address *address)
+{
+	return address->bytes[0] == 0xff || (address_is_ipv4(address) && address->bytes[12] >= 224);
+}
+
+/* Whether a received packet ends at the node. What is for everybody on the link is
+ * not forwarded, and whom the address book knows needs no question to the routes. */
 checked_fn int host_receives(struct __sk_buff *skb, const struct packet *pkt)
 {
 	struct bpf_fib_lookup route = { .ifindex = skb->ifindex };
@@ -36,6 +44,8 @@ checked_fn int host_receives(struct __sk_buff *skb, const struct packet *pkt)
 	if (!pkt)
 		return false;
 	destination = pkt->destination;
+	if (skb->pkt_type != PACKET_HOST || address_is_shared(&destination))
+		return true;
 	peer = bpf_map_lookup_elem(&addresses, &destination);
 	if (peer)
 		return peer->endpoint == SG_ENDPOINT_HOST;
@@ -98,60 +108,6 @@ inline_fn bool host_error(const struct packet *pkt, __u8 hook)
 	if (pkt->protocol != PROTOCOL_ICMPV4 || !icmp_is_error(pkt))
 		return false;
 	return hook == SG_EGRESS || (pkt->icmp_type == 3 && pkt->icmp_code == 4);
-}
-
-/* Somebody else's packet that leaves with the node's address: remembered, so that
- * its answer is not taken for a question to the node. */
-checked_fn int host_note_behind(const struct packet *pkt)
-{
-	const struct sg_control *ctl = control_get();
-	struct sg_connection fresh = { .direction = SG_EGRESS };
-	__u64 now = bpf_ktime_get_coarse_ns();
-	struct sg_connection_key key;
-	struct sg_connection *conn;
-	struct sg_address source;
-
-	if (!ctl || !pkt || pkt->layer != SG_LAYER_TRANSPORT || !connection_has_key(pkt))
-		return 0;
-	source = pkt->source;
-	if (!address_is_host(&source))
-		return 0;
-	/* An answer by somebody behind the node to whom its policy let in. */
-	connection_key(&key, pkt, SG_ENDPOINT_HOST, SG_EGRESS);
-	conn = bpf_map_lookup_elem(&conntrack, &key);
-	if (!conn) {
-		key.endpoint = SG_ENDPOINT_BEHIND;
-		conn = bpf_map_lookup_elem(&conntrack, &key);
-	}
-	if (conn) {
-		connection_touch(&key, conn, pkt, conn->direction != SG_EGRESS, ctl->connections,
-				 now);
-		return 0;
-	}
-	fresh.expires_ns = now + connection_lifetime(pkt, 0);
-	return connection_create(&key, &fresh, ctl->connections);
-}
-
-/* Whether a packet to the node answers somebody behind it. */
-checked_fn int host_answers_behind(const struct packet *pkt)
-{
-	const struct sg_control *ctl = control_get();
-	__u64 now = bpf_ktime_get_coarse_ns();
-	struct sg_connection_key key;
-	struct sg_connection *conn;
-
-	if (!ctl || !pkt || pkt->layer != SG_LAYER_TRANSPORT || !connection_has_key(pkt))
-		return false;
-	if (pkt->protocol == PROTOCOL_TCP && tcp_opens(pkt))
-		return false;
-	connection_key(&key, pkt, SG_ENDPOINT_BEHIND, SG_INGRESS);
-	conn = bpf_map_lookup_elem(&conntrack, &key);
-	if (!conn || conn->expires_ns <= now)
-		return false;
-	connection_touch(&key, conn, pkt, true, ctl->connections, now);
-	if (pkt->fragment == FRAGMENT_FIRST)
-		fragment_remember(pkt, SG_ENDPOINT_BEHIND, SG_INGRESS);
-	return true;
 }
 
 /* Whether the node has a socket of just this connection, and nobody listens whom

@@ -54,8 +54,10 @@ impl Numbers {
 /// The first number that follows from content: those before it are the node's own.
 const FIRST: u32 = 3;
 
+/// Number of the node itself as an endpoint.
+pub const HOST_ENDPOINT: u32 = 1;
 /// Table of the node itself.
-pub(crate) const HOST_TABLE: u32 = 1;
+pub const HOST_TABLE: u32 = 1;
 /// The one that judges it after a trial.
 pub(crate) const HOST_FALLBACK: u32 = 2;
 

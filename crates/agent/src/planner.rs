@@ -29,6 +29,7 @@ mod refusals;
 mod services;
 mod tables;
 
+pub use crate::numbers::{HOST_ENDPOINT, HOST_TABLE};
 pub use addresses::{AddressBook, Holder};
 pub use endpoints::{EndpointView, LeftOut};
 pub use host::HostView;

@@ -5,7 +5,7 @@
 //! trial by itself; this says what is planned before and after. Whether a version
 //! is the same is asked of its meaning, never of its text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{Labels, PolicyName};
@@ -53,7 +53,10 @@ pub enum Standing {
 /// Policies that select the node, and what has been said about them.
 #[derive(Clone, Debug, Default)]
 pub struct Trials {
+    /// Also of policies that are away: whoever comes back unchanged is not asked for.
     confirmed: BTreeMap<PolicyName, Version>,
+    /// What the cluster has.
+    present: BTreeSet<PolicyName>,
     reverted: BTreeMap<PolicyName, Version>,
     trials: BTreeMap<PolicyName, Trial>,
 }
@@ -88,11 +91,11 @@ impl Trials {
     /// known as reverted is on trial for `seconds` from `now` on. Whether anything
     /// is new.
     pub fn look(&mut self, present: BTreeMap<PolicyName, Version>, now: u32, seconds: u32) -> bool {
-        let known = self.count();
-        self.confirmed.retain(|name, _| present.contains_key(name));
+        let names: BTreeSet<PolicyName> = present.keys().cloned().collect();
+        let mut changed = self.present != names;
+        self.present = names;
         self.reverted.retain(|name, _| present.contains_key(name));
         self.trials.retain(|name, _| present.contains_key(name));
-        let mut changed = known != self.count();
         for (name, version) in present {
             let same =
                 |known: Option<&Version>| known.is_some_and(|known| known.policy == version.policy);
@@ -114,8 +117,9 @@ impl Trials {
         changed
     }
 
-    fn count(&self) -> usize {
-        self.confirmed.len() + self.reverted.len() + self.trials.len()
+    /// What was confirmed, of what the cluster has.
+    fn confirmed(&self) -> impl Iterator<Item = (&PolicyName, &Version)> {
+        self.confirmed.iter().filter(|(name, _)| self.present.contains(*name))
     }
 
     /// Ends the trials whose time is over; their names.
@@ -160,7 +164,7 @@ impl Trials {
 
     /// Every policy of this node, and where it stands.
     pub fn standings(&self) -> BTreeMap<PolicyName, Standing> {
-        let confirmed = self.confirmed.keys().map(|name| (name, Standing::Confirmed));
+        let confirmed = self.confirmed().map(|(name, _)| (name, Standing::Confirmed));
         let reverted = self.reverted.keys().map(|name| {
             let earlier = self.confirmed.contains_key(name);
             (name, Standing::Reverted { earlier })
@@ -173,7 +177,7 @@ impl Trials {
 
     /// What judges the node, now and after the trial.
     pub fn policies(&self) -> NodePolicies {
-        let mut in_force: BTreeMap<&PolicyName, &Version> = self.confirmed.iter().collect();
+        let mut in_force: BTreeMap<&PolicyName, &Version> = self.confirmed().collect();
         let fallback = in_force.values().map(|version| version.policy.clone()).collect();
         in_force.extend(self.trials.iter().map(|(name, trial)| (name, &trial.version)));
         NodePolicies {

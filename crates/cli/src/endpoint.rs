@@ -54,6 +54,10 @@ fn table(answer: &ListEndpointsResponse) -> String {
 }
 
 fn pod(endpoint: &Endpoint) -> String {
+    // The node itself.
+    if endpoint.pod.is_empty() && endpoint.labels.iter().any(|label| label == "reserved:host") {
+        return "host".to_owned();
+    }
     format!("{}/{}", endpoint.namespace, endpoint.pod)
 }
 

@@ -172,6 +172,29 @@ fn what_is_forwarded_is_not_the_nodes() {
 }
 
 #[test]
+fn what_is_for_everybody_on_the_link_is_for_the_node() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let dns = Ports::OneOf(vec![policy::PortMatch {
+        transport: policy::Transport::Udp,
+        port: policy::Port::Range(5353, 5353),
+    }]);
+    let names = about_the_node("names", Ingress, entity(Entity::World), dns);
+    node.apply(&node_with(&world, vec![names]));
+    let broadcast: std::net::Ipv4Addr = "255.255.255.255".parse().unwrap();
+    let multicast: std::net::Ipv4Addr = "224.0.0.251".parse().unwrap();
+    for everybody in [broadcast, multicast] {
+        let call = |port| datagram(Ingress, (WORLD, 5000), (everybody, port));
+        assert_eq!(uplink(&node, Ingress, &call(5353)), Verdict::Forwarded);
+        assert_eq!(uplink(&node, Ingress, &call(5354)), Verdict::Dropped, "{everybody}");
+    }
+    let far: Ipv6Addr = "2001:db8::7".parse().unwrap();
+    let all_nodes: Ipv6Addr = "ff02::1".parse().unwrap();
+    let call = |port| datagram(Ingress, (far, 5000), (all_nodes, port));
+    assert_eq!(uplink(&node, Ingress, &call(5353)), Verdict::Forwarded);
+    assert_eq!(uplink(&node, Ingress, &call(5354)), Verdict::Dropped);
+}
+
+#[test]
 fn what_the_node_asks_is_answered() {
     let (mut node, world) = (Node::new(SMALL), World::new());
     node.apply(&node_with(&world, vec![nobody(Ingress)]));
@@ -267,9 +290,12 @@ fn a_link_goes_on_working_under_a_policy_that_admits_nobody() {
     assert_eq!(uplink(&node, Egress, &dhcp(69)), Verdict::Dropped);
 }
 
-/// Within five seconds, or the test fails.
+/// Seconds in which also a machine that is very busy comes from one line to the next.
+const TRIAL: u32 = 6;
+
+/// Within half a minute, or the test fails.
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(5);
+    let end = Instant::now() + Duration::from_secs(30);
     while !holds() {
         assert!(Instant::now() < end, "{what} did not happen");
         thread::sleep(Duration::from_millis(20));
@@ -280,7 +306,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 fn a_table_on_trial_is_undone_by_the_kernel_alone() {
     let (mut node, world) = (Node::new(SMALL), World::new());
     let web = about_the_node("web", Ingress, entity(Entity::World), tcp(80));
-    let until = seconds() + 2;
+    let until = seconds() + TRIAL;
     node.apply(&on_trial(&world, vec![web.clone()], vec![ssh()], until));
     let call = |port| segment(Ingress, (WORLD, 40000), (NODE, port), Tcp::Syn);
     let more = |port| segment(Ingress, (WORLD, 40000), (NODE, port), Tcp::Ack);
@@ -301,13 +327,12 @@ fn a_table_on_trial_is_undone_by_the_kernel_alone() {
 #[test]
 fn a_confirmed_table_outlives_the_time_of_its_trial() {
     let (mut node, world) = (Node::new(SMALL), World::new());
-    let until = seconds() + 2;
+    let until = seconds() + TRIAL;
     node.apply(&on_trial(&world, vec![nobody(Ingress)], vec![ssh()], until));
     let call = segment(Ingress, (WORLD, 40000), (NODE, 22), Tcp::Syn);
     assert_eq!(uplink(&node, Ingress, &call), Verdict::Dropped);
     node.apply(&node_with(&world, vec![nobody(Ingress)]));
-    thread::sleep(Duration::from_millis(3100));
-    assert!(seconds() > until);
+    eventually("the time of the trial", || seconds() > until);
     assert_eq!(uplink(&node, Ingress, &call), Verdict::Dropped);
     // A policy that goes away leaves a node that nobody judges.
     node.apply(&world.desired(world.table(vec![])));

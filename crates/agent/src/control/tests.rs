@@ -435,3 +435,52 @@ fn a_running_loop_sees_changes_and_stops_when_told() {
     assert_eq!(state.control().enforced.revision(), 12);
     assert!(state.counters().is_some());
 }
+
+const NODE_POLICY: &str = "---
+apiVersion: cilium.io/v2
+kind: CiliumClusterwideNetworkPolicy
+metadata: {name: shut}
+spec:
+  nodeSelector: {}
+  ingress: [{fromEntities: [world], toPorts: [{ports: [{port: '22', protocol: TCP}]}]}]
+";
+
+/// How the node is judged, as the kernel was told last.
+fn host(bench: &Bench) -> Option<datapath::HostSubject> {
+    bench.last().host.subject
+}
+
+fn confirm(bench: &mut Bench, names: &[&str]) -> Vec<String> {
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    let (reply, mut answer) = tokio::sync::oneshot::channel();
+    bench.state.confirm(crate::state::Confirmation { names, reply });
+    let wishes = bench.state.confirmations();
+    bench.control.confirm(wishes, Instant::now());
+    answer.try_recv().unwrap().unwrap().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_node_policy_is_on_trial_until_somebody_confirms_it() {
+    let mut bench = bench();
+    bench.cluster(CLUSTER);
+    bench.step();
+    assert_eq!(host(&bench), None);
+    bench.cluster(&format!("{CLUSTER}{NODE_POLICY}"));
+    assert!(bench.step());
+    let trial = host(&bench).unwrap().trial.unwrap();
+    let left = trial.confirm_by - crate::trial::monotonic();
+    assert!((119..=121).contains(&left), "{left}");
+    assert!(bench.last().tables.contains_key(&trial.fallback));
+    // Whoever comes after does not begin anew.
+    let mut bench = bench.restart();
+    assert_eq!(host(&bench).unwrap().trial, Some(trial));
+    assert_eq!(confirm(&mut bench, &["other"]), Vec::<String>::new());
+    assert!(host(&bench).unwrap().trial.is_some());
+    assert_eq!(confirm(&mut bench, &[]), ["CiliumClusterwideNetworkPolicy/-/shut"]);
+    assert_eq!(host(&bench).unwrap().trial, None);
+    let mut bench = bench.restart();
+    assert_eq!(host(&bench).unwrap().trial, None, "confirmed is confirmed");
+    bench.cluster(CLUSTER);
+    bench.step();
+    assert_eq!(host(&bench), None);
+}

@@ -88,10 +88,7 @@ impl EndpointView {
 
     /// Whether default deny is on in this direction; `None` without a table.
     pub fn default_deny(&self, direction: Direction) -> Option<bool> {
-        let (_, table) = self.table.as_ref()?;
-        let everything = Key::everything(direction);
-        let (_, entry) = table.entries().find(|(key, _)| *key == everything)?;
-        Some(entry.why == Why::DefaultDeny)
+        default_deny(&self.table.as_ref()?.1, direction)
     }
 
     /// What names it for as long as it lives, across restarts of the agent.
@@ -115,6 +112,13 @@ impl EndpointView {
         };
         Some((self.record.ifindex, endpoint))
     }
+}
+
+/// Whether a table has default deny on in a direction.
+pub(super) fn default_deny(table: &Table, direction: Direction) -> Option<bool> {
+    let everything = Key::everything(direction);
+    let (_, entry) = table.entries().find(|(key, _)| *key == everything)?;
+    Some(entry.why == Why::DefaultDeny)
 }
 
 /// Records joined with pods.

@@ -9,9 +9,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use datapath::{Host, HostSubject, Trial};
-use model::{IdentityBook, Label, Labels, Reserved};
+use model::{Direction, IdentityBook, Label, Labels, Reserved};
 use policy::{Policy, Table};
 
+use super::endpoints::default_deny;
 use super::tables::room;
 use super::{Inputs, Plan, PlanOptions};
 use crate::numbers::{HOST_FALLBACK, HOST_TABLE};
@@ -118,6 +119,11 @@ fn table(
 }
 
 impl HostView {
+    /// Whether default deny is on in this direction.
+    pub fn default_deny(&self, direction: Direction) -> Option<bool> {
+        default_deny(&self.table, direction)
+    }
+
     /// Its tables, as the datapath is told.
     pub(super) fn tables(&self) -> impl Iterator<Item = (u32, Arc<Table>)> {
         let fallback = self.fallback.as_ref().map(|(table, _)| (HOST_FALLBACK, Arc::clone(table)));

@@ -1,16 +1,42 @@
 //! Endpoints as the service lists them: what is planned, and whether it holds.
 
 use api::proto::signet::v1::{Endpoint, Enforcement};
-use model::Direction;
+use model::{Direction, Reserved};
 
 use super::{hexadecimal, saturated};
-use crate::planner::EndpointView;
+use crate::planner::{EndpointView, HOST_ENDPOINT, HOST_TABLE, HostView, Plan};
 use crate::state::ControlView;
 
-/// Every interface that a record names, sorted by pod.
+/// The node itself if it is judged, and every interface that a record names,
+/// sorted by pod.
 pub(super) fn list(node: &str, control: &ControlView) -> Vec<Endpoint> {
-    let planned = control.newest.iter().flat_map(|plan| &plan.endpoints);
-    planned.map(|endpoint| row(node, control, endpoint)).collect()
+    let plan = || control.newest.iter();
+    let host = plan().filter_map(|plan| Some(host(node, control, plan, plan.host.as_ref()?)));
+    let planned = plan().flat_map(|plan| &plan.endpoints);
+    host.chain(planned.map(|endpoint| row(node, control, endpoint))).collect()
+}
+
+/// The node itself, which is behind no interface of its own and no pod.
+fn host(node: &str, control: &ControlView, plan: &Plan, planned: &HostView) -> Endpoint {
+    let enforced = control.enforced.plan().and_then(|plan| plan.host.as_ref());
+    let shown = enforced.unwrap_or(planned);
+    let since = control.enforced.table(HOST_TABLE).filter(|_| enforced.is_some());
+    Endpoint {
+        node: node.to_owned(),
+        id: HOST_ENDPOINT,
+        addresses: plan.desired.host.addresses.iter().map(ToString::to_string).collect(),
+        identity: Reserved::Host.id().into(),
+        labels: shown.labels.to_strings(),
+        ingress: enforcement(shown.default_deny(Direction::Ingress)).into(),
+        egress: enforcement(shown.default_deny(Direction::Egress)).into(),
+        ready: enforced.is_some(),
+        reason: control.pending.clone().unwrap_or_default(),
+        table: HOST_TABLE,
+        table_entries: saturated(shown.table.len()),
+        table_digest: hexadecimal(&shown.table.digest()),
+        revision: since.map_or(0, |since| since.revision),
+        ..Endpoint::default()
+    }
 }
 
 fn row(node: &str, control: &ControlView, planned: &EndpointView) -> Endpoint {

@@ -83,7 +83,7 @@ fn parse(bytes: &[u8], boot: &str) -> Result<Trials, String> {
     let mut read_back = Trials {
         confirmed: versions(confirmed)?,
         reverted: versions(reverted)?,
-        trials: BTreeMap::new(),
+        ..Trials::default()
     };
     for TrialEntry { until, document } in trials {
         let (name, version) = read(document)?;

@@ -111,14 +111,17 @@ fn the_first_of_several_trials_ends_the_fallback_of_all() {
 }
 
 #[test]
-fn what_is_taken_away_is_gone_at_once() {
+fn what_is_taken_away_is_gone_at_once_and_comes_back_confirmed() {
     let mut trials = Trials::default();
     trials.look(present(&[("a", 22), ("b", 53)]), 1000, 120);
     trials.confirm(&[]);
     assert!(trials.look(present(&[("b", 53)]), 1500, 120));
     check(&trials, &[("b", 53)], &[("b", 53)], None);
     assert!(trials.look(present(&[("a", 22), ("b", 53)]), 1600, 120));
-    check(&trials, &[("a", 22), ("b", 53)], &[("b", 53)], Some(1720));
+    check(&trials, &[("a", 22), ("b", 53)], &[("a", 22), ("b", 53)], None);
+    trials.look(present(&[("b", 53)]), 1700, 120);
+    assert!(trials.look(present(&[("a", 23), ("b", 53)]), 1800, 120), "it comes back changed");
+    check(&trials, &[("a", 23), ("b", 53)], &[("a", 22), ("b", 53)], Some(1920));
 }
 
 #[test]

@@ -2,8 +2,10 @@
 //! and that a policy which locks everybody out is undone by itself.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -64,6 +66,31 @@ pub fn on_the_wire() {
     assert_eq!(flow["destination"]["identity"], 1, "{flow}");
     assert_eq!(texts(&flow["destination"]["labels"]), ["reserved:host"], "{flow}");
     assert!(flow["extensions"].to_string().contains("busybox"), "{flow}");
+    masqueraded(&scene);
+}
+
+/// Who leaves with the node's address is not the node: its policy neither stops him
+/// nor his answers, and lets nobody in who only uses the same port.
+fn masqueraded(scene: &Scene) {
+    let rules = "add table ip nat; add chain ip nat out { type nat hook postrouting priority 100; }; \
+                 add rule ip nat out oifname eth0 masquerade";
+    let status = scene.inside("node-1", || Command::new("nft").arg(rules).status().unwrap());
+    assert!(status.success());
+    let target = SocketAddr::new(scene.address("internet", 4), 4500);
+    let listener = scene.inside("internet", || TcpListener::bind(target).unwrap());
+    let connect = || TcpStream::connect_timeout(&target, Duration::from_secs(3));
+    let mut client = scene.inside("web.client", connect).unwrap();
+    let (mut server, from) = listener.accept().unwrap();
+    assert_eq!(from.ip(), scene.address("node-1", 4), "it is translated");
+    server.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    let mut got = [0; 6];
+    client.write_all(b"signet").unwrap();
+    server.read_exact(&mut got).unwrap();
+    server.write_all(b"answer").unwrap();
+    client.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"answer");
+    assert!(scene.inside("node-1", connect).is_err(), "the node itself may not");
 }
 
 /// Everything to the node is denied but one port that nobody uses.

@@ -25,6 +25,7 @@ mod host_policy;
 mod listener;
 mod matrix;
 mod observe;
+mod peers;
 mod probes;
 mod ranges;
 mod reach;
@@ -73,6 +74,8 @@ const TESTS: &[(&str, fn())] = &[
     ("observe::filters_select_and_every_form_can_be_read", observe::filters_and_forms),
     ("observe::a_follower_sees_a_drop_within_two_seconds", observe::follow),
     ("observe::lists_tell_what_is_in_force", observe::lists),
+    ("peers::everybody_is_who_the_policies_mean", peers::on_the_wire),
+    ("peers::the_own_node_needs_a_rule_where_the_agent_is_told_so", peers::own_node),
     ("probes::every_denial_is_told_with_reason_rule_and_process", probes::denials),
     ("ranges::rules_about_ranges_hold_on_the_wire", ranges::on_the_wire),
     ("reach::nobody_in_a_pod_can_ask_an_agent", reach::from_pods),
