@@ -40,6 +40,8 @@ pub struct Service {
     pub backends: Vec<IpAddr>,
     /// Its own addresses.
     pub addresses: Vec<IpAddr>,
+    /// Whether it says that it has none: its name stands for its backends.
+    pub headless: bool,
     /// Its ports.
     pub ports: Vec<ServicePort>,
 }

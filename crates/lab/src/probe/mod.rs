@@ -190,10 +190,11 @@ impl<'a> Route<'a> {
             self.from.pod().zip(pod).is_some_and(|(from, to)| from.node == to.node)
         };
         // Without anybody behind a service nothing is sent, so nothing is reported.
-        let is_sent = !self.targets.is_empty();
+        let has_target = !self.targets.is_empty();
+        let is_sent = has_target || matches!(self.asked.mark, Mark::Echo(_));
         Wanted {
             egress: is_sent && (egress || self.from.pod().is_some()),
-            ingress: is_sent && (ingress || pods().all(|pod| pod.is_some())),
+            ingress: has_target && (ingress || pods().all(|pod| pod.is_some())),
             same_node: pods().all(near),
             program: matches!(self.from, End::Pod(_) | End::External(_)),
         }
@@ -236,7 +237,11 @@ fn try_probe(lab: &Lab, probe: &Probe, number: u16, echoes: &Echoes) -> Result<F
     let outcome = client::run(lab, &route.from, &attempt).map_err(failed)?;
     let arrived = observers.into_iter().map(Observer::finish).sum::<Result<u64, _>>();
     let arrived = arrived.map_err(failed)?;
-    let tuples: Vec<_> = route.targets.iter().map(|target| target.tuple).collect();
+    let mut tuples: Vec<_> = route.targets.iter().map(|target| target.tuple).collect();
+    // What is on its way to a service without a socket's help stays as it was asked.
+    if tuples.is_empty() && pair.is_some() {
+        tuples.push(route.asked);
+    }
     let (decisions, unreported) = match flows::find(lab, &tuples, since, wanted) {
         Ok(decisions) => (decisions, None),
         Err(error) => (Decisions::default(), Some(error.chain())),

@@ -46,12 +46,20 @@ pub fn find(text: &str, question: Question<'_>, lab: &Lab) -> Result<Way, String
 
 fn of(text: &str, question: Question<'_>, snapshot: &Snapshot) -> Result<Way, String> {
     let service = named(text, snapshot)?;
-    let port = question.port.ok_or("a service has ports: write one")?;
+    let is_ipv4 = question.family == Family::V4;
+    let of_family = |address: &&IpAddr| address.is_ipv4() == is_ipv4;
+    let own = service.addresses.iter().find(of_family).copied();
+    let no_address = || format!("svc:{text} has no address of that family");
     let protocol = match question.protocol {
         Protocol::Tcp => 6,
         Protocol::Udp => 17,
-        Protocol::Icmp => return Err(format!("svc:{text} is asked by TCP or UDP only")),
+        // No socket asks, so nobody is behind the address.
+        Protocol::Icmp => {
+            let asked = SocketAddr::new(own.ok_or_else(no_address)?, 0);
+            return Ok(Way { asked, name: None, backends: vec![] });
+        }
     };
+    let port = question.port.ok_or("a service has ports: write one")?;
     let of_port = |it: &&policy::ServicePort| {
         it.protocol == protocol
             && match port {
@@ -61,17 +69,14 @@ fn of(text: &str, question: Question<'_>, snapshot: &Snapshot) -> Result<Way, St
     };
     let port = service.ports.iter().find(of_port);
     let port = port.ok_or_else(|| format!("svc:{text} has no such port"))?;
-    let is_ipv4 = question.family == Family::V4;
     let backends: Vec<SocketAddr> = snapshot.serving(service, port, is_ipv4).into_iter().collect();
-    let of_family = |address: &&IpAddr| address.is_ipv4() == is_ipv4;
-    let own = service.addresses.iter().find(of_family).copied();
     let (asked, name) = match (own, service.headless, backends.first()) {
         (Some(own), _, _) => (SocketAddr::new(own, port.port), None),
         (None, true, Some(first)) => {
             let ServiceName { namespace, name } = &service.name;
             (*first, Some(format!("{name}.{namespace}.svc.{}", dns::ZONE)))
         }
-        _ => return Err(format!("svc:{text} has no address of that family")),
+        _ => return Err(no_address()),
     };
     Ok(Way { asked, name, backends })
 }

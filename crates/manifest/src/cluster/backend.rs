@@ -10,11 +10,12 @@ use crate::document::{Document, Node as Written, Value};
 /// A service.
 pub(super) fn service(document: &Document) -> Result<Service, Fault> {
     let root = &document.root;
-    let mut own = Vec::new();
+    let (mut own, mut headless) = (Vec::new(), false);
     let listed = root.path(&["spec", "clusterIPs"]).map(Written::items).unwrap_or_default();
     let first = root.path(&["spec", "clusterIP"]);
     for written in listed.iter().chain(first) {
         // `None` is written for services without addresses of their own.
+        headless |= written.as_str() == Some("None");
         if let Some(found) = written.as_str().and_then(|text| text.parse::<IpAddr>().ok()) {
             own.push(found.to_canonical());
         }
@@ -45,6 +46,7 @@ pub(super) fn service(document: &Document) -> Result<Service, Fault> {
         selector: labels(root, &["spec", "selector"])?,
         backends: Vec::new(),
         addresses: own,
+        headless,
         ports,
     })
 }

@@ -106,7 +106,11 @@ impl Asked<'_> {
         let mut answers: Vec<(String, Answer)> = Vec::new();
         for from in &from {
             for to in &to {
-                let answer = self.between(ask, from, to)?;
+                let answer = if stays_on_the_wire(ask, from, to) {
+                    is_a_clusterip()
+                } else {
+                    self.between(ask, from, to)?
+                };
                 let known = answers.iter().any(|(_, known)| same(known, &answer));
                 if !known {
                     answers.push((format!("{} to {}", from.name, to.name), answer));
@@ -360,10 +364,29 @@ fn same(one: &Answer, other: &Answer) -> bool {
 /// What becomes of a packet to a service that nobody serves.
 fn no_backend() -> Answer {
     const SERVICE_BACKEND_NOT_FOUND: u8 = 158;
+    path_alone("service_backend_not_found", SERVICE_BACKEND_NOT_FOUND)
+}
+
+/// Only sockets that connect or send are led to a service; an echo request of a
+/// pod is sent to the service's own address.
+fn stays_on_the_wire(ask: &Ask, from: &Target<'_>, to: &Target<'_>) -> bool {
+    matches!(ask.protocol, 1 | 58)
+        && is_workload(&from.who)
+        && to.service.is_some_and(|service| !service.headless)
+}
+
+/// What becomes of such a packet.
+fn is_a_clusterip() -> Answer {
+    const IS_A_CLUSTERIP: u8 = 174;
+    path_alone("is_a_clusterip", IS_A_CLUSTERIP)
+}
+
+/// A denial at the sender that no policy decides.
+fn path_alone(reason: &'static str, code: u8) -> Answer {
     let side = SideAnswer {
         verdict: Verdict::Denied,
-        reason: "service_backend_not_found",
-        code: Some(SERVICE_BACKEND_NOT_FOUND),
+        reason,
+        code: Some(code),
         rules: Vec::new(),
         because: Vec::new(),
         contradiction: None,
