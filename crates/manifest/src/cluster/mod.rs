@@ -47,6 +47,8 @@ fn fault(at: &Written, field: &str, reason: impl Into<String>) -> Fault {
 struct Found {
     cluster: Cluster,
     backends: BTreeMap<(String, String), BTreeSet<IpAddr>>,
+    /// Whether there is a Lab, and if so whether it gives names to hosts.
+    named_hosts: Option<bool>,
     refusals: Vec<Refusal>,
 }
 
@@ -91,7 +93,11 @@ impl Found {
 
     /// A lab's nodes are nodes.
     fn lab(&mut self, document: &Document) -> Result<(), Fault> {
-        let nodes = document.root.path(&["spec", "nodes"]).map(Written::items).unwrap_or_default();
+        let items =
+            |key| document.root.path(&["spec", key]).map(Written::items).unwrap_or_default();
+        let is_named = |host: &Written| host.get("names").is_some_and(|it| !it.items().is_empty());
+        self.named_hosts = Some(items("external").iter().any(is_named));
+        let nodes = items("nodes");
         for written in nodes {
             let text = |name: &str| written.get(name).and_then(Written::as_str);
             self.cluster.nodes.push(Node {
@@ -105,6 +111,10 @@ impl Found {
     }
 
     fn finish(mut self) -> (Cluster, Vec<Refusal>) {
+        let has_services = !self.cluster.catalogue.services.is_empty();
+        if self.named_hosts.is_some_and(|named| named || has_services) {
+            self.cluster.pods.push(pod::name_server());
+        }
         for service in &mut self.cluster.catalogue.services {
             let name = (service.namespace.clone(), service.name.clone());
             if let Some(addresses) = self.backends.get(&name) {

@@ -56,6 +56,14 @@ pub(super) fn of_workload(document: &Document) -> Result<Pod, Fault> {
     Ok(pod)
 }
 
+/// The pod that a lab with names makes by itself, to answer for them.
+pub(super) fn name_server() -> Pod {
+    let name = PodName { namespace: "kube-system".to_owned(), name: "coredns".to_owned() };
+    let labels = BTreeMap::from([("k8s-app".to_owned(), "kube-dns".to_owned())]);
+    let ports = [("dns".to_owned(), (17, 53)), ("dns-tcp".to_owned(), (6, 53))].into();
+    Pod { labels, ports, ..of_spec(name, None) }
+}
+
 fn of_spec(name: PodName, spec: Option<&Written>) -> Pod {
     let text = |field: &str| {
         let text = spec.and_then(|spec| spec.get(field)).and_then(Written::as_str);
