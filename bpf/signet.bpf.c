@@ -2,6 +2,7 @@
 /*
  * signet.bpf.c - every hook, in one object, because they share maps.
  */
+#include "prog/adopt.h"
 #include "prog/host.h"
 #include "prog/pod_egress.h"
 #include "prog/pod_ingress.h"

@@ -5,6 +5,7 @@
  */
 #include "abi/conntrack.h"
 #include "abi/endpoint.h"
+#include "abi/mark.h"
 #include "abi/policy.h"
 #include "abi/record.h"
 #include "abi/service.h"
@@ -12,6 +13,8 @@
 
 enum sg_abi abi_abi;
 struct sg_address abi_address;
+
+enum sg_mark abi_mark;
 
 enum sg_direction abi_direction;
 enum sg_verdict abi_verdict;

@@ -14,6 +14,7 @@
 
 #include "abi/conntrack.h"
 #include "abi/endpoint.h"
+#include "abi/mark.h"
 #include "abi/policy.h"
 #include "abi/record.h"
 #include "abi/service.h"
@@ -41,6 +42,10 @@
 #define PROTOCOL_UDP 17
 #define PROTOCOL_ICMPV6 58
 #define PROTOCOL_SCTP 132
+
+#define FAMILY_IPV4 2
+#define FAMILY_IPV6 10
+#define FAMILY_PACKET 17
 
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02

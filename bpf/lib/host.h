@@ -16,6 +16,9 @@
 #define FAMILY_IPV4 2
 #define FAMILY_IPV6 10
 
+#define TCP_STATE_LISTEN 10	/* BPF_TCP_LISTEN */
+#define TCP_STATE_NEW 12	/* BPF_TCP_NEW_SYN_RECV */
+
 #define DHCPV4_SERVER 67
 #define DHCPV4_CLIENT 68
 #define DHCPV6_CLIENT 546
@@ -151,6 +154,75 @@ checked_fn int host_answers_behind(const struct packet *pkt)
 	return true;
 }
 
+/* Whether the node has a socket of just this connection, and nobody listens whom
+ * the other end could have called: then the node has opened it. 1 or 0. */
+checked_fn int host_opened(struct __sk_buff *skb, const struct packet *pkt)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *sk;
+	bool ipv4, opened;
+	__u32 size;
+
+	if (!pkt)
+		return false;
+	ipv4 = address_is_ipv4(&pkt->destination);
+	size = packet_tuple(pkt, &tuple);
+	if (pkt->protocol == PROTOCOL_UDP) {
+		sk = bpf_sk_lookup_udp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+		opened = sk && sk->dst_port == pkt->source_port;
+		if (sk)
+			bpf_sk_release(sk);
+		return opened;
+	}
+	sk = bpf_skc_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return false;
+	opened = sk->state != TCP_STATE_LISTEN && sk->state != TCP_STATE_NEW;
+	bpf_sk_release(sk);
+	if (!opened)
+		return false;
+	/* Nobody's call: only a listener answers it. */
+	if (ipv4) {
+		tuple.ipv4.saddr = 0;
+		tuple.ipv4.sport = 0;
+	} else {
+		__builtin_memset(tuple.ipv6.saddr, 0, sizeof(tuple.ipv6.saddr));
+		tuple.ipv6.sport = 0;
+	}
+	sk = bpf_skc_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return true;
+	bpf_sk_release(sk);
+	return false;
+}
+
+/* Whether a packet that nobody let in goes on as an answer: to what the node had
+ * opened before a policy selected it, when nobody looked. 1 or 0. */
+checked_fn int host_continues(struct __sk_buff *skb, const struct sg_endpoint *ep,
+			      const struct packet *pkt, struct verdict *v)
+{
+	const struct sg_control *ctl = control_get();
+	struct sg_connection conn = { .direction = SG_EGRESS };
+	__u64 now = bpf_ktime_get_coarse_ns();
+	struct sg_connection_key key;
+
+	if (!ctl || !ep || !pkt || !v || pkt->layer != SG_LAYER_TRANSPORT ||
+	    (pkt->protocol != PROTOCOL_TCP && pkt->protocol != PROTOCOL_UDP) ||
+	    (pkt->protocol == PROTOCOL_TCP && tcp_opens(pkt)) || !host_opened(skb, pkt))
+		return false;
+	connection_key(&key, pkt, ep->id, SG_INGRESS);
+	conn.revision = revision_stamp(ep, v->judged.revision, now);
+	if (ask_policy(ep, &key, ABOUT(SG_EGRESS, 0), conn.revision, v))
+		return false;
+	v->reply = SG_REPLY_YES;
+	conn.flags = SG_CONNECTION_ESTABLISHED;
+	conn.expires_ns = now + connection_lifetime(pkt, conn.flags);
+	conn.epoch = ctl->epoch;
+	conn.peer = v->peer;
+	conn.rule_set = v->judged.rule_sets[0];
+	return !connection_create(&key, &conn, ctl->connections);
+}
+
 /* Judges one packet of the node, counts and tells. `reason`: why it does not
  * even parse, else 0. */
 inline_fn int host_judge(struct __sk_buff *skb, struct packet *pkt, __u8 hook,
@@ -168,6 +240,11 @@ inline_fn int host_judge(struct __sk_buff *skb, struct packet *pkt, __u8 hook,
 			reason = settled;
 		else if (!host_configures(pkt, hook) && !host_error(pkt, hook))
 			reason = judge_part(skb, ep, pkt, &v, &fresh);
+		/* Of no known connection: one that is older than the policy? */
+		if (reason && fresh && hook == SG_INGRESS && host_continues(skb, ep, pkt, &v)) {
+			reason = SG_REASON_NONE;
+			fresh = false;
+		}
 	}
 	v.reason = reason;
 	return conclude(skb, ep, pkt, &v, fresh);

@@ -157,6 +157,22 @@ struct {
 	__type(value, __u64);
 } drop_counters SEC(".maps");
 
+/* Records by enum sg_origin: how often a process was known, and why not. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 16);
+	__type(key, __u32);
+	__type(value, __u64);
+} origin_counters SEC(".maps");
+
+/* Number of the cgroup folder whose processes are the node's pods; 0: none. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} node_slice SEC(".maps");
+
 /* What only the kernel side knows beside the process. */
 struct socket_owner {
 	struct sg_process process;
@@ -215,7 +231,7 @@ struct service_affinity {
 /* LRU: who loses his entry gets another backend, and nothing else. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 8192);
+	__uint(max_entries, 4096);
 	__type(key, struct service_client);
 	__type(value, struct service_affinity);
 } affinities SEC(".maps");

@@ -179,7 +179,29 @@ inline_fn void process_of_sender(struct __sk_buff *skb, struct sg_process *proce
 		process_unknown(process, SG_ORIGIN_KERNEL);
 		return;
 	}
+	/* No hook sees those that send whole frames, past the pod's IP stack. */
+	if (sk->family == FAMILY_PACKET) {
+		process_unknown(process, SG_ORIGIN_NO_SOCKET);
+		return;
+	}
 	process_of_socket(sk, process);
+}
+
+/* The sockets that a received packet may be for, and the size of the tuple. */
+inline_fn __u32 packet_tuple(const struct packet *pkt, struct bpf_sock_tuple *tuple)
+{
+	if (address_is_ipv4(&pkt->destination)) {
+		__builtin_memcpy(&tuple->ipv4.saddr, &pkt->source.bytes[12], 4);
+		__builtin_memcpy(&tuple->ipv4.daddr, &pkt->destination.bytes[12], 4);
+		tuple->ipv4.sport = pkt->source_port;
+		tuple->ipv4.dport = pkt->destination_port;
+		return sizeof(tuple->ipv4);
+	}
+	__builtin_memcpy(&tuple->ipv6.saddr, &pkt->source, 16);
+	__builtin_memcpy(&tuple->ipv6.daddr, &pkt->destination, 16);
+	tuple->ipv6.sport = pkt->source_port;
+	tuple->ipv6.dport = pkt->destination_port;
+	return sizeof(tuple->ipv6);
 }
 
 /* Who would receive a frame on its way into the pod. */
@@ -200,19 +222,7 @@ inline_fn void process_of_receiver(struct __sk_buff *skb, const struct packet *p
 		process_unknown(process, SG_ORIGIN_NO_SOCKET);
 		return;
 	}
-	if (address_is_ipv4(&pkt->destination)) {
-		__builtin_memcpy(&tuple.ipv4.saddr, &pkt->source.bytes[12], 4);
-		__builtin_memcpy(&tuple.ipv4.daddr, &pkt->destination.bytes[12], 4);
-		tuple.ipv4.sport = pkt->source_port;
-		tuple.ipv4.dport = pkt->destination_port;
-		size = sizeof(tuple.ipv4);
-	} else {
-		__builtin_memcpy(&tuple.ipv6.saddr, &pkt->source, 16);
-		__builtin_memcpy(&tuple.ipv6.daddr, &pkt->destination, 16);
-		tuple.ipv6.sport = pkt->source_port;
-		tuple.ipv6.dport = pkt->destination_port;
-		size = sizeof(tuple.ipv6);
-	}
+	size = packet_tuple(pkt, &tuple);
 	if (pkt->protocol == PROTOCOL_TCP)
 		sk = bpf_sk_lookup_tcp(skb, &tuple, size, (__u32)netns_id, 0);
 	else

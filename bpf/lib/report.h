@@ -28,6 +28,14 @@ inline_fn void report_count_drop(__u32 reason)
 		(*count)++;
 }
 
+inline_fn void report_count_origin(__u32 origin)
+{
+	__u64 *count = bpf_map_lookup_elem(&origin_counters, &origin);
+
+	if (count)
+		(*count)++;
+}
+
 /* Whether this endpoint has caused as many drop records in this second as one
  * may: a flood must not push out what its neighbours have to say. */
 inline_fn bool report_is_flood(const struct sg_endpoint *ep)
@@ -134,6 +142,7 @@ checked_fn int report(struct __sk_buff *skb, const struct sg_endpoint *ep,
 	} else {
 		process_unknown(&record->process, SG_ORIGIN_NO_SOCKET);
 	}
+	report_count_origin(record->process.origin);
 	bpf_ringbuf_submit(record, 0);
 	return 0;
 }

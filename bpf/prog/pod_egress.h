@@ -112,6 +112,9 @@ checked_fn int egress(struct __sk_buff *skb, __u32 revision)
 	struct packet pkt = {};
 	bool fresh = false;
 
+	/* The kernel clears marks between network namespaces; ours, whatever it does. */
+	if (skb->mark & SG_MARK_MASK)
+		skb->mark &= ~SG_MARK_MASK;
 	if (!ep) {
 		packet_parse(skb, &pkt);
 		v.reason = SG_REASON_EP_NOT_READY;

@@ -79,6 +79,18 @@ pub mod layer {
     pub const ALL: &[(&str, u32)] = &[("LINK", 2), ("NETWORK", 3), ("TRANSPORT", 4)];
 }
 
+/// Values of `enum sg_mark`.
+pub mod mark {
+    /// `SG_MARK_MASK`.
+    pub const MASK: u32 = 12288;
+    /// `SG_MARK_TO_PROXY`.
+    pub const TO_PROXY: u32 = 4096;
+    /// `SG_MARK_FROM_PROXY`.
+    pub const FROM_PROXY: u32 = 8192;
+    /// Every name with its value.
+    pub const ALL: &[(&str, u32)] = &[("MASK", 12288), ("TO_PROXY", 4096), ("FROM_PROXY", 8192)];
+}
+
 /// How a process is known, or why it is not.
 ///
 /// Values of `enum sg_origin`.

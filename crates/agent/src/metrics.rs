@@ -58,6 +58,12 @@ impl NodeMetrics {
             let labels = [("reason", DropReason(code).text())];
             text.sample(&labels, packets as f64);
         }
+        let name = "signet_kernel_records_by_process_total";
+        text.counter(name, "Records by what is known of their process: `known`, or why not.");
+        for (unknown, records) in self.state.attributed() {
+            let labels = [("process", unknown.unwrap_or("known").to_owned())];
+            text.sample(&labels, records as f64);
+        }
         let name = "signet_service_attempts_total";
         text.counter(name, "Attempts to reach services, by what became of them.");
         let ServiceCounters { translated, no_backend, no_room } = self.state.services();

@@ -173,6 +173,11 @@ impl NodeState {
         self.counters().map(|(_, counters)| counters.dropped_by_reason.clone()).unwrap_or_default()
     }
 
+    /// Records by what is known of their process.
+    pub fn attributed(&self) -> BTreeMap<Option<&'static str>, u64> {
+        self.counters().map(|(_, counters)| counters.attributed.clone()).unwrap_or_default()
+    }
+
     /// What became of attempts to reach services, as read last.
     pub fn services(&self) -> ServiceCounters {
         self.counters().map(|(_, counters)| counters.services).unwrap_or_default()

@@ -75,7 +75,9 @@ pub fn to_proto(flow: &model::Flow, cluster: &str) -> proto::Flow {
         event_type: Some(event_type),
         traffic_direction: direction(flow).into(),
         policy_match_type: flow.policy.as_ref().map_or(0, |policy| policy.match_type.number()),
-        is_reply: flow.is_reply.filter(|_| !dropped),
+        // Nobody knows of a drop; what is let through is no answer unless it is known to be
+        // one, and Hubble's interface shows only what says so.
+        is_reply: (!dropped).then_some(flow.is_reply.unwrap_or(false)),
         interface: Some(proto::NetworkInterface {
             index: flow.interface.0,
             name: flow.interface.1.clone(),

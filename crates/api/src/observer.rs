@@ -156,16 +156,22 @@ impl Observer for NodeObserver {
         };
         let limited = !scope.is_everything();
         let choice = Choice { filters, mask, scope };
-        let reading = Reading::start(self.store.clone(), self.node.clone(), plan, choice).await;
-        let answers = stream::unfold(reading, |mut reading| async move {
-            reading.next().await.map(|answer| (Ok(answer), reading))
-        });
-        if limited && !plan.follow {
+        let mut reading = Reading::new(self.store.clone(), self.node.clone(), plan, choice);
+        let mut past = Vec::new();
+        if limited {
+            reading.look_back().await;
             // All at once, so that nobody can measure how far apart they lie.
-            let answers: Vec<_> = answers.collect().await;
+            past = reading.past().await;
             access::pad(started).await;
-            return Ok(versioned(AGENT_VERSION_HEADER, stream::iter(answers).boxed()));
         }
+        // The headers go out before the search for where to begin.
+        let answers = stream::unfold((reading, !limited), |(mut reading, is_new)| async move {
+            if is_new {
+                reading.look_back().await;
+            }
+            reading.next().await.map(|answer| (Ok(answer), (reading, false)))
+        });
+        let answers = stream::iter(past.into_iter().map(Ok)).chain(answers);
         Ok(versioned(AGENT_VERSION_HEADER, Box::pin(answers)))
     }
 
@@ -214,14 +220,15 @@ impl Observer for NodeObserver {
         &self,
         request: Request<GetNamespacesRequest>,
     ) -> Result<Response<GetNamespacesResponse>, Status> {
-        let scope = Scope::of(&request);
+        let (started, scope) = (Instant::now(), Scope::of(&request));
         let namespaces = self.store.namespaces(now_ns()).into_iter();
         let namespaces = namespaces.filter(|(_, namespace)| scope.has(namespace));
         let namespaces = namespaces.map(|(cluster, namespace)| Namespace { cluster, namespace });
-        Ok(versioned(
-            AGENT_VERSION_HEADER,
-            GetNamespacesResponse { namespaces: namespaces.collect() },
-        ))
+        let namespaces = namespaces.collect();
+        if !scope.is_everything() {
+            access::pad(started).await;
+        }
+        Ok(versioned(AGENT_VERSION_HEADER, GetNamespacesResponse { namespaces }))
     }
 
     async fn server_status(

@@ -33,6 +33,7 @@ use crate::proto::observer::{
     GetAgentEventsRequest, GetAgentEventsResponse, GetDebugEventsRequest, GetDebugEventsResponse,
     GetFlowsRequest, GetFlowsResponse, GetNamespacesRequest, GetNamespacesResponse,
     GetNodesRequest, GetNodesResponse, Namespace, Node, ServerStatusRequest, ServerStatusResponse,
+    Tls,
 };
 use crate::proto::relay::{NodeState, NodeStatusEvent};
 use crate::time::{now_ns, timestamp};
@@ -67,6 +68,14 @@ pub enum Place {
 }
 
 impl Member {
+    fn peer(&self) -> Peer {
+        let (address, tls) = match &self.place {
+            Place::Socket(path) => (format!("unix://{}", path.display()), false),
+            Place::Tls { address, tls: _ } => (address.clone(), true),
+        };
+        Peer { name: self.name.clone(), address, tls }
+    }
+
     /// A fresh connection, in time or not at all.
     async fn connect(&self) -> Result<Channel, String> {
         let connecting = async {
@@ -124,13 +133,7 @@ impl Relay {
 
     /// The members, for who asks which nodes there are.
     pub fn peers(&self) -> Peers {
-        Peers::new(self.members.iter().map(|member| {
-            let (address, tls) = match &member.place {
-                Place::Socket(path) => (format!("unix://{}", path.display()), false),
-                Place::Tls { address, tls: _ } => (address.clone(), true),
-            };
-            Peer { name: member.name.clone(), address, tls }
-        }))
+        Peers::new(self.members.iter().map(Member::peer))
     }
 
     async fn statuses(&self) -> Vec<(&str, Result<ServerStatusResponse, String>)> {
@@ -208,22 +211,30 @@ impl Observer for Relay {
         &self,
         _: Request<GetNodesRequest>,
     ) -> Result<Response<GetNodesResponse>, Status> {
-        let nodes = self.statuses().await.into_iter().map(|(name, status)| match status {
-            Ok(status) => Node {
-                name: name.to_owned(),
-                version: status.version,
-                state: NodeState::NodeConnected.into(),
-                uptime_ns: status.uptime_ns,
-                num_flows: status.num_flows,
-                max_flows: status.max_flows,
-                seen_flows: status.seen_flows,
-                ..Node::default()
-            },
-            Err(_) => Node {
-                name: name.to_owned(),
-                state: NodeState::NodeUnavailable.into(),
-                ..Node::default()
-            },
+        let statuses = self.statuses().await.into_iter().map(|(_, status)| status);
+        let nodes = self.members.iter().zip(statuses).map(|(member, status)| {
+            let Peer { name, address, tls } = member.peer();
+            let tls = tls.then(|| Tls { enabled: true, server_name: server_name(&name) });
+            match status {
+                Ok(status) => Node {
+                    name,
+                    address,
+                    tls,
+                    version: status.version,
+                    state: NodeState::NodeConnected.into(),
+                    uptime_ns: status.uptime_ns,
+                    num_flows: status.num_flows,
+                    max_flows: status.max_flows,
+                    seen_flows: status.seen_flows,
+                },
+                Err(_) => Node {
+                    name,
+                    address,
+                    tls,
+                    state: NodeState::NodeUnavailable.into(),
+                    ..Node::default()
+                },
+            }
         });
         Ok(versioned(RELAY_VERSION_HEADER, GetNodesResponse { nodes: nodes.collect() }))
     }

@@ -255,25 +255,85 @@ async fn what_is_about_the_whole_node_is_refused_to_limited_readers() {
     assert!(SignetClient::new(channel).list_endpoints(ListEndpointsRequest {}).await.is_ok());
 }
 
-/// How long an empty answer takes.
-async fn empty_answer(client: &mut ObserverClient<Channel>) -> Duration {
-    let started = Instant::now();
+#[tokio::test]
+async fn errors_and_empty_answers_are_the_same_whoever_has_what() {
+    let server = server().await;
+    let mut everything = server.observer(&server.everything).await;
+    let mut payment = server.observer(&server.payment).await;
+    // What means nothing is refused in the same words, whether or not there is such a
+    // pod, and an expression that fails on a flow of others is no error.
+    for filter in [
+        r#"{"source_label":["app in ("]}"#,
+        r#"{"http_path":["("]}"#,
+        r#"{"experimental":{"cel_expression":["_flow.source.pod_name"]}}"#,
+    ] {
+        let known = words(&mut everything, filtered(filter)).await.unwrap_err();
+        let limited = words(&mut payment, filtered(filter)).await.unwrap_err();
+        assert_eq!((known.code(), known.message()), (limited.code(), limited.message()));
+    }
+    let fails = r#"{"experimental":{"cel_expression":["_flow.source.labels[1] == 'x'"]}}"#;
+    assert_eq!(words(&mut payment, filtered(fails)).await.unwrap(), ".");
+    // A flow of others by its number is as one that never was.
+    for uuid in ["d", "e", "nobody"] {
+        let filter = format!(r#"{{"uuid":["{uuid}"]}}"#);
+        assert_eq!(words(&mut payment, filtered(&filter)).await.unwrap(), ".", "{uuid}");
+    }
+    let hidden = r#"{"experimental":{"cel_expression":["_flow.source.namespace == 'web'"]}}"#;
+    assert_eq!(words(&mut payment, filtered(hidden)).await.unwrap(), ".");
+    assert_eq!(words(&mut everything, filtered(hidden)).await.unwrap(), "b.");
+}
+
+/// How long each kind of answer takes that has nothing, or little, in it.
+async fn empty_answers(client: &mut ObserverClient<Channel>) -> Vec<Duration> {
+    let mut taken = Vec::new();
+    let mut started = Instant::now();
+    let mut lap = || taken.push(std::mem::replace(&mut started, Instant::now()).elapsed());
     let filter = filtered(r#"{"source_pod":["payment/nobody"]}"#);
     assert_eq!(words(client, filter).await.unwrap(), ".");
-    started.elapsed()
+    lap();
+    client.server_status(ServerStatusRequest {}).await.unwrap();
+    lap();
+    client.get_nodes(GetNodesRequest {}).await.unwrap();
+    lap();
+    client.get_namespaces(GetNamespacesRequest {}).await.unwrap();
+    lap();
+    // A follower's past, which lies behind all that others have written since.
+    let request = GetFlowsRequest { number: 1, follow: true, ..GetFlowsRequest::default() };
+    let mut answers = client.get_flows(Request::new(request)).await.unwrap().into_inner();
+    assert!(answers.message().await.unwrap().is_some());
+    lap();
+    taken
 }
 
 #[tokio::test]
 async fn an_empty_answer_takes_as_long_whatever_others_have() {
     let server = server().await;
     let mut payment = server.observer(&server.payment).await;
-    let before = empty_answer(&mut payment).await;
+    let before = empty_answers(&mut payment).await;
     let other = api::json::from_json(FLOWS.lines().nth(4).unwrap()).unwrap();
     for _ in 0..1000 {
         assert!(server.store.push(&other));
     }
-    let after = empty_answer(&mut payment).await;
-    for taken in [before, after] {
+    let after = empty_answers(&mut payment).await;
+    for taken in before.iter().chain(&after) {
         assert!((250..500).contains(&taken.as_millis()), "{before:?} {after:?}");
     }
+}
+
+/// Counters have names of pods and namespaces in their labels: they are served in
+/// another place, which is not for readers who are limited.
+#[tokio::test]
+async fn metrics_are_not_served_to_readers() {
+    let server = server().await;
+    let mut channel = server.channel(&server.everything).await;
+    let request = tonic::codegen::http::Request::get("/metrics").body(tonic::body::Body::empty());
+    let answer = tower::ServiceExt::ready(&mut channel).await.unwrap();
+    let answer = tower::Service::call(answer, request.unwrap()).await.unwrap();
+    let status = answer.headers().get("grpc-status").unwrap().to_str().unwrap().parse::<i32>();
+    assert_eq!(Code::from(status.unwrap()), Code::Unimplemented);
+    for place in ["0.0.0.0:9965", "10.0.0.1:9965", "[::]:9965"] {
+        let refused = place.parse::<api::metrics::serve::Place>();
+        assert!(refused.is_err(), "{place}");
+    }
+    assert!("127.0.0.1:9965".parse::<api::metrics::serve::Place>().is_ok());
 }

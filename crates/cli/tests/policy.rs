@@ -282,3 +282,27 @@ fn cases_that_are_easily_read_wrongly_mean_what_was_written() {
     let found: Vec<String> = cases.into_iter().flat_map(differences).collect();
     assert!(found.is_empty(), "{} differ\n{}", found.len(), found.join("\n"));
 }
+
+/// Probes that say themselves what they expect.
+#[test]
+fn probes_with_expectations_are_compared() {
+    let folder = folder(&[
+        ("cluster.yaml", policy::cases::CLUSTER),
+        ("policies.yaml", include_str!("data/language/policies.yaml")),
+        ("probes", include_str!("data/language/probes.jsonl")),
+        (
+            "wrong",
+            r#"{"id":"w","from":"node:n1","to":"pod:b/api","port":1,"expect":{"verdict":"denied"}}"#,
+        ),
+    ]);
+    let ask = |probes| {
+        signet(&["evaluate", "--manifests", ".", "--probes", probes, "-o", "jsonl"], folder.path())
+    };
+    let output = ask("probes");
+    let said = text(&output.stderr);
+    assert!(said.ends_with("21 of 21 as expected\n") && output.status.success(), "{said}");
+    let output = ask("wrong");
+    let said = text(&output.stderr);
+    assert!(said.contains("w: verdict: expected \"denied\", got \"allowed\""), "{said}");
+    assert_eq!(output.status.code(), Some(1));
+}

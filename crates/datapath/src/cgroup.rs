@@ -8,11 +8,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
-use libbpf_rs::{Link, Object};
+use libbpf_rs::{Iter, Link, Object};
 
 use crate::error::OpenError;
+use crate::map::Map;
 use crate::object;
 use crate::pins::{self, Pins};
+
+const ADOPT: &str = "sockets_adopt";
 
 const HOOKS: [&str; 11] = [
     "socket_create",
@@ -53,7 +56,23 @@ pub(crate) fn attach_hooks(
         name,
         missing: attach_hook(object, pins, &folder, name).err().map(|error| error.to_string()),
     };
-    Ok(HOOKS.into_iter().map(attach).collect())
+    let mut hooks: Vec<HookState> = HOOKS.into_iter().map(attach).collect();
+    // Once the hooks see every new socket.
+    let adopted = adopt(object, pins, &folder);
+    hooks.push(HookState { name: ADOPT, missing: adopted.err().map(|error| error.to_string()) });
+    Ok(hooks)
+}
+
+/// Names the owners of the sockets that are older than the hooks.
+fn adopt(object: &Object, pins: &Pins, cgroup: &File) -> io::Result<()> {
+    let slice: Map<u32, u64> =
+        Map::open("node_slice", &pins.map("node_slice")).map_err(io::Error::other)?;
+    slice.set(&0, &cgroup.metadata()?.ino()).map_err(io::Error::other)?;
+    let program =
+        object::program(object, ADOPT).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    let link = program.attach().map_err(io::Error::other)?;
+    let mut walk = Iter::new(&link).map_err(io::Error::other)?;
+    io::copy(&mut walk, &mut io::sink()).map(|_| ())
 }
 
 /// A link that is there gets the new program at once: neither none of the two

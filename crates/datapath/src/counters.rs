@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use model::UnknownProcess;
+
 use crate::error::MapError;
 use crate::object;
 use crate::pins::Pins;
+use crate::record;
 
 /// Counts of one ring.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -38,6 +41,8 @@ pub struct Counters {
     pub dropped_by_reason: BTreeMap<u8, u64>,
     /// Attempts to reach services.
     pub services: ServiceCounters,
+    /// Records by what is known of their process: `None` when it is, else why not.
+    pub attributed: BTreeMap<Option<&'static str>, u64>,
 }
 
 /// What the kernel's own sweep has done: it runs when no agent has swept for a while.
@@ -61,6 +66,9 @@ pub(crate) fn sweeps(pins: &Pins) -> Result<Sweeps, MapError> {
     Ok(found.unwrap_or_default())
 }
 
+/// Places of map `origin_counters`.
+const ORIGINS: u8 = 16;
+
 pub(crate) fn read(pins: &Pins) -> Result<Counters, MapError> {
     let rings = object::typed::<u32, abi::RingCounters>(pins, "ring_counters")?;
     let ring = |number: u32| -> Result<RingCounters, MapError> {
@@ -83,7 +91,21 @@ pub(crate) fn read(pins: &Pins) -> Result<Counters, MapError> {
         drops: ring(abi::ring::DROPS)?,
         dropped_by_reason,
         services: services(pins)?,
+        attributed: attributed(pins)?,
     })
+}
+
+fn attributed(pins: &Pins) -> Result<BTreeMap<Option<&'static str>, u64>, MapError> {
+    let origins = object::typed::<u32, u64>(pins, "origin_counters")?;
+    let mut attributed = BTreeMap::new();
+    for origin in 1..ORIGINS {
+        let count: u64 = origins.get_percpu(&u32::from(origin))?.iter().sum();
+        if count > 0 {
+            let unknown = record::unknown_process(origin).map(UnknownProcess::as_str);
+            *attributed.entry(unknown).or_insert(0) += count;
+        }
+    }
+    Ok(attributed)
 }
 
 fn services(pins: &Pins) -> Result<ServiceCounters, MapError> {

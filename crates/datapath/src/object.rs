@@ -1,6 +1,7 @@
 //! Loads the kernel programs, or takes over what another agent pinned.
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
 use abi::Control;
@@ -144,6 +145,31 @@ impl Datapath {
     /// What the kernel has freed on its own while no agent was there.
     pub fn sweeps(&self) -> Result<Sweeps, MapError> {
         counters::sweeps(&self.pins)
+    }
+
+    /// Instructions that the kernel's verifier went through for each program: what
+    /// a change costs on kernels whose verifier gives up at a million.
+    pub fn verified_instructions(&self) -> Result<BTreeMap<String, u32>, MapError> {
+        let count = |program: Program<'_>| {
+            let name = program.name().to_string_lossy().into_owned();
+            let mut info = libbpf_sys::bpf_prog_info::default();
+            let mut size = size_of::<libbpf_sys::bpf_prog_info>() as u32;
+            // SAFETY: the descriptor is the program's, open for the call; `info` is
+            // plain memory of the size that is told, without pointers into ours.
+            let result = unsafe {
+                libbpf_sys::bpf_prog_get_info_by_fd(
+                    program.as_fd().as_raw_fd(),
+                    &mut info,
+                    &mut size,
+                )
+            };
+            if result == 0 {
+                return Ok((name, info.verified_insns));
+            }
+            let source = std::io::Error::from_raw_os_error(-result).into();
+            Err(MapError { step: "ask about", map: name, source })
+        };
+        self.object.progs().map(count).collect()
     }
 
     /// The revision that judges packets now.
@@ -307,7 +333,7 @@ fn first_control(limits: &Limits) -> Control {
 
 fn open_control(pins: &Pins) -> Result<ControlWord, OpenError> {
     let map: Map<u32, Control> = Map::open("control", &pins.map("control"))?;
-    ControlWord::map(std::os::fd::AsFd::as_fd(map.handle())).map_err(OpenError::Control)
+    ControlWord::map(map.handle().as_fd()).map_err(OpenError::Control)
 }
 
 /// Version of what is pinned; 0: nothing, or a start that was not finished.
@@ -340,7 +366,7 @@ fn pin_in_place(program: &Program<'_>, path: &Path) -> Result<(), OpenError> {
     };
     let fresh = pins::beside(path);
     pins::remove(&fresh).map_err(|source| failed("remove", &fresh, source))?;
-    let fd = std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(program));
+    let fd = program.as_fd().as_raw_fd();
     attach::pin_fd(fd, &fresh).map_err(|source| failed("pin", &fresh, source))?;
     std::fs::rename(&fresh, path).map_err(|source| failed("pin", path, source))
 }

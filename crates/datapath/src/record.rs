@@ -202,25 +202,30 @@ fn transport(raw: &abi::Record) -> Layer4 {
 }
 
 fn process(raw: &abi::Process) -> Attribution {
-    let why = match u32::from(raw.origin) {
-        abi::origin::KNOWN => {
-            return Attribution::Known(Process {
-                pid: raw.pid,
-                uid: raw.uid,
-                start_ns: raw.start_ns,
-                comm: text(&raw.comm),
-                binary: binary(raw),
-                cgroup_id: raw.cgroup_id,
-                container: String::new(),
-            });
-        }
+    match unknown_process(raw.origin) {
+        Some(why) => Attribution::Unknown(why),
+        None => Attribution::Known(Process {
+            pid: raw.pid,
+            uid: raw.uid,
+            start_ns: raw.start_ns,
+            comm: text(&raw.comm),
+            binary: binary(raw),
+            cgroup_id: raw.cgroup_id,
+            container: String::new(),
+        }),
+    }
+}
+
+/// Why a process is not known; `None`: it is.
+pub(crate) fn unknown_process(origin: u8) -> Option<UnknownProcess> {
+    Some(match u32::from(origin) {
+        abi::origin::KNOWN => return None,
         abi::origin::NO_SOCKET => UnknownProcess::NoSocket,
         abi::origin::KERNEL => UnknownProcess::Kernel,
         abi::origin::OLD_SOCKET => UnknownProcess::OlderThanAgent,
         abi::origin::NO_LISTENER => UnknownProcess::NoListener,
-        _ => UnknownProcess::Other(raw.origin),
-    };
-    Attribution::Unknown(why)
+        _ => UnknownProcess::Other(origin),
+    })
 }
 
 /// Up to the first NUL. File names are bytes: what is not UTF-8 is replaced.

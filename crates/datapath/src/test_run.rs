@@ -28,8 +28,10 @@ pub struct TestRun<'datapath> {
 /// Interface that the kernel takes for a test run.
 const LOOPBACK: u32 = 1;
 
-/// `struct __sk_buff` of the kernel's API, in words, and where `ingress_ifindex` is.
+/// `struct __sk_buff` of the kernel's API, in words, and where `mark` and
+/// `ingress_ifindex` are.
 const SK_BUFF_WORDS: usize = 48;
+const MARK_WORD: usize = 2;
 const INGRESS_IFINDEX_WORD: usize = 9;
 
 impl<'datapath> TestRun<'datapath> {
@@ -63,11 +65,7 @@ impl<'datapath> TestRun<'datapath> {
         from: u32,
         repeat: u32,
     ) -> Result<PacketOutcome, MapError> {
-        let name = match direction {
-            Direction::Egress => "pod_egress",
-            Direction::Ingress => "pod_ingress",
-        };
-        self.run_program(name, frame, from, repeat)
+        self.run_program(program_of(direction), frame, from, repeat)
     }
 
     /// Judges one frame on an uplink of the node: one that it got (ingress) or that
@@ -110,5 +108,38 @@ impl<'datapath> TestRun<'datapath> {
         let verdict =
             if output.return_value == PASS { Verdict::Forwarded } else { Verdict::Dropped };
         Ok(PacketOutcome { verdict, duration: output.duration })
+    }
+
+    /// What is left of a frame's mark when its program has run.
+    pub fn mark_after(
+        &self,
+        direction: Direction,
+        frame: &[u8],
+        mark: u32,
+    ) -> Result<u32, MapError> {
+        let name = program_of(direction);
+        let failed = |source| MapError { step: "run", map: name.to_owned(), source };
+        let program = object::program(self.datapath.object(), name)
+            .ok_or_else(|| failed(std::io::Error::from(std::io::ErrorKind::NotFound).into()))?;
+        let mut context = [0; SK_BUFF_WORDS * 4];
+        let mut after = context;
+        let place = MARK_WORD * 4..MARK_WORD * 4 + 4;
+        context[place.clone()].copy_from_slice(&mark.to_ne_bytes());
+        let input = ProgramInput {
+            data_in: Some(frame),
+            context_in: Some(&mut context),
+            context_out: Some(&mut after),
+            ..ProgramInput::default()
+        };
+        program.test_run(input).map_err(failed)?;
+        let left = <[u8; 4]>::try_from(&after[place]).unwrap_or_default();
+        Ok(u32::from_ne_bytes(left))
+    }
+}
+
+fn program_of(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Egress => "pod_egress",
+        Direction::Ingress => "pod_ingress",
     }
 }

@@ -111,6 +111,8 @@ impl Guarded {
             (!is_uplink).then_some(ifindex)
         };
         for (path, ifindex) in pinned.iter().filter_map(|path| Some((path, gone(path)?))) {
+            // At once: without its pin a link would go in its own time.
+            let _ = Link::open(path).and_then(|link| link.detach());
             if let Err(error) = pins::remove(path) {
                 tracing::warn!(path = %path.display(), %error, "a former uplink stays guarded");
             }

@@ -571,7 +571,7 @@ fn a_services_address_on_the_wire_is_dropped_whatever_the_protocol() {
             echo(Egress, IpAddr::from(POD), v4, 7, false),
             echo(Egress, IpAddr::from(POD6), v6, 7, false),
             raw(Egress, IpAddr::from(POD), v4, 132, &[0; 12]),
-            raw(Egress, IpAddr::from(POD), v4, 47, &[0; 12]),
+            raw(Egress, IpAddr::from(POD), v4, 253, &[0; 12]),
         ]
     };
     for (at, frame) in frames(own, own6).iter().enumerate() {

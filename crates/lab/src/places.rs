@@ -117,9 +117,9 @@ impl Places {
         self.run().join("logs")
     }
 
-    /// One file per namespace: whom its pods ask for names.
-    pub fn resolvers(&self) -> PathBuf {
-        self.run().join("resolvers")
+    /// What pods of a namespace find in `/etc` before what the host has there.
+    pub fn settings(&self, namespace: &str) -> PathBuf {
+        self.run().join("etc").join(namespace)
     }
 
     /// The socket of the merged Observer.

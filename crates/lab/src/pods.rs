@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use crate::cgroup::Hierarchies;
 use crate::container;
-use crate::container::bundle::{Bind, Placement};
+use crate::container::bundle::{Placement, View};
 use crate::definition::names;
 use crate::definition::pod::{Pod, Role};
 use crate::dns;
@@ -20,6 +20,7 @@ use crate::journal;
 use crate::link;
 use crate::netns::Netns;
 use crate::objects;
+use crate::places::Places;
 use crate::plugin;
 use crate::process::Process;
 use crate::site::Site;
@@ -33,24 +34,33 @@ pub const PARAMETERS: [(&str, &str); 4] = [
     ("ipv4/conf/default/rp_filter", "0"),
 ];
 
-/// Where programs look up who to ask for names.
-pub const RESOLVER: &str = "/etc/resolv.conf";
+/// Where programs look up who to ask for names: a folder, and a file in it.
+const SETTINGS: &str = "/etc";
+const RESOLVER: &str = "resolv.conf";
+
+/// Writes what pods find in `/etc`, once for all of a namespace: a file that
+/// containers see must not change under them.
+pub fn write_settings(places: &Places, pod: &Pod) -> Result<PathBuf, Error> {
+    let folder = places.settings(&pod.namespace);
+    let file = folder.join(RESOLVER);
+    if pod.role == Role::Client && !file.exists() {
+        fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
+        journal::replace(&file, &dns::resolver(names::ADDRESS, &pod.namespace))?;
+    }
+    Ok(folder)
+}
 
 /// What the pod's containers see of the lab.
-fn binds(site: &Site, pod: &Pod) -> Result<Vec<Bind>, Error> {
-    let bind = |source: PathBuf, target: &'static str| Bind { source, target };
+fn views(site: &Site, pod: &Pod) -> Result<Vec<View>, Error> {
     match pod.role {
         Role::Nameless => Ok(vec![]),
         Role::NameServer => Ok(vec![
-            bind(site.signet.clone(), dns::PROGRAM),
-            bind(site.places.cluster(), dns::CLUSTER),
+            View::Bind { source: site.signet.clone(), target: dns::PROGRAM },
+            View::Bind { source: site.places.cluster(), target: dns::CLUSTER },
         ]),
         Role::Client => {
-            let folder = site.places.resolvers();
-            fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
-            let file = folder.join(&pod.namespace);
-            journal::replace(&file, &dns::resolver(names::ADDRESS, &pod.namespace))?;
-            Ok(vec![bind(file, RESOLVER)])
+            let source = write_settings(&site.places, pod)?;
+            Ok(vec![View::Over { source, target: SETTINGS }])
         }
     }
 }
@@ -73,7 +83,7 @@ pub fn start(site: &Site, entry: &mut journal::Pod, pod: &Pod) -> Result<(), Err
     };
     manifest(&addresses)?;
     entry.addresses = addresses;
-    let binds = binds(site, pod)?;
+    let views = views(site, pod)?;
     for (entry_of, container) in entry.containers.iter_mut().zip(&pod.containers) {
         let placement = Placement {
             container,
@@ -81,7 +91,7 @@ pub fn start(site: &Site, entry: &mut journal::Pod, pod: &Pod) -> Result<(), Err
             rootfs: &site.places.rootfs(),
             netns: &netns,
             cgroup: site.groups.container(&entry.node, &entry_of.id),
-            binds: &binds,
+            views: &views,
         };
         let log = format!("{}_{}_{}.log", pod.namespace, pod.name, container.name);
         let log = site.places.logs().join(log);

@@ -13,7 +13,6 @@ use crate::definition::pod::{Pod, Role};
 use crate::error::Error;
 use crate::netns;
 use crate::places::{BPFFS, Places};
-use crate::pods::RESOLVER;
 
 /// Programs that `up` itself runs, and the Debian package of each.
 const PROGRAMS: [(&str, &str); 2] = [("runc", "runc"), ("setsid", "util-linux")];
@@ -52,8 +51,8 @@ pub fn check(
     }
     missing.extend(unknown_commands(&definition.pods, &definition.external));
     let has_names = definition.pods.iter().any(|pod| pod.role == Role::Client);
-    if has_names && !Path::new(RESOLVER).exists() {
-        missing.push(format!("`{RESOLVER}` does not exist, so pods cannot have one"));
+    if has_names && !has_overlay() {
+        missing.push("the kernel lacks overlayfs, by which pods get a name server".to_owned());
     }
     let hierarchies = Hierarchies::find()?;
     if hierarchies.is_none() {
@@ -66,6 +65,17 @@ pub fn check(
         }
         _ => Err(Error::Unmet(missing)),
     }
+}
+
+/// Whether the kernel has overlayfs, or would load it when it is asked for.
+fn has_overlay() -> bool {
+    let listed = |text: String| text.split_whitespace().any(|word| word == "overlay");
+    let release = nix::sys::utsname::uname();
+    let module = release.map(|name| {
+        let folder = Path::new("/lib/modules").join(name.release());
+        folder.join("kernel/fs/overlayfs").exists()
+    });
+    std::fs::read_to_string("/proc/filesystems").is_ok_and(listed) || module.unwrap_or(false)
 }
 
 /// A container's program is the host's, so whether it exists is known beforehand.

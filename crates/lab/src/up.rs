@@ -136,6 +136,9 @@ fn make(
         mounts::mount_bpffs()?;
     }
     prepare(site)?;
+    for pod in &definition.pods {
+        pods::write_settings(&site.places, pod)?;
+    }
     join(journal, site)?;
     progress.say("network: nodes and external hosts are joined, IPv4 and IPv6");
     for object in &definition.objects {
@@ -233,7 +236,7 @@ fn start_external(
             rootfs: &site.places.rootfs(),
             netns: &site.places.netns(&host.name),
             cgroup: site.groups.external(&entry.container.id),
-            binds: &[],
+            views: &[],
         };
         let log = site.places.logs().join(format!("{}.log", host.name));
         let id = &entry.container.id;

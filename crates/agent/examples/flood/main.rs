@@ -2,13 +2,19 @@
 //! memory or its ability to answer, what rate does it sustain, and what does a flow
 //! cost?
 //!
-//! `cargo run --release -p signet-agent --example flood -- [SECONDS]`, as root. Ends
-//! with an error when a number does not add up or a bound does not hold.
+//! `cargo run --release -p signet-agent --example flood -- [SECONDS [SIGNET]]`, as root;
+//! with the `signet` program it also measures how long a packet takes until it is a line
+//! of `signet observe --follow`. Ends with an error when a number does not add up or a
+//! bound does not hold.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a benchmark")]
 
 mod world;
 
-use std::time::Duration;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use world::{Accounts, Flood, World};
 
@@ -47,6 +53,9 @@ fn main() {
         sustained = per_second;
     }
     println!("sustained without loss, each flow another: {sustained} flows/s");
+    if let Some(signet) = std::env::args().nth(2) {
+        latency(&world, Path::new(&signet));
+    }
     world.stop();
     let _ = nix::mount::umount2(&folder.join("bpf"), nix::mount::MntFlags::MNT_DETACH);
     let _ = std::fs::remove_dir_all(&folder);
@@ -76,4 +85,62 @@ fn measure(world: &World, flood: Flood, during: Duration) -> Accounts {
     assert!(slowest < Duration::from_secs(1), "an answer took {slowest:?}");
     assert!(after.held <= after.capacity);
     Accounts { lost, ..after }
+}
+
+/// From the kernel's judgement of a packet to its line in another process.
+fn latency(world: &World, signet: &Path) {
+    const PER_SECOND: u64 = 10_000;
+    let socket = world.client.socket();
+    let mut follower = Command::new(signet)
+        .args(["observe", "--follow", "-o", "json", "--server"])
+        .arg(socket)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let reading = thread::spawn(move || {
+        let lines = lines.map_while(Result::ok);
+        let (mut taken, mut lost) = (Vec::new(), 0);
+        for line in lines {
+            match after_midnight(&line) {
+                Some(packet) => taken.push(now_after_midnight().saturating_sub(packet)),
+                None => lost += 1,
+            }
+        }
+        (taken, lost)
+    });
+    thread::sleep(Duration::from_secs(1));
+    let flood = Flood { per_second: PER_SECOND, equal: 1 };
+    let seen = world.flood(flood, Duration::from_secs(20));
+    thread::sleep(Duration::from_secs(1));
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    let (mut taken, lost) = reading.join().unwrap();
+    taken.sort();
+    let at = |share: f64| taken[((taken.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    println!(
+        "packet to line at {PER_SECOND} flows/s: p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, \
+         longest {:.2} ms; {} lines of {} packets, {lost} lines about losses",
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        at(1.0),
+        taken.len(),
+        seen.offered,
+    );
+}
+
+/// The moment of a flow's line; `None` for one about a loss.
+fn after_midnight(line: &str) -> Option<Duration> {
+    let text = line.strip_prefix("{\"flow\":{\"time\":\"")?;
+    let (time, _) = text.split_once('T')?.1.split_once('Z')?;
+    let mut parts = time.split(':');
+    let mut next = || parts.next()?.parse::<f64>().ok();
+    let (hours, minutes, seconds) = (next()?, next()?, next()?);
+    Some(Duration::from_secs_f64(hours * 3600.0 + minutes * 60.0 + seconds))
+}
+
+fn now_after_midnight() -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    Duration::new(now.as_secs() % 86_400, now.subsec_nanos())
 }

@@ -5,6 +5,7 @@
 //! offer what no real sender on the same machine could: the record is written by the
 //! program that writes all of them. Nothing is on the wire. Mounts and network lie
 //! in namespaces of their own.
+#![allow(dead_code, reason = "`main.rs` and `tests/flood.rs` each need a part")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,8 +15,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use agent::{AgentConfig, AgentError, AgentSettings};
+use api::proto::flow::FlowFilter;
+use api::proto::observer::get_flows_response::ResponseTypes;
 use api::proto::observer::observer_client::ObserverClient;
-use api::proto::observer::{ServerStatusRequest, ServerStatusResponse};
+use api::proto::observer::{GetFlowsRequest, ServerStatusRequest, ServerStatusResponse};
 use api::proto::signet::v1::signet_client::SignetClient;
 use api::proto::signet::v1::{ListEndpointsRequest, StatusRequest};
 use datapath::{Config, Datapath, Limits, TestRun};
@@ -172,6 +175,16 @@ impl World {
         self.agent.take().unwrap().join().unwrap().unwrap();
     }
 
+    /// One packet from the world arrives at the pod, which nothing forbids.
+    pub fn receive(&self) {
+        let mut frame = frame();
+        frame[..6].copy_from_slice(&MAC);
+        frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
+        frame[26..30].copy_from_slice(&[198, 51, 100, 9]);
+        frame[30..34].copy_from_slice(&[10, 1, 0, 5]);
+        TestRun::new(&self.datapath).run(Direction::Ingress, &frame, 1).unwrap();
+    }
+
     /// Offers a flood and watches the agent meanwhile.
     pub fn flood(&self, flood: Flood, during: Duration) -> Seen {
         let reading = reading_time();
@@ -220,7 +233,8 @@ impl Client {
         fs::rename(draft, self.folder.join("cluster/cluster.yaml")).unwrap();
     }
 
-    fn socket(&self) -> PathBuf {
+    /// Where the agent serves.
+    pub fn socket(&self) -> PathBuf {
         self.folder.join("state/agent.sock")
     }
 
@@ -229,6 +243,25 @@ impl Client {
             let channel = api::client::connect(&self.socket()).await.unwrap();
             let mut client = ObserverClient::new(channel);
             client.server_status(ServerStatusRequest {}).await.unwrap().into_inner()
+        })
+    }
+
+    /// How many flows that match are in memory.
+    pub fn flows(&self, filter: &FlowFilter) -> usize {
+        let request = GetFlowsRequest {
+            number: u64::MAX,
+            whitelist: vec![filter.clone()],
+            ..GetFlowsRequest::default()
+        };
+        self.runtime.block_on(async {
+            let channel = api::client::connect(&self.socket()).await.unwrap();
+            let answers = ObserverClient::new(channel).get_flows(request).await.unwrap();
+            let (mut answers, mut number) = (answers.into_inner(), 0);
+            while let Some(answer) = answers.message().await.unwrap() {
+                number +=
+                    usize::from(matches!(answer.response_types, Some(ResponseTypes::Flow(_))));
+            }
+            number
         })
     }
 

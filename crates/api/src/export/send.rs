@@ -277,17 +277,20 @@ impl Collector {
     }
 }
 
-/// OTLP names the codes after which to try again.
+/// OTLP names the codes after which to try again; a connection that broke is none of
+/// the collector's answers.
 fn refused(status: &tonic::Status) -> SendError {
-    let temporary = matches!(
-        status.code(),
-        Code::Cancelled
-            | Code::DeadlineExceeded
-            | Code::Aborted
-            | Code::OutOfRange
-            | Code::Unavailable
-            | Code::DataLoss
-    );
+    let broken = std::error::Error::source(status).is_some();
+    let temporary = broken
+        || matches!(
+            status.code(),
+            Code::Cancelled
+                | Code::DeadlineExceeded
+                | Code::Aborted
+                | Code::OutOfRange
+                | Code::Unavailable
+                | Code::DataLoss
+        );
     SendError::Refused { reason: status.message().to_owned(), temporary }
 }
 

@@ -8,7 +8,11 @@
 use model::{Attribution, Process};
 use prost::Message;
 use prost_types::value::Kind;
-use prost_types::{Any, ListValue, Struct, Value};
+use prost_types::{Any, Struct};
+
+use wire::Fields;
+
+mod wire;
 
 /// The type of [`Detail`] as it travels.
 pub(crate) const STRUCT_URL: &str = "type.googleapis.com/google.protobuf.Struct";
@@ -88,33 +92,26 @@ impl Detail {
 
     /// As it travels.
     pub fn to_any(&self) -> Any {
-        let mut fields = vec![
-            ("reason", text(&self.reason)),
-            ("rules", texts(&self.rules)),
-            ("because", texts(&self.because)),
-            ("revision", number(self.revision)),
-            // Exact up to 2^53, which no window reaches.
-            ("bytes", value(Kind::NumberValue(self.bytes as f64))),
-            (
-                "process",
-                structure([
-                    ("source", actor(&self.source)),
-                    ("destination", actor(&self.destination)),
-                ]),
-            ),
-            ("record", text(&self.record)),
-        ];
+        let mut process = Fields::with_capacity(256);
+        process.fields("source", &actor(&self.source));
+        process.fields("destination", &actor(&self.destination));
+        let mut fields = Fields::with_capacity(768);
+        fields.text("reason", &self.reason);
+        fields.texts("rules", &self.rules);
+        fields.texts("because", &self.because);
+        fields.number("revision", self.revision.into());
+        // Exact up to 2^53, which no window reaches.
+        fields.number("bytes", self.bytes as f64);
+        fields.fields("process", &process);
+        fields.text("record", &self.record);
         if let Some(first) = self.rules.first() {
-            fields.push(("rule", text(first)));
+            fields.text("rule", first);
         }
         if self.count > 1 {
-            fields.push(("count", value(Kind::NumberValue(self.count as f64))));
-            fields.push(("first_ns", text(&self.first_ns.to_string())));
+            fields.number("count", self.count as f64);
+            fields.text("first_ns", &self.first_ns.to_string());
         }
-        let message = Struct {
-            fields: fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
-        };
-        Any { type_url: STRUCT_URL.to_owned(), value: message.encode_to_vec() }
+        Any { type_url: STRUCT_URL.to_owned(), value: fields.into_bytes() }
     }
 
     /// Reads what [`Detail::to_any`] wrote; `None` for the extensions of others.
@@ -139,39 +136,20 @@ impl Detail {
     }
 }
 
-fn value(kind: Kind) -> Value {
-    Value { kind: Some(kind) }
-}
-
-fn text(text: &str) -> Value {
-    value(Kind::StringValue(text.to_owned()))
-}
-
-fn texts(list: &[String]) -> Value {
-    value(Kind::ListValue(ListValue { values: list.iter().map(|item| text(item)).collect() }))
-}
-
-fn number(number: u32) -> Value {
-    value(Kind::NumberValue(f64::from(number)))
-}
-
-fn structure<const N: usize>(fields: [(&str, Value); N]) -> Value {
-    let fields = fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    value(Kind::StructValue(Struct { fields }))
-}
-
-fn actor(actor: &Actor) -> Value {
+fn actor(actor: &Actor) -> Fields {
+    let mut fields = Fields::with_capacity(256);
     match actor {
-        Actor::Known(process) => structure([
-            ("pid", number(process.pid)),
-            ("uid", number(process.uid)),
-            ("binary", text(&process.binary)),
-            ("comm", text(&process.comm)),
-            ("container", text(&process.container)),
-            ("start_ns", text(&process.start_ns.to_string())),
-        ]),
-        Actor::Unknown(why) => structure([("unknown", text(why))]),
+        Actor::Known(process) => {
+            fields.number("pid", process.pid.into());
+            fields.number("uid", process.uid.into());
+            fields.text("binary", &process.binary);
+            fields.text("comm", &process.comm);
+            fields.text("container", &process.container);
+            fields.text("start_ns", &process.start_ns.to_string());
+        }
+        Actor::Unknown(why) => fields.text("unknown", why),
     }
+    fields
 }
 
 fn kind<'a>(message: &'a Struct, key: &str) -> Option<&'a Kind> {

@@ -46,6 +46,7 @@ pub(super) struct Reading {
     store: Arc<FlowStore>,
     node: String,
     choice: Choice,
+    plan: Plan,
     /// Numbers of the events of the past that are still to be read, the oldest
     /// last. Eight bytes for each; the events themselves stay in the store alone.
     past: Vec<u64>,
@@ -62,13 +63,10 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub(super) async fn start(
-        store: Arc<FlowStore>,
-        node: String,
-        plan: Plan,
-        choice: Choice,
-    ) -> Self {
-        let mut reading = Self {
+    /// From where the store stands now; [`Self::look_back`] comes next.
+    pub(super) fn new(store: Arc<FlowStore>, node: String, plan: Plan, choice: Choice) -> Self {
+        Self {
+            plan,
             past: Vec::new(),
             position: store.next(),
             follow: plan.follow,
@@ -81,17 +79,24 @@ impl Reading {
             store,
             node,
             choice,
-        };
-        reading.past = match plan {
+        }
+    }
+
+    /// Finds what it is to begin with.
+    pub(super) async fn look_back(&mut self) {
+        let held = self.store.occupancy().events;
+        self.past = match self.plan {
             Plan { since_ns: Some(since), .. } => {
                 let too_old = since.saturating_sub(DISORDER_NS);
-                reading.back_until(|_, event| event.time_ns < too_old).await
+                self.back_until(|_, event| event.time_ns < too_old).await
             }
-            Plan { number: Some(number), first: false, .. } => reading.last(number).await,
-            Plan { follow: true, .. } => Vec::new(),
-            Plan { .. } => reading.back_until(|_, _| false).await,
+            // More than there are is all of them, and nothing has to be counted.
+            Plan { number: Some(number), first: false, .. } if number < held => {
+                self.last(number).await
+            }
+            Plan { number: None, follow: true, first: false, .. } => Vec::new(),
+            Plan { .. } => self.back_until(|_, _| false).await,
         };
-        reading
     }
 
     /// The events from which on `number` flows pass.
@@ -146,6 +151,16 @@ impl Reading {
         if self.turn.is_multiple_of(TURN) {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// All answers of the past, before those that come.
+    pub(super) async fn past(&mut self) -> Vec<GetFlowsResponse> {
+        let mut answers = Vec::new();
+        while !self.finished && !self.past.is_empty() {
+            self.take_turns().await;
+            answers.extend(self.step().await);
+        }
+        answers
     }
 
     /// The next answer; `None` at the end.

@@ -1,6 +1,7 @@
 //! Flows that already are: every node's, in order of time.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use futures::future::join_all;
 use tonic::Streaming;
@@ -11,6 +12,10 @@ use crate::proto::observer::observer_client::ObserverClient;
 use crate::proto::observer::{GetFlowsRequest, GetFlowsResponse};
 use crate::proto::relay::NodeState;
 use crate::time::nanoseconds;
+
+/// How long a node may look for the next flow that matches; one that hangs is found out
+/// earlier, because it answers no pings.
+const SEARCH: Duration = Duration::from_secs(60);
 
 /// One node's flows and the next of them.
 struct Lane {
@@ -110,7 +115,7 @@ impl Past {
                 at += 1;
                 continue;
             }
-            let next = tokio::time::timeout(PATIENCE, lane.flows.message()).await;
+            let next = tokio::time::timeout(SEARCH, lane.flows.message()).await;
             let failed = match next {
                 Ok(Ok(Some(answer))) => {
                     lane.head = Some(answer);
@@ -118,7 +123,7 @@ impl Past {
                 }
                 Ok(Ok(None)) => None,
                 Ok(Err(status)) => Some(status.message().to_owned()),
-                Err(_) => Some(no_answer()),
+                Err(_) => Some(format!("no flow within {} s", SEARCH.as_secs())),
             };
             let name = self.lanes.remove(at).name;
             if let Some(reason) = failed {

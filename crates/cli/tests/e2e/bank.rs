@@ -28,7 +28,7 @@ impl Place {
         let bank = folder.path().join("examples/bank");
         fs::create_dir_all(&bank).unwrap();
         let lab = scene::name(test);
-        scene::copy(BANK, "bank", &bank, &lab);
+        scene::copy_into(&bank, Path::new(BANK), "bank", &lab);
         Self { folder, lab }
     }
 }

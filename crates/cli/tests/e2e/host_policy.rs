@@ -80,7 +80,7 @@ fn lock_out(name: &str, port: u16) -> String {
 /// A lab whose first node has somebody listening, on a port that policies close.
 struct Site {
     scene: Scene,
-    _listeners: Vec<TcpListener>,
+    listeners: Vec<TcpListener>,
 }
 
 const PORT: u16 = 4022;
@@ -92,10 +92,12 @@ impl Site {
         let scene = scene(test, &[AGENT, SPEC].concat(), pod);
         let listen = |family| {
             let address = SocketAddr::new(scene.address("node-1", family), PORT);
-            scene.inside("node-1", || TcpListener::bind(address).unwrap())
+            let listener = scene.inside("node-1", || TcpListener::bind(address).unwrap());
+            listener.set_nonblocking(true).unwrap();
+            listener
         };
-        let _listeners = vec![listen(4), listen(6)];
-        Self { scene, _listeners }
+        let listeners = vec![listen(4), listen(6)];
+        Self { scene, listeners }
     }
 
     /// The file of a policy, where agents read it.
@@ -111,6 +113,8 @@ impl Site {
 
     /// Whether somebody outside reaches the node, over both families alike.
     fn is_open(&self) -> bool {
+        // Whom nobody accepts fills the queue, and a full one is silent too.
+        self.listeners.iter().for_each(|listener| while listener.accept().is_ok() {});
         let reaches = |family| {
             let target = SocketAddr::new(self.scene.address("node-1", family), PORT);
             let connect = || TcpStream::connect_timeout(&target, PATIENCE).is_ok();

@@ -23,6 +23,7 @@ mod frames;
 mod host;
 mod host_policy;
 mod listener;
+mod matrix;
 mod observe;
 mod probes;
 mod ranges;
@@ -68,6 +69,7 @@ const TESTS: &[(&str, fn())] = &[
         host_policy::lock_out_is_undone,
     ),
     ("host_policy::who_reaches_a_node_and_whom_it_reaches", host_policy::on_the_wire),
+    ("matrix::observed_expected_and_evaluated_are_the_same", matrix::on_the_wire),
     ("observe::filters_select_and_every_form_can_be_read", observe::filters_and_forms),
     ("observe::a_follower_sees_a_drop_within_two_seconds", observe::follow),
     ("observe::lists_tell_what_is_in_force", observe::lists),

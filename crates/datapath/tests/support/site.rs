@@ -2,7 +2,7 @@
 //! real processes, the programs on the side that a pod cannot reach.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -70,6 +70,10 @@ impl Pod {
         Ipv4Addr::new(10, 1, 0, self.number)
     }
 
+    pub fn address6(&self) -> Ipv6Addr {
+        Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, self.number.into())
+    }
+
     /// Does something in the pod's network namespace; sockets stay there.
     pub fn inside<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
         let namespace = fs::File::open(format!("/proc/{}/ns/net", self.pid())).unwrap();
@@ -84,7 +88,12 @@ impl Pod {
 
     /// A datagram socket of the pod that is not connected.
     pub fn udp(&self, port: u16) -> UdpSocket {
-        let socket = self.inside(|| UdpSocket::bind((self.address(), port)).unwrap());
+        self.udp_at(self.address(), port)
+    }
+
+    pub fn udp_at(&self, address: impl Into<IpAddr>, port: u16) -> UdpSocket {
+        let address = address.into();
+        let socket = self.inside(|| UdpSocket::bind((address, port)).unwrap());
         socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         socket
     }
@@ -123,7 +132,7 @@ pub fn site_with(name: &str, limits: Limits) -> Site {
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
     mount(Some("bpf"), folder.path(), Some("bpf"), MsFlags::empty(), None::<&str>).unwrap();
-    run("ip link set lo up; sysctl -qw net.ipv4.ip_forward=1");
+    run("ip link set lo up; sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
     let cgroup = cgroup_root().join(format!("signet-{name}-{}", std::process::id()));
     fs::create_dir_all(&cgroup).unwrap();
     let pins = folder.path().join("node");
@@ -158,9 +167,14 @@ impl Site {
             "nsenter -t {pid} -n sh -ec 'ip addr add 10.1.0.{number}/32 dev eth0; \
              ip link set lo up; ip link set eth0 up; ip route add 169.254.1.1 dev eth0; \
              ip route add default via 169.254.1.1; \
-             ip neigh add 169.254.1.1 lladdr 02:00:00:00:01:{number:02x} dev eth0'; \
+             ip neigh add 169.254.1.1 lladdr 02:00:00:00:01:{number:02x} dev eth0; \
+             ip addr add fd00:1::{number}/128 dev eth0 nodad; \
+             ip route add fe80::1 dev eth0; ip route add default via fe80::1 dev eth0; \
+             ip neigh add fe80::1 lladdr 02:00:00:00:01:{number:02x} dev eth0'; \
              ip link set {host} up; ip route add 10.1.0.{number}/32 dev {host}; \
-             ip neigh add 10.1.0.{number} lladdr 02:00:00:00:00:{number:02x} dev {host}"
+             ip neigh add 10.1.0.{number} lladdr 02:00:00:00:00:{number:02x} dev {host}; \
+             ip route add fd00:1::{number}/128 dev {host}; \
+             ip neigh add fd00:1::{number} lladdr 02:00:00:00:00:{number:02x} dev {host}"
         ));
         pod
     }
@@ -179,7 +193,7 @@ impl Site {
             table,
             mac: [2, 0, 0, 0, 0, pod.number],
             ipv4: Some(pod.address()),
-            ipv6: None,
+            ipv6: Some(pod.address6()),
             netns_id,
         }
     }
@@ -197,6 +211,7 @@ impl Site {
             let table = u32::from(pod.number);
             desired.endpoints.insert(pod.ifindex, self.endpoint(pod, world, app, table));
             desired.addresses.insert(IpAddr::from(pod.address()), world.id(app));
+            desired.addresses.insert(IpAddr::from(pod.address6()), world.id(app));
             desired.tables.insert(table, Arc::new(world.table_of(app, rules.clone())));
         }
         self.agent().apply(&desired).unwrap_or_else(|error| panic!("{}", chain(&error)));

@@ -31,13 +31,24 @@ const MASKED: [&str; 8] = [
 const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// A file or folder of the lab that a container sees, read-only.
+/// What a container sees of the lab beside its root, read-only.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Bind {
-    /// Where it is.
-    pub source: PathBuf,
-    /// Where the container sees it.
-    pub target: &'static str,
+pub enum View {
+    /// A file or folder, in a place where the root has none.
+    Bind {
+        /// Where it is.
+        source: PathBuf,
+        /// Where the container sees it.
+        target: &'static str,
+    },
+    /// Files before those of a folder of the root. What is mounted on a file of the
+    /// host falls off when the host replaces the file; this stays.
+    Over {
+        /// The folder with these files.
+        source: PathBuf,
+        /// The folder of the root, from `/` on.
+        target: &'static str,
+    },
 }
 
 /// One container and where it goes.
@@ -54,18 +65,18 @@ pub struct Placement<'a> {
     /// Its cgroup, from the root of the hierarchies.
     pub cgroup: PathBuf,
     /// What it sees beside its root.
-    pub binds: &'a [Bind],
+    pub views: &'a [View],
 }
 
 /// The configuration of the container.
 pub fn configuration(placement: &Placement<'_>) -> Value {
-    let Placement { container, hostname, rootfs, netns, cgroup, binds } = placement;
+    let Placement { container, hostname, rootfs, netns, cgroup, views } = placement;
     json!({
         "ociVersion": "1.0.2",
         "hostname": hostname,
         "process": process(container, hostname),
         "root": {"path": rootfs, "readonly": true},
-        "mounts": mounts(binds),
+        "mounts": mounts(rootfs, views),
         "linux": {
             "cgroupsPath": cgroup,
             "namespaces": [
@@ -107,7 +118,7 @@ fn process(container: &Container, hostname: &str) -> Value {
     })
 }
 
-fn mounts(binds: &[Bind]) -> Vec<Value> {
+fn mounts(rootfs: &Path, views: &[View]) -> Vec<Value> {
     let mount = |at: &str, kind: &str, options: &[&str]| json!({"destination": at, "type": kind, "source": kind, "options": options});
     let mut mounts = vec![
         mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
@@ -124,9 +135,17 @@ fn mounts(binds: &[Bind]) -> Vec<Value> {
         SCRATCH.iter().map(|at| mount(at, "tmpfs", &["nosuid", "nodev", "mode=1777", "size=64m"])),
     );
     // Last: some of them lie in what was just mounted.
-    mounts.extend(binds.iter().map(|bind| {
-        let options = ["bind", "ro", "nosuid", "nodev"];
-        json!({"destination": bind.target, "type": "bind", "source": bind.source, "options": options})
+    mounts.extend(views.iter().map(|view| match view {
+        View::Bind { source, target } => {
+            let options = ["bind", "ro", "nosuid", "nodev"];
+            json!({"destination": target, "type": "bind", "source": source, "options": options})
+        }
+        View::Over { source, target } => {
+            let below = rootfs.join(target.trim_start_matches('/'));
+            let layers = format!("lowerdir={}:{}", source.display(), below.display());
+            let options = ["ro", "nosuid", "nodev", layers.as_str()];
+            json!({"destination": target, "type": "overlay", "source": "overlay", "options": options})
+        }
     }));
     mounts
 }
@@ -151,7 +170,7 @@ mod tests {
             rootfs: Path::new("/run/signet/tiny/rootfs"),
             netns: Path::new("/run/netns/signet.tiny.payment.pay-svc"),
             cgroup: "/signet/tiny/node-1/abc".into(),
-            binds: &[],
+            views: &[],
         })
     }
 

@@ -80,19 +80,13 @@ impl Default for LabObject {
     }
 }
 
-/// The node with everything generated: 172.20.0.0/16 and fd00:172:20::/48 for
-/// nodes, 10.244.0.0/16 and fd00:10:244::/48 for pods. Numbers look the same in
-/// both families, so that people recognise them.
+/// The node with everything generated: as whoever reads manifests takes it.
 fn node(index: usize, name: String) -> Node {
-    let number = index + 1;
-    let addresses = [format!("172.20.0.{}", number + 10), format!("fd00:172:20::{}", number + 10)];
-    let ranges = [format!("10.244.{number}.0/24"), format!("fd00:10:244:{number}::/64")];
-    Node {
-        name,
-        labels: BTreeMap::new(),
-        addresses: parsed(&addresses),
-        pod_cidrs: parsed(&ranges),
-    }
+    // There are numbers for more nodes than a lab may have.
+    let model::Node { name, labels, addresses, pod_cidrs } =
+        manifest::lab_node(index, name.clone())
+            .unwrap_or_else(|| model::Node { name, ..model::Node::default() });
+    Node { name, labels, addresses, pod_cidrs }
 }
 
 /// The host with everything generated, in ranges that are nobody's (RFC 5737, RFC 3849).

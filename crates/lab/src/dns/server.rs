@@ -205,3 +205,6 @@ fn start_of_authority() -> Option<Record> {
     let soa = SOA::new(server, contact, 1, seconds, seconds, seconds, TTL);
     Some(Record::from_rdata(name(format!("{ZONE}."))?, TTL, RData::SOA(soa)))
 }
+
+#[cfg(test)]
+mod tests;

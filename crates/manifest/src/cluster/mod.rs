@@ -5,6 +5,7 @@
 //! must be sound: an object that is not is refused.
 
 mod backend;
+mod lab;
 mod pod;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,8 @@ use crate::document::{Document, Node as Written, Value};
 use crate::fields::Reader;
 use crate::group;
 use crate::outcome::Refusal;
+
+pub use lab::generated;
 
 /// Reads the cluster that documents describe. Kinds that say nothing about it
 /// are left alone.
@@ -47,9 +50,10 @@ fn fault(at: &Written, field: &str, reason: impl Into<String>) -> Fault {
 struct Found {
     cluster: Cluster,
     backends: BTreeMap<(String, String), BTreeSet<IpAddr>>,
-    /// Whether there is a Lab, and if so whether it gives names to hosts.
-    named_hosts: Option<bool>,
     refusals: Vec<Refusal>,
+    is_lab: bool,
+    /// Whether a Lab gives names to hosts outside.
+    named_hosts: bool,
 }
 
 impl Found {
@@ -85,35 +89,22 @@ impl Found {
                 let (refusals, _) = reader.finish();
                 self.refusals.extend(refusals);
             }
-            ("signet.dev", "Lab") => self.lab(document)?,
+            ("signet.dev", "Lab") => {
+                self.cluster.nodes.extend(lab::nodes(&document.root)?);
+                self.is_lab = true;
+                self.named_hosts = lab::names_hosts(&document.root);
+            }
             _ => {}
         }
         Ok(())
     }
 
-    /// A lab's nodes are nodes.
-    fn lab(&mut self, document: &Document) -> Result<(), Fault> {
-        let items =
-            |key| document.root.path(&["spec", key]).map(Written::items).unwrap_or_default();
-        let is_named = |host: &Written| host.get("names").is_some_and(|it| !it.items().is_empty());
-        self.named_hosts = Some(items("external").iter().any(is_named));
-        let nodes = items("nodes");
-        for written in nodes {
-            let text = |name: &str| written.get(name).and_then(Written::as_str);
-            self.cluster.nodes.push(Node {
-                name: text("name").unwrap_or_default().to_owned(),
-                labels: labels(written, &["labels"])?,
-                addresses: addresses(written.get("addresses"), "spec.nodes.addresses")?,
-                pod_cidrs: ranges(written.get("podCIDRs"), "spec.nodes.podCIDRs")?,
-            });
-        }
-        Ok(())
-    }
-
     fn finish(mut self) -> (Cluster, Vec<Refusal>) {
-        let has_services = !self.cluster.catalogue.services.is_empty();
-        if self.named_hosts.is_some_and(|named| named || has_services) {
-            self.cluster.pods.push(pod::name_server());
+        if self.is_lab {
+            if self.named_hosts || !self.cluster.catalogue.services.is_empty() {
+                self.cluster.pods.push(pod::name_server(self.cluster.nodes.first()));
+            }
+            lab::place(&mut self.cluster.pods, &self.cluster.nodes);
         }
         for service in &mut self.cluster.catalogue.services {
             let name = (service.namespace.clone(), service.name.clone());

@@ -12,7 +12,7 @@ use crate::proto::observer::get_flows_response::ResponseTypes;
 const FLOWS: &str = include_str!("../../../tests/protocol/flows.jsonl");
 
 fn flows() -> Vec<Flow> {
-    let answers = FLOWS.lines().map(|line| crate::json::from_json::<GetFlowsResponse>(line));
+    let answers = FLOWS.lines().map(crate::json::from_json::<GetFlowsResponse>);
     let flows = answers.filter_map(|answer| match answer.unwrap().response_types {
         Some(ResponseTypes::Flow(flow)) => Some(flow),
         _ => None,

@@ -1,0 +1,23 @@
+//! The probe matrix on real traffic: what is expected, what happens, and what
+//! manifests mean are the same, for every family, protocol, path and policy.
+
+use std::fs;
+use std::path::Path;
+
+use crate::scene::Scene;
+use crate::signet::{self, word};
+
+/// The lab, the rules and the probes.
+const MATRIX: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/matrix");
+
+pub fn on_the_wire() {
+    let scene = Scene::like(Path::new(MATRIX), "matrix", "matrix");
+    let manifests = word(scene.directory.path());
+    let file = Path::new(MATRIX).join("probes.jsonl");
+    let words = ["lab", "probe", "--lab", scene.name(), word(&file), "--manifests", manifests];
+    let answer = signet::run(&[&words[..], &["-o", "cells"]].concat());
+    let number = fs::read_to_string(&file).unwrap().lines().count();
+    let last = answer.out.lines().last();
+    assert_eq!(last, Some(&*format!("{number} of {number} as expected")), "{}", answer.out);
+    assert_eq!(answer.status, Some(0), "{}", answer.err);
+}
