@@ -2,7 +2,6 @@
 # Every target installs what it needs (Debian 12, Rust, root) and says how long it takes.
 
 SIGNET := target/release/signet
-LAB := examples/tiny
 MATRIX := tests/matrix
 MINUTES ?= 10
 
@@ -11,7 +10,7 @@ MINUTES ?= 10
 
 help:
 	@echo 'make build   compile target/release/signet'
-	@echo 'make demo    bring up a small bank, send real traffic, show verdicts; leaves the lab up'
+	@echo 'make demo    the story of the bank: flat, closed, opened, attacked; leaves the lab up'
 	@echo 'make matrix  every family, protocol, path and policy on real traffic, as expected or not'
 	@echo 'make test    all tests, on this kernel and under Debian'\''s 6.1 and 6.12'
 	@echo 'make lint    format, clippy, generated code, architecture, licences, C warnings, shell'
@@ -25,23 +24,9 @@ build:
 	cargo build --release --package signet-cli
 
 demo: build
-	@echo 'demo: ten seconds'
+	@echo 'demo: a minute'
 	@.ci/bootstrap demo
-	@$(SIGNET) lab down $(LAB) 2>/dev/null || true
-	@$(SIGNET) lab up $(LAB)
-	@echo
-	@echo '30 probes with real clients; the expected results were written by hand:'
-	@$(SIGNET) lab probe $(LAB)/probes.jsonl
-	@echo
-	@echo 'The last packets that were dropped, with the process and the rule:'
-	@$(SIGNET) observe --verdict DROPPED --last 5 -o brief
-	@echo
-	@echo 'The lab is still up. Try next:'
-	@echo '  export PATH=$$PWD/target/release:$$PATH'
-	@echo '  signet observe --follow                      # and in another terminal:'
-	@echo '  signet lab exec web/dev-pod -- nc -zvw 2 10.244.1.2 8080'
-	@echo '  signet policy list'
-	@echo '  signet lab down                              # nothing of it is left'
+	@PATH=$$PWD/target/release:$$PATH examples/bank/demo.sh
 
 matrix: build
 	@echo 'matrix: a minute'

@@ -4,6 +4,7 @@
 //! What manifests do not mention stays; only pods that a mentioned workload no
 //! longer has, and nodes that a mentioned Lab no longer has, go.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -25,6 +26,18 @@ use crate::up::Options;
 /// Agents see a change within this time; only then can their silence mean that
 /// there is nothing more to do.
 const NOTICED: Duration = Duration::from_millis(250);
+
+/// Names of the policies among objects, as agents tell them.
+pub(crate) fn policies(objects: &[serde_json::Value]) -> BTreeSet<String> {
+    let policies = objects.iter().filter(|object| objects::is_policy(object));
+    let name = |object| match objects::name(object).split_once("/-/") {
+        Some((kind @ ("CiliumNetworkPolicy" | "NetworkPolicy"), name)) => {
+            format!("{kind}/default/{name}")
+        }
+        _ => objects::name(object),
+    };
+    policies.map(name).collect()
+}
 
 /// One thing that became of an object.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -69,6 +82,10 @@ impl Lab {
         }
         if let Some(wanted) = &part.lab {
             nodes::remove_surplus(self, wanted, options, say)?;
+        }
+        if options.confirm {
+            let names = policies(&part.objects);
+            ready::wait_for_policies(&self.site(options)?, &self.journal, &names, true)?;
         }
         self.settle(options)
     }
@@ -164,5 +181,27 @@ impl Lab {
         let pods = |node: &str| self.journal.pods.iter().filter(|pod| pod.node == node).count();
         let nodes = self.journal.nodes.iter().map(|node| &node.name);
         nodes.min_by_key(|node| pods(node)).cloned().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn policies_are_told_by_the_namespace_that_they_are_in() {
+        let objects = [
+            json!({"kind": "NetworkPolicy", "metadata": {"name": "a"}}),
+            json!({"kind": "CiliumNetworkPolicy", "metadata": {"name": "b", "namespace": "web"}}),
+            json!({"kind": "CiliumClusterwideNetworkPolicy", "metadata": {"name": "c"}}),
+            json!({"kind": "Namespace", "metadata": {"name": "d"}}),
+        ];
+        let want = [
+            "CiliumClusterwideNetworkPolicy/-/c",
+            "CiliumNetworkPolicy/web/b",
+            "NetworkPolicy/default/a",
+        ];
+        assert_eq!(policies(&objects), want.map(str::to_owned).into());
     }
 }

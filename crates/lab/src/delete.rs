@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use crate::apply::Change;
+use crate::apply::{Change, policies};
 use crate::definition;
 use crate::definition::pod::Pod;
 use crate::error::Error;
 use crate::lab::Lab;
 use crate::objects;
 use crate::pods;
+use crate::ready;
 use crate::up::Options;
 
 impl Lab {
@@ -39,6 +40,10 @@ impl Lab {
             let removed = objects::remove(&self.places, object)?;
             let outcome = if removed { "removed" } else { "was not there" };
             say(Change::new(objects::name(object), outcome));
+        }
+        if options.confirm {
+            let names = policies(&part.objects);
+            ready::wait_for_policies(&self.site(options)?, &self.journal, &names, false)?;
         }
         self.settle(options)
     }

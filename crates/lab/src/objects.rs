@@ -45,6 +45,11 @@ pub fn name(object: &Value) -> String {
     format!("{kind}/{}/{}", text(&metadata["namespace"]), text(&metadata["name"]))
 }
 
+/// Whether an object is a policy, of whichever of the kinds.
+pub fn is_policy(object: &Value) -> bool {
+    object["kind"].as_str().is_some_and(|kind| kind.ends_with("NetworkPolicy"))
+}
+
 /// All objects, by the names of their files.
 pub fn read_all(places: &Places) -> Result<Vec<Value>, Error> {
     let folder = places.cluster();

@@ -61,6 +61,42 @@ pub fn confirm(site: &Site) -> Result<(), Error> {
     })
 }
 
+/// Waits until every node knows these policies, or until none does.
+pub fn wait_for_policies(
+    site: &Site,
+    journal: &Journal,
+    names: &BTreeSet<String>,
+    known: bool,
+) -> Result<(), Error> {
+    relay::ask(&site.places.relay_socket(), |channel| async move {
+        let mut client = relay::signet(channel);
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            check_interrupt()?;
+            let rows = client.list_policies(signet::ListPoliciesRequest {}).await;
+            let rows = rows.map_err(relay::refused("ListPolicies"))?.into_inner().policies;
+            let late = journal.nodes.iter().find(|node| {
+                let of_node = rows.iter().filter(|row| bare(&row.node) == node.name);
+                let listed: BTreeSet<_> = of_node.map(policy_name).collect();
+                names.iter().any(|name| listed.contains(name) != known)
+            });
+            let Some(node) = late else { return Ok(()) };
+            if Instant::now() > deadline {
+                let what = format!("node `{}` (it has not noticed changed policies)", node.name);
+                let log = site.places.state(&node.name);
+                return Err(Error::NotReady { what, seconds: LIMIT.as_secs(), log });
+            }
+            tokio::time::sleep(SETTLE / 4).await;
+        }
+    })
+}
+
+/// As the cluster's objects are named.
+fn policy_name(row: &signet::Policy) -> String {
+    let namespace = if row.namespace.is_empty() { "-" } else { &row.namespace };
+    format!("{}/{namespace}/{}", row.kind, row.name)
+}
+
 type Client = signet::signet_client::SignetClient<tonic::transport::Channel>;
 
 async fn look(client: &mut Client, site: &Site, journal: &Journal) -> Result<Look, Error> {

@@ -61,7 +61,7 @@ pub fn up(directory: &Path, policies: bool, options: &Options) -> Result<Journal
     let progress = Progress::start(options.quiet);
     let mut definition = definition::read(directory)?;
     if !policies {
-        definition.objects.retain(|object| !is_policy(object));
+        definition.objects.retain(|object| !objects::is_policy(object));
     }
     let places = Places::new(definition.name.clone());
     let hierarchies = preflight::check(&definition, &places, &options.signet)?;
@@ -87,10 +87,6 @@ pub fn up(directory: &Path, policies: bool, options: &Options) -> Result<Journal
         Ok(()) => Ok(journal),
         Err(error) => Err(undo(&site, claim, error, &progress)),
     }
-}
-
-fn is_policy(object: &serde_json::Value) -> bool {
-    object["kind"].as_str().is_some_and(|kind| kind.ends_with("NetworkPolicy"))
 }
 
 /// Takes down what exists, and returns the error that is worth telling.

@@ -240,3 +240,41 @@ fn a_label_in_the_wrong_case_is_warned_of() {
         &["labels have a case, and the label is `app`, not `App`"],
     );
 }
+
+#[test]
+fn third_parties_by_name() {
+    let dns = "- toEndpoints:\n  - matchLabels:\n      io.kubernetes.pod.namespace: kube-system\n      k8s-app: kube-dns\n  toPorts:\n  - ports:\n    - port: \"53\"\n      protocol: ANY\n    rules:\n      dns:\n      - matchPattern: \"*\"";
+    let names = "- toFQDNs:\n  - matchName: \"api.abc123.com\"\n  - matchPattern: \"*.cncf.io\"\n  toPorts:\n  - ports:\n    - port: \"443\"\n      protocol: TCP";
+    accepted(
+        &format!("egress:\n{dns}\n{names}"),
+        "pod:banking/api -> fqdn:api.abc123.com TCP/443 => allowed egress=rule:egress[1]
+         pod:banking/api -> fqdn:www.cncf.io TCP/443 => allowed egress=rule:egress[1]
+         pod:banking/api -> fqdn:www.cncf.com TCP/443 => denied
+         pod:banking/api -> fqdn:api.abc123.com UDP/443 => denied
+         pod:banking/api -> fqdn:api.abc123.com TCP/80 => denied",
+    );
+}
+
+#[test]
+fn verb_and_path_for_the_gateway_of_another_namespace() {
+    let gateway = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: gateway, namespace: ingress-gateway, labels: {app: api-gateway}}\n";
+    // The slide breaks the line behind the namespace's key; YAML reads it all the same.
+    let rules = "ingress:\n- fromEndpoints:\n  - matchLabels:\n      io.kubernetes.pod.namespace:\n        ingress-gateway\n      app: api-gateway\n  toPorts:\n  - ports:\n    - port: \"8080\"\n      protocol: TCP\n    rules:\n      http:\n      - method: \"GET\"\n        path: \"/balance\"\n      - method: \"POST\"\n        path: \"/transfer\"";
+    support::check(
+        &(policy(rules) + BANK + gateway),
+        "pod:ingress-gateway/gateway -> pod:banking/api TCP/8080 {\"http\":{\"method\":\"GET\",\"path\":\"/balance\"}} => allowed ingress=rule:ingress[0] l7=allowed
+         pod:ingress-gateway/gateway -> pod:banking/api TCP/8080 {\"http\":{\"method\":\"POST\",\"path\":\"/balance\"}} => denied l7=denied
+         pod:ingress-gateway/gateway -> pod:banking/api TCP/9090 => denied ingress=default-deny
+         pod:payment/payment -> pod:banking/api TCP/8080 {\"http\":{\"method\":\"GET\",\"path\":\"/balance\"}} => denied ingress=default-deny",
+    );
+}
+
+#[test]
+fn mutual_authentication_on_one_port() {
+    accepted(
+        "ingress:\n- fromEndpoints:\n  - matchLabels:\n      app: orders\n  authentication:\n    mode: \"required\"\n  toPorts:\n  - ports:\n    - port: \"8080\"\n      protocol: TCP",
+        "pod:banking/orders -> pod:banking/api TCP/8080 => allowed ingress=rule:ingress[0]
+         pod:banking/orders -> pod:banking/api TCP/8081 => denied ingress=default-deny
+         pod:payment/payment -> pod:banking/api TCP/8080 => denied ingress=default-deny",
+    );
+}

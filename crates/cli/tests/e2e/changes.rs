@@ -198,6 +198,34 @@ pub fn nodes() {
     assert!(!scene.lab.places.pins("jakarta-4").exists());
     assert!(!scene.lab.places.netns("jakarta-4").exists());
     business_works(&scene);
+    names_are_answered_by_a_new_server(&mut scene);
+    a_policy_that_is_taken_out_closes_its_route(&mut scene);
+}
+
+fn names_are_answered_by_a_new_server(scene: &mut Scene) {
+    scene.lab.restart_pod("kube-system/coredns", &options()).unwrap();
+    let name = scene.name().to_owned();
+    let asks = || {
+        let lab = Lab::open(Some(&name.parse().unwrap())).unwrap();
+        let command = ["getent", "hosts", "ledger-db.banking"].map(str::to_owned).into();
+        let exec = Exec { pod: "web/web-1".into(), container: None, command };
+        lab.output(&exec, Duration::from_secs(20)).unwrap().status.success()
+    };
+    let start = Instant::now();
+    while !asks() {
+        assert!(start.elapsed() < Duration::from_secs(30), "nobody answers");
+    }
+}
+
+fn a_policy_that_is_taken_out_closes_its_route(scene: &mut Scene) {
+    let name = scene.name().to_owned();
+    let warns = || reaches(&name, "fraud/fraud-1", "notif/notif-1", "8080");
+    let policy = scene.directory.path().join("policy-notif.yaml");
+    assert_eq!(warns(), Some(true));
+    scene.lab.delete(&policy, &options(), &mut |_| {}).unwrap();
+    assert_eq!(warns(), Some(false));
+    assert_eq!(change(scene, &policy), ["CiliumNetworkPolicy/notif/notif created"]);
+    assert_eq!(warns(), Some(true));
 }
 
 fn business_works(scene: &Scene) {

@@ -11,7 +11,7 @@ use crate::signet::{self, word};
 const MATRIX: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/matrix");
 
 pub fn on_the_wire() {
-    let scene = Scene::like(MATRIX, "matrix", "matrix");
+    let scene = Scene::like(Path::new(MATRIX), "matrix", "matrix");
     let manifests = word(scene.directory.path());
     let file = Path::new(MATRIX).join("probes.jsonl");
     let words = ["lab", "probe", "--lab", scene.name(), word(&file), "--manifests", manifests];

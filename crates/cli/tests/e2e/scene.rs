@@ -43,19 +43,23 @@ pub fn options() -> Options {
 
 /// Manifests of the example, for a lab of another name.
 pub fn tiny(name: &str) -> tempfile::TempDir {
+    copy(Path::new(TINY), "tiny", name)
+}
+
+/// Manifests of the lab `from`, for a lab of another name.
+fn copy(manifests: &Path, from: &str, name: &str) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
-    copy(TINY, "tiny", directory.path(), name);
+    copy_into(directory.path(), manifests, from, name);
     directory
 }
 
-/// Copies an example into a folder, and its lab gets another name.
-pub fn copy(example: &str, called: &str, to: &Path, name: &str) {
-    let paths = fs::read_dir(example).unwrap().map(|entry| entry.unwrap().path());
+/// Copies a lab's manifests into a folder, and the lab gets another name.
+pub fn copy_into(folder: &Path, manifests: &Path, from: &str, name: &str) {
+    let paths = fs::read_dir(manifests).unwrap().map(|entry| entry.unwrap().path());
     for path in paths.filter(|path| path.is_file()) {
         let text = fs::read_to_string(&path).unwrap();
-        let text =
-            text.replacen(&format!("\n  name: {called}\n"), &format!("\n  name: {name}\n"), 1);
-        fs::write(to.join(path.file_name().unwrap()), text).unwrap();
+        let text = text.replacen(&format!("\n  name: {from}\n"), &format!("\n  name: {name}\n"), 1);
+        fs::write(folder.join(path.file_name().unwrap()), text).unwrap();
     }
 }
 
@@ -79,14 +83,12 @@ impl Scene {
 
     /// The bank.
     pub fn bank(test: &str) -> Self {
-        Self::like(BANK, "bank", test)
+        Self::like(Path::new(BANK), "bank", test)
     }
 
-    /// The lab `called` that these manifests describe.
-    pub fn like(manifests: &str, called: &str, test: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        copy(manifests, called, directory.path(), &name(test));
-        Self::up(directory)
+    /// The lab `from` that these manifests describe.
+    pub fn like(manifests: &Path, from: &str, test: &str) -> Self {
+        Self::up(copy(manifests, from, &name(test)))
     }
 
     /// These manifests only.

@@ -61,6 +61,12 @@ fn read(index: usize, written: &Written) -> Result<Node, Fault> {
     Ok(node)
 }
 
+/// Whether a lab gives names to hosts outside: then it has a name server.
+pub(super) fn names_hosts(lab: &Written) -> bool {
+    let hosts = lab.path(&["spec", "external"]).map(Written::items).unwrap_or_default();
+    hosts.iter().any(|host| host.get("names").is_some_and(|names| !names.items().is_empty()))
+}
+
 /// Pods that no manifest places go to the nodes in turn, by namespace and name.
 pub(super) fn place(pods: &mut [Pod], nodes: &[Node]) {
     let mut unplaced: Vec<&mut Pod> = pods.iter_mut().filter(|pod| pod.node.is_empty()).collect();

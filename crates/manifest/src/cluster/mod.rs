@@ -52,6 +52,8 @@ struct Found {
     backends: BTreeMap<(String, String), BTreeSet<IpAddr>>,
     refusals: Vec<Refusal>,
     is_lab: bool,
+    /// Whether a Lab gives names to hosts outside.
+    named_hosts: bool,
 }
 
 impl Found {
@@ -90,6 +92,7 @@ impl Found {
             ("signet.dev", "Lab") => {
                 self.cluster.nodes.extend(lab::nodes(&document.root)?);
                 self.is_lab = true;
+                self.named_hosts = lab::names_hosts(&document.root);
             }
             _ => {}
         }
@@ -98,6 +101,9 @@ impl Found {
 
     fn finish(mut self) -> (Cluster, Vec<Refusal>) {
         if self.is_lab {
+            if self.named_hosts || !self.cluster.catalogue.services.is_empty() {
+                self.cluster.pods.push(pod::name_server(self.cluster.nodes.first()));
+            }
             lab::place(&mut self.cluster.pods, &self.cluster.nodes);
         }
         for service in &mut self.cluster.catalogue.services {

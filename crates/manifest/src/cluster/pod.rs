@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Pod, PodName};
+use model::{Node, Pod, PodName};
 
 use crate::cluster::{Fault, labels, namespace, port, protocol};
 use crate::document::{Document, Node as Written, Value};
@@ -54,6 +54,15 @@ pub(super) fn of_workload(document: &Document) -> Result<Pod, Fault> {
     pod.labels = labels(root, &[template, &["metadata", "labels"]].concat())?;
     pod.workload = Some((document.kind.clone(), document.name().to_owned()));
     Ok(pod)
+}
+
+/// The pod that a lab with names makes by itself, to answer for them.
+pub(super) fn name_server(node: Option<&Node>) -> Pod {
+    let name = PodName { namespace: "kube-system".to_owned(), name: "coredns".to_owned() };
+    let labels = BTreeMap::from([("k8s-app".to_owned(), "kube-dns".to_owned())]);
+    let ports = [("dns".to_owned(), (17, 53)), ("dns-tcp".to_owned(), (6, 53))].into();
+    let node = node.map(|node| node.name.clone()).unwrap_or_default();
+    Pod { labels, ports, node, ..of_spec(name, None) }
 }
 
 fn of_spec(name: PodName, spec: Option<&Written>) -> Pod {
