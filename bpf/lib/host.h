@@ -26,19 +26,19 @@
 
 /* Whether a received packet ends at the node. Whom the address book knows needs
  * no question to the routes. */
-checked_fn int host_receives(struct __sk_buff *skb, const struct packet *pkt)
+checked_fn int host_receives(struct __sk_buff *skb, const struct packet *pkt, __u32 revision)
 {
 	struct bpf_fib_lookup route = { .ifindex = skb->ifindex };
 	struct sg_address destination;
-	const struct sg_peer *peer;
+	const struct sg_holder *holder;
 	long found;
 
 	if (!pkt)
 		return false;
 	destination = pkt->destination;
-	peer = bpf_map_lookup_elem(&addresses, &destination);
-	if (peer)
-		return peer->endpoint == SG_ENDPOINT_HOST;
+	holder = holder_at(&destination, revision);
+	if (holder)
+		return holder->endpoint == SG_ENDPOINT_HOST;
 	if (address_is_ipv4(&destination)) {
 		route.family = FAMILY_IPV4;
 		__builtin_memcpy(&route.ipv4_src, &pkt->source.bytes[12], 4);
@@ -102,7 +102,7 @@ inline_fn bool host_error(const struct packet *pkt, __u8 hook)
 
 /* Somebody else's packet that leaves with the node's address: remembered, so that
  * its answer is not taken for a question to the node. */
-checked_fn int host_note_behind(const struct packet *pkt)
+checked_fn int host_note_behind(const struct packet *pkt, __u32 revision)
 {
 	const struct sg_control *ctl = control_get();
 	struct sg_connection fresh = { .direction = SG_EGRESS };
@@ -114,7 +114,7 @@ checked_fn int host_note_behind(const struct packet *pkt)
 	if (!ctl || !pkt || pkt->layer != SG_LAYER_TRANSPORT || !connection_has_key(pkt))
 		return 0;
 	source = pkt->source;
-	if (!address_is_host(&source))
+	if (!address_is_host(&source, revision))
 		return 0;
 	/* An answer by somebody behind the node to whom its policy let in. */
 	connection_key(&key, pkt, SG_ENDPOINT_HOST, SG_EGRESS);
@@ -269,7 +269,7 @@ checked_fn int host_received(struct __sk_buff *skb, __u32 revision)
 		return SG_PASS;
 	/* Without addresses nobody can say that it would have gone elsewhere. */
 	if (pkt.layer != SG_LAYER_LINK) {
-		if (!host_receives(skb, &pkt))
+		if (!host_receives(skb, &pkt, revision))
 			return SG_PASS;
 		if (!reason && pkt.fragment == FRAGMENT_LATER &&
 		    !fragment_restore(&pkt, SG_ENDPOINT_BEHIND, SG_INGRESS))
@@ -289,7 +289,7 @@ checked_fn int host_sent(struct __sk_buff *skb, __u32 revision)
 	if (!host_parse(skb, &pkt, &reason))
 		return SG_PASS;
 	if (skb->ingress_ifindex) {
-		host_note_behind(&pkt);
+		host_note_behind(&pkt, revision);
 		return SG_PASS;
 	}
 	return host_judge(skb, &pkt, SG_EGRESS, reason, revision);

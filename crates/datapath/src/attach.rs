@@ -14,6 +14,7 @@ use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
 use libbpf_rs::{Link, Object, Program, TC_EGRESS, TC_INGRESS, TcHook, TcHookBuilder};
 
 use crate::account::Accounts;
+use crate::crash;
 use crate::error::{AttachError, MapError};
 use crate::map::Map;
 use crate::object;
@@ -129,6 +130,7 @@ pub(crate) fn attach_tcx(
         flags: libbpf_sys::BPF_F_BEFORE,
         ..Default::default()
     };
+    crash::point();
     // SAFETY: both descriptors are valid for the call, `options` is initialised,
     // carries its own size and outlives it.
     let fd = unsafe {
@@ -147,18 +149,21 @@ pub(crate) fn attach_clsact(hook: &Hook, program: BorrowedFd<'_>, ifindex: u32) 
     let mut builder = TcHookBuilder::new(program);
     builder.ifindex(ifindex as i32).replace(true).handle(CLSACT_HANDLE).priority(CLSACT_PRIORITY);
     let mut place = builder.hook(hook.clsact);
+    crash::point();
     match place.create() {
         Err(error) if error.kind() != libbpf_rs::ErrorKind::AlreadyExists => {
             return Err(io::Error::other(error));
         }
         _ => {}
     }
+    crash::point();
     place.attach().map(|_| ()).map_err(io::Error::other)
 }
 
 /// Pins any BPF descriptor.
 pub(crate) fn pin_fd(fd: RawFd, path: &Path) -> io::Result<()> {
     let name = CString::new(path.as_os_str().as_bytes())?;
+    crash::point();
     // SAFETY: `name` is a NUL-terminated string that outlives the call, `fd` is
     // the caller's and only read.
     let result = unsafe { libbpf_sys::bpf_obj_pin(fd, name.as_ptr()) };
@@ -194,6 +199,7 @@ pub(crate) fn replace_programs(object: &Object, pins: &Pins) {
         if link_is_detached(&path) {
             continue;
         }
+        crash::point();
         let replaced = Link::open(&path).and_then(|mut link| link.update_prog(&program));
         if let Err(error) = replaced {
             tracing::warn!(path = %path.display(), %error, "program of the earlier agent stays");

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
 
-use abi::{Address, Endpoint, Peer, PolicyEntry, PolicyKey, PrefixKey};
+use abi::{Address, Endpoint, Peer, PolicyEntry, PolicyKey, PrefixKey, Range};
 use libbpf_rs::{MapHandle, MapType};
 
 use crate::account::Accounts;
+use crate::book::{Key, Prefix};
 use crate::error::MapError;
 use crate::map::Map;
 use crate::pins::Pins;
@@ -30,11 +31,11 @@ pub(crate) struct Installed {
     pub(crate) endpoint_map: Map<u32, Endpoint>,
     pub(crate) accounts: Accounts,
     pub(crate) address_map: Map<Address, Peer>,
-    pub(crate) prefix_map: Map<PrefixKey, u32>,
+    pub(crate) prefix_map: Map<PrefixKey, Range>,
     table_map: Map<u32, u32>,
     pub(crate) endpoints: BTreeMap<u32, Endpoint>,
-    pub(crate) addresses: BTreeMap<[u8; 16], (u32, u32)>,
-    pub(crate) prefixes: BTreeMap<(u32, [u8; 16]), u32>,
+    pub(crate) addresses: BTreeMap<Key, Peer>,
+    pub(crate) prefixes: BTreeMap<Prefix, Range>,
     pub(crate) tables: BTreeMap<u32, Table>,
     pub(crate) services: InstalledServices,
 }
@@ -62,11 +63,10 @@ impl Installed {
         };
         installed.accounts.close_unowned(owned)?;
         let addresses = installed.address_map.dump()?.into_iter();
-        installed.addresses =
-            addresses.map(|(key, peer)| (key.bytes, (peer.identity, peer.endpoint))).collect();
+        installed.addresses = addresses.map(|(key, peer)| (key.bytes, peer)).collect();
         let prefixes = installed.prefix_map.dump()?.into_iter();
         installed.prefixes =
-            prefixes.map(|(key, id)| ((key.prefix_bits, key.address.bytes), id)).collect();
+            prefixes.map(|(key, range)| ((key.prefix_bits, key.address.bytes), range)).collect();
         for (number, map_id) in installed.table_map.dump()? {
             let handle = MapHandle::from_map_id(map_id)
                 .map_err(|source| table_error("open", number, source))?;
@@ -89,7 +89,10 @@ impl Installed {
     pub(crate) fn highest_revision(&self) -> u32 {
         let tables = self.tables.values().flat_map(|table| table.image.values());
         let endpoints = self.endpoints.values().map(|endpoint| endpoint.from_revision);
-        tables.map(|entry| entry.from_revision).chain(endpoints).max().unwrap_or(0)
+        let addresses = self.addresses.values().map(|peer| peer.from_revision);
+        let prefixes = self.prefixes.values().map(|range| range.from_revision);
+        let tables = tables.map(|entry| entry.from_revision);
+        tables.chain(endpoints).chain(addresses).chain(prefixes).max().unwrap_or(0)
     }
 
     /// Makes a table, fills it, and only then lets it be found.

@@ -15,9 +15,11 @@
 mod account;
 mod apply;
 mod attach;
+mod book;
 mod cgroup;
 mod control;
 mod counters;
+pub mod crash;
 mod desired;
 mod endpoint;
 mod error;

@@ -6,6 +6,7 @@ use std::path::Path;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use crate::crash;
 use crate::error::MapError;
 
 /// A map whose keys and values are plain types of crate `abi`.
@@ -48,6 +49,7 @@ where
     }
 
     pub(crate) fn set(&self, key: &K, value: &V) -> Result<(), MapError> {
+        crash::point();
         self.handle
             .update(key.as_bytes(), value.as_bytes(), MapFlags::ANY)
             .map_err(|source| self.failed("write", source))
@@ -55,6 +57,7 @@ where
 
     /// Removes an element; one that is not there is as good.
     pub(crate) fn remove(&self, key: &K) -> Result<(), MapError> {
+        crash::point();
         match self.handle.delete(key.as_bytes()) {
             Err(error) if error.kind() != libbpf_rs::ErrorKind::NotFound => {
                 Err(self.failed("remove from", error))

@@ -14,6 +14,7 @@ use crate::attach::{self, AttachKind};
 use crate::cgroup::{self, HookState};
 use crate::control::ControlWord;
 use crate::counters::{self, Counters, Sweeps};
+use crate::crash;
 use crate::desired::{Applied, Config, Desired, Limits, OF_THE_HOST};
 use crate::error::{ApplyError, MapError, OpenError};
 use crate::installed::{self, Installed};
@@ -89,7 +90,7 @@ impl Datapath {
         let limits = actual_limits(&installed, &pins, &config.limits)?;
         control.set_quotas(limits.connections_per_endpoint, limits.drop_records);
         if taken_over {
-            // An agent may have died between an address and the epoch.
+            // Connections are judged again, whatever the earlier agent died in.
             control.next_epoch();
             let interfaces = installed.endpoints.keys().copied();
             let pods = interfaces.filter(|ifindex| *ifindex != installed::HOST_INTERFACE);
@@ -119,7 +120,7 @@ impl Datapath {
         };
         let result = apply.run();
         if result.is_err() {
-            // Addresses may have moved before the failure.
+            // What was done before the failure counts for connections, too.
             self.control.next_epoch();
             self.installed = Installed::read(&self.pins)?;
         }
@@ -282,6 +283,7 @@ fn load(pins: &Pins, limits: &Limits, reuse: bool) -> Result<Object, OpenError> 
     for mut map in object.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
         if is_pinned(&name) && !pins.map(&name).exists() {
+            crash::point();
             map.pin(pins.map(&name)).map_err(prepare("pin a map"))?;
         }
     }
@@ -306,7 +308,8 @@ fn size_maps(open: &mut OpenObject, limits: &Limits) -> Result<(), OpenError> {
             Some("fragments") => sharers,
             Some("usage") => usage,
             Some("tables") => limits.tables(),
-            Some("addresses" | "prefixes") => limits.addresses,
+            // Those before and after a change that replaces every one of them.
+            Some("addresses" | "prefixes") => limits.addresses.saturating_mul(2),
             Some("conntrack") => connections,
             Some("services") => limits.services,
             Some("backends" | "members") => limits.backend_slots(),
@@ -368,7 +371,7 @@ fn pin_in_place(program: &Program<'_>, path: &Path) -> Result<(), OpenError> {
     pins::remove(&fresh).map_err(|source| failed("remove", &fresh, source))?;
     let fd = program.as_fd().as_raw_fd();
     attach::pin_fd(fd, &fresh).map_err(|source| failed("pin", &fresh, source))?;
-    std::fs::rename(&fresh, path).map_err(|source| failed("pin", path, source))
+    pins::replace(&fresh, path).map_err(|source| failed("pin", path, source))
 }
 
 /// Sizes of pinned maps cannot be changed: what they are is what counts.
@@ -378,7 +381,7 @@ fn actual_limits(installed: &Installed, pins: &Pins, asked: &Limits) -> Result<L
     let room = conntrack.max_entries() / endpoints.saturating_add(OF_THE_HOST);
     let actual = Limits {
         endpoints,
-        addresses: installed.address_map.max_entries(),
+        addresses: installed.address_map.max_entries() / 2,
         services: installed.services.service_map.max_entries(),
         backends: installed.services.backend_map.max_entries() / 2,
         connections_per_endpoint: asked.connections_per_endpoint.min(room),
