@@ -49,6 +49,17 @@ impl Accounts {
         self.usage.set(&NOBODY, &Usage::new_zeroed())
     }
 
+    /// Connections of each.
+    pub(crate) fn connections(&self) -> Result<Vec<u64>, MapError> {
+        let all = self.usage.dump()?;
+        Ok(all.into_iter().map(|(_, usage)| usage.connections).collect())
+    }
+
+    /// Whether there is one.
+    pub(crate) fn is_open(&self, id: u32) -> bool {
+        self.usage.get(&id).is_ok_and(|usage| usage.is_some())
+    }
+
     /// Ends an account; one that is not there is as good.
     pub(crate) fn close(&self, id: u32) -> Result<(), MapError> {
         self.usage.remove(&id)?;

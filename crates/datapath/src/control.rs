@@ -50,6 +50,21 @@ impl ControlWord {
         unsafe { self.page.byte_add(offset).cast::<AtomicU32>().as_ref() }
     }
 
+    /// Everything, word by word.
+    pub(crate) fn read(&self) -> Control {
+        let get = |offset| self.word(offset).load(Ordering::Acquire);
+        Control {
+            abi_version: self.version(),
+            revision: self.revision(),
+            epoch: get(std::mem::offset_of!(Control, epoch)),
+            world_ipv4: get(std::mem::offset_of!(Control, world_ipv4)),
+            world_ipv6: get(std::mem::offset_of!(Control, world_ipv6)),
+            connections: get(std::mem::offset_of!(Control, connections)),
+            drop_records: get(std::mem::offset_of!(Control, drop_records)),
+            host: get(std::mem::offset_of!(Control, host)),
+        }
+    }
+
     fn set(&self, offset: usize, value: u32) {
         crash::point();
         self.word(offset).store(value, Ordering::Release);

@@ -1,7 +1,7 @@
 //! What the kernel holds, mirrored: read once when the datapath is opened, kept
 //! in step by every write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd};
 
 use abi::{Address, Endpoint, Peer, PolicyEntry, PolicyKey, PrefixKey, Range};
@@ -77,6 +77,38 @@ impl Installed {
         Ok(installed)
     }
 
+    /// Where another reading of the same maps says something else: a line for each
+    /// map, without endpoints that are `leaving`.
+    pub(crate) fn differences(&self, present: &Self, leaving: &BTreeSet<u32>) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut note = |map: &str, count: usize| {
+            if count > 0 {
+                lines
+                    .push(format!("{count} elements of map `{map}` were changed by somebody else"));
+            }
+        };
+        let endpoints = different(&self.endpoints, &present.endpoints);
+        note("endpoints", endpoints.filter(|ifindex| !leaving.contains(*ifindex)).count());
+        note("addresses", different(&self.addresses, &present.addresses).count());
+        note("prefixes", different(&self.prefixes, &present.prefixes).count());
+        let ids =
+            |tables: &BTreeMap<u32, Table>| -> BTreeSet<u32> { tables.keys().copied().collect() };
+        note("tables", ids(&self.tables).symmetric_difference(&ids(&present.tables)).count());
+        for (number, table) in &self.tables {
+            if let Some(other) = present.tables.get(number) {
+                note(&table_name(*number), different(&table.image, &other.image).count());
+            }
+        }
+        let closed = present.endpoints.values().filter(|it| !present.accounts.is_open(it.id));
+        note("usage", closed.count());
+        lines
+    }
+
+    /// Bytes of the kernel that policy tables take.
+    pub(crate) fn tables_memory(&self) -> u64 {
+        self.tables.values().map(|table| table.map.memory()).sum()
+    }
+
     /// Waits for an RCU grace period where membarrier cannot: updating a map of
     /// maps does, before it returns.
     pub(crate) fn wait_by_update(&self) -> Result<(), MapError> {
@@ -132,6 +164,16 @@ impl Installed {
         self.tables.remove(&number);
         Ok(())
     }
+}
+
+/// Keys whose values are not the same, or that only one of the two has.
+fn different<'a, K: Ord, V: PartialEq>(
+    one: &'a BTreeMap<K, V>,
+    other: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = &'a K> {
+    let changed = one.iter().filter(|(key, value)| other.get(*key) != Some(*value));
+    let more = other.keys().filter(|key| !one.contains_key(*key));
+    changed.map(|(key, _)| key).chain(more)
 }
 
 fn table_name(number: u32) -> String {

@@ -12,11 +12,13 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::apply::Apply;
 use crate::attach::{self, AttachKind};
 use crate::cgroup::{self, HookState};
+use crate::check::{self, Watch};
 use crate::control::ControlWord;
 use crate::counters::{self, Counters, Sweeps};
 use crate::crash;
 use crate::desired::{Applied, Config, Desired, Limits, OF_THE_HOST};
 use crate::error::{ApplyError, MapError, OpenError};
+use crate::fill::{self, Fill};
 use crate::installed::{self, Installed};
 use crate::map::Map;
 use crate::pins::{self, Pins};
@@ -29,7 +31,7 @@ static OBJECT: &Aligned<[u8]> =
     &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/signet.bpf.o")));
 
 /// Programs for interfaces: pinned, so that the CNI plugin can attach them.
-const INTERFACE_PROGRAMS: [&str; 2] = ["pod_egress", "pod_ingress"];
+pub(crate) const INTERFACE_PROGRAMS: [&str; 2] = ["pod_egress", "pod_ingress"];
 const SWEEP: &str = "sweep_connections";
 const ARM_SWEEPER: &str = "sweeper_arm";
 
@@ -48,13 +50,16 @@ pub struct Features {
 /// holds the node's lock.
 #[derive(Debug)]
 pub struct Datapath {
-    object: Object,
-    pins: Pins,
-    control: ControlWord,
-    installed: Installed,
+    pub(crate) object: Object,
+    pub(crate) pins: Pins,
+    pub(crate) control: ControlWord,
+    pub(crate) installed: Installed,
+    pub(crate) watch: Watch,
     limits: Limits,
     features: Features,
     guarded: Guarded,
+    /// The word as it was moved last.
+    revision: u32,
 }
 
 impl Datapath {
@@ -98,7 +103,8 @@ impl Datapath {
         }
         let features = Features { attach: attach::kind(), hooks, taken_over };
         let guarded = Guarded::default();
-        Ok(Self { object, pins, control, installed, limits, features, guarded })
+        let (revision, watch) = (control.revision(), Watch::default());
+        Ok(Self { object, pins, control, installed, watch, limits, features, guarded, revision })
     }
 
     /// Moves the kernel to what is desired, whole or not at all.
@@ -109,6 +115,10 @@ impl Datapath {
     /// write fails, packets are still judged by complete revisions, and the next
     /// call goes on from what the kernel really holds.
     pub fn apply(&mut self, desired: &Desired) -> Result<Applied, ApplyError> {
+        // Whatever somebody wrote there: the next one is counted from ours.
+        if self.control.revision() != self.revision {
+            self.control.set_revision(self.revision);
+        }
         let object = &self.object;
         let apply = Apply {
             installed: &mut self.installed,
@@ -124,6 +134,7 @@ impl Datapath {
             self.control.next_epoch();
             self.installed = Installed::read(&self.pins)?;
         }
+        self.revision = self.control.revision();
         result
     }
 
@@ -171,6 +182,23 @@ impl Datapath {
             Err(MapError { step: "ask about", map: name, source })
         };
         self.object.progs().map(count).collect()
+    }
+
+    /// What the control words should be.
+    pub(crate) fn expected_control(&self) -> Control {
+        let limits = &self.limits;
+        let host = self.installed.endpoints.contains_key(&installed::HOST_INTERFACE);
+        Control { revision: self.revision, host: host.into(), ..first_control(limits) }
+    }
+
+    /// Bytes of the kernel that the maps of this node take.
+    pub fn memory(&self) -> u64 {
+        check::memory(&self.object) + self.installed.tables_memory()
+    }
+
+    /// How full the maps are.
+    pub fn fill(&self) -> Result<Vec<Fill>, MapError> {
+        fill::read(&self.installed, &self.limits)
     }
 
     /// The revision that judges packets now.
@@ -291,7 +319,7 @@ fn load(pins: &Pins, limits: &Limits, reuse: bool) -> Result<Object, OpenError> 
 }
 
 /// Maps that the compiler makes for constants are not state.
-fn is_pinned(map: &str) -> bool {
+pub(crate) fn is_pinned(map: &str) -> bool {
     !map.contains('.')
 }
 
