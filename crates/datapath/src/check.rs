@@ -62,15 +62,15 @@ pub struct Fault {
 pub(crate) struct Watch {
     /// Links of interfaces. Held, so that they outlive their pins.
     links: BTreeMap<PathBuf, Link>,
-    /// Interfaces that were not as they should be the last time: the CNI plugin
-    /// takes an interface away step by step.
+    /// Interfaces whose endpoint was missing the last time: the CNI plugin takes a
+    /// pod away step by step.
     suspects: BTreeSet<u32>,
     suspects_before: BTreeSet<u32>,
 }
 
 impl Watch {
     /// Holds every link that is pinned; lets go of those that nobody wants.
-    fn hold(&mut self, pins: &Pins, wanted: &BTreeSet<u32>) {
+    pub(crate) fn hold(&mut self, pins: &Pins, wanted: &BTreeSet<u32>) {
         for path in pins.links().unwrap_or_default() {
             if !self.links.contains_key(&path)
                 && let Ok(link) = Link::open(&path)
@@ -109,8 +109,9 @@ impl Datapath {
         let mut found = Findings::default();
         self.watch.suspects_before = std::mem::take(&mut self.watch.suspects);
         self.check_control(&mut found);
+        let installed = self.installed.endpoints.keys().copied();
         let wanted: BTreeSet<u32> = desired.map_or_else(
-            || self.installed.endpoints.keys().copied().collect(),
+            || installed.collect(),
             |desired| desired.endpoints.keys().copied().collect(),
         );
         self.watch.hold(&self.pins, &wanted);
@@ -178,10 +179,6 @@ impl Datapath {
                 .filter(|path| self.watch.links.contains_key(path) && !path.exists())
                 .collect();
             let attached = attach::attached(&self.object, ifindex);
-            if unpinned.is_empty() && attached == Attached::First || !self.watch.confirmed(ifindex)
-            {
-                continue;
-            }
             for path in unpinned {
                 let Some(link) = self.watch.links.get(&path) else { continue };
                 let detail = format!("the link of `{name}` was not pinned at `{}`", path.display());

@@ -135,6 +135,8 @@ impl Datapath {
             self.installed = Installed::read(&self.pins)?;
         }
         self.revision = self.control.revision();
+        // Before anybody could take their pins away.
+        self.watch.hold(&self.pins, &desired.endpoints.keys().copied().collect());
         result
     }
 
