@@ -5,10 +5,10 @@ use std::sync::Arc;
 use api::access::Scope;
 use api::proto::signet::v1::signet_server::Signet;
 use api::proto::signet::v1::{
-    ConfirmPoliciesRequest, ConfirmPoliciesResponse, ConfirmedPolicy, DropCounter, Fault, Feature, Limit,
-    ListEndpointsRequest, ListEndpointsResponse, ListIdentitiesRequest, ListIdentitiesResponse,
-    ListPoliciesRequest, ListPoliciesResponse, ListServicesRequest, ListServicesResponse,
-    NodeStatus, RingCounters, ServiceCounters, StatusRequest, StatusResponse,
+    ConfirmPoliciesRequest, ConfirmPoliciesResponse, ConfirmedPolicy, DropCounter, Fault, Feature,
+    Limit, ListEndpointsRequest, ListEndpointsResponse, ListIdentitiesRequest,
+    ListIdentitiesResponse, ListPoliciesRequest, ListPoliciesResponse, ListServicesRequest,
+    ListServicesResponse, NodeStatus, RingCounters, ServiceCounters, StatusRequest, StatusResponse,
 };
 use api::time::timestamp;
 use model::PolicyName;
