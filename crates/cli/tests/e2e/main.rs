@@ -28,6 +28,7 @@ mod host_policy;
 mod listener;
 mod load;
 mod matrix;
+mod memory;
 mod observe;
 mod probes;
 mod ranges;
@@ -86,6 +87,8 @@ const TESTS: &[(&str, fn())] = &[
     ),
     ("host_policy::who_reaches_a_node_and_whom_it_reaches", host_policy::on_the_wire),
     ("matrix::observed_expected_and_evaluated_are_the_same", matrix::on_the_wire),
+    ("memory::an_agent_stays_within_what_is_promised", memory::promise),
+    ("memory::an_agent_stays_within_what_is_promised_for_long", memory::promise_for_long),
     ("observe::filters_select_and_every_form_can_be_read", observe::filters_and_forms),
     ("observe::a_follower_sees_a_drop_within_two_seconds", observe::follow),
     ("observe::lists_tell_what_is_in_force", observe::lists),
