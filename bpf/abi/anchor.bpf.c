@@ -28,7 +28,9 @@ enum sg_endpoint_id abi_endpoint_id;
 struct sg_subject abi_subject;
 struct sg_endpoint abi_endpoint;
 struct sg_usage abi_usage;
+struct sg_holder abi_holder;
 struct sg_peer abi_peer;
+struct sg_range abi_range;
 struct sg_prefix_key abi_prefix_key;
 
 struct sg_connection_key abi_connection_key;

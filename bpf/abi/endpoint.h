@@ -55,10 +55,23 @@ struct sg_usage {
 	__u32 peers[256];	/* connections that peers opened, by a hash of their address */
 };
 
+struct sg_holder {
+	__u32 identity;		/* 0: nobody */
+	__u32 endpoint;		/* sg_endpoint.id when it is on this node, else 0 */
+};
+
 /* Value of map `addresses`. */
 struct sg_peer {
-	__u32 identity;
-	__u32 endpoint;		/* sg_endpoint.id when it is on this node, else 0 */
+	__u32 from_revision;	/* `after` counts from here on */
+	struct sg_holder before;
+	struct sg_holder after;
+};
+
+/* Value of map `prefixes`: identities. */
+struct sg_range {
+	__u32 from_revision;	/* `after` counts from here on */
+	__u32 before;		/* 0: as if the prefix were not there */
+	__u32 after;
 };
 
 /* Key of map `prefixes`, a longest-prefix trie over mapped addresses. */
@@ -69,5 +82,6 @@ struct sg_prefix_key {
 
 _Static_assert(sizeof(struct sg_endpoint) == 84, "sg_endpoint is ABI");
 _Static_assert(sizeof(struct sg_usage) == 1064, "sg_usage is ABI");
-_Static_assert(sizeof(struct sg_peer) == 8, "sg_peer is ABI");
+_Static_assert(sizeof(struct sg_peer) == 20, "sg_peer is ABI");
+_Static_assert(sizeof(struct sg_range) == 12, "sg_range is ABI");
 _Static_assert(sizeof(struct sg_prefix_key) == 20, "sg_prefix_key is ABI");

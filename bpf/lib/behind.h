@@ -12,7 +12,7 @@
 
 /* Somebody else's packet that leaves with the node's address: remembered, so that
  * its answer is not taken for a question to the node. */
-checked_fn int host_note_behind(const struct packet *pkt)
+checked_fn int host_note_behind(const struct packet *pkt, __u32 revision)
 {
 	const struct sg_control *ctl = control_get();
 	struct sg_connection fresh = { .direction = SG_EGRESS };
@@ -24,7 +24,7 @@ checked_fn int host_note_behind(const struct packet *pkt)
 	if (!ctl || !pkt || pkt->layer != SG_LAYER_TRANSPORT || !connection_has_key(pkt))
 		return 0;
 	source = pkt->source;
-	if (!address_is_host(&source))
+	if (!address_is_host(&source, revision))
 		return 0;
 	/* An answer by somebody behind the node to whom its policy let in. */
 	connection_key(&key, pkt, SG_ENDPOINT_HOST, SG_EGRESS);

@@ -34,11 +34,11 @@ inline_fn bool address_is_shared(const struct sg_address *address)
 
 /* Whether a received packet ends at the node. What is for everybody on the link is
  * not forwarded, and whom the address book knows needs no question to the routes. */
-checked_fn int host_receives(struct __sk_buff *skb, const struct packet *pkt)
+checked_fn int host_receives(struct __sk_buff *skb, const struct packet *pkt, __u32 revision)
 {
 	struct bpf_fib_lookup route = { .ifindex = skb->ifindex };
 	struct sg_address destination;
-	const struct sg_peer *peer;
+	const struct sg_holder *holder;
 	long found;
 
 	if (!pkt)
@@ -46,9 +46,9 @@ checked_fn int host_receives(struct __sk_buff *skb, const struct packet *pkt)
 	destination = pkt->destination;
 	if (skb->pkt_type != PACKET_HOST || address_is_shared(&destination))
 		return true;
-	peer = bpf_map_lookup_elem(&addresses, &destination);
-	if (peer)
-		return peer->endpoint == SG_ENDPOINT_HOST;
+	holder = holder_at(&destination, revision);
+	if (holder)
+		return holder->endpoint == SG_ENDPOINT_HOST;
 	if (address_is_ipv4(&destination)) {
 		route.family = FAMILY_IPV4;
 		__builtin_memcpy(&route.ipv4_src, &pkt->source.bytes[12], 4);
@@ -225,7 +225,7 @@ checked_fn int host_received(struct __sk_buff *skb, __u32 revision)
 		return SG_PASS;
 	/* Without addresses nobody can say that it would have gone elsewhere. */
 	if (pkt.layer != SG_LAYER_LINK) {
-		if (!host_receives(skb, &pkt))
+		if (!host_receives(skb, &pkt, revision))
 			return SG_PASS;
 		if (!reason && pkt.fragment == FRAGMENT_LATER &&
 		    !fragment_restore(&pkt, SG_ENDPOINT_BEHIND, SG_INGRESS))
@@ -245,7 +245,7 @@ checked_fn int host_sent(struct __sk_buff *skb, __u32 revision)
 	if (!host_parse(skb, &pkt, &reason))
 		return SG_PASS;
 	if (skb->ingress_ifindex) {
-		host_note_behind(&pkt);
+		host_note_behind(&pkt, revision);
 		return SG_PASS;
 	}
 	return host_judge(skb, &pkt, SG_EGRESS, reason, revision);

@@ -49,12 +49,25 @@ inline_fn bool endpoint_owns(const struct sg_endpoint *ep, const struct sg_addre
 	       (address_equal(address, &ep->ipv6) && !address_is_zero(&ep->ipv6));
 }
 
-/* Whether the address is one of the node's own. */
-inline_fn bool address_is_host(const struct sg_address *address)
+/* Who has an address at a revision, whatever is undone, or NULL. */
+inline_fn const struct sg_holder *holder_at(const struct sg_address *address, __u32 revision)
 {
 	const struct sg_peer *peer = bpf_map_lookup_elem(&addresses, address);
+	const struct sg_holder *holder;
 
-	return peer && peer->endpoint == SG_ENDPOINT_HOST;
+	if (!peer)
+		return NULL;
+	revision &= ~SG_REVISION_UNDONE;
+	holder = revision >= peer->from_revision ? &peer->after : &peer->before;
+	return holder->identity ? holder : NULL;
+}
+
+/* Whether the address is one of the node's own. */
+inline_fn bool address_is_host(const struct sg_address *address, __u32 revision)
+{
+	const struct sg_holder *holder = holder_at(address, revision);
+
+	return holder && holder->endpoint == SG_ENDPOINT_HOST;
 }
 
 /* The node itself, while policy judges it; else NULL, at the cost of one read. */
@@ -67,17 +80,22 @@ inline_fn struct sg_endpoint *endpoint_host(void)
 
 /* Who stands behind an address. Of a pod range but known to nobody is what the
  * range says (unmanaged), never world. */
-inline_fn __u32 identity_of(const struct sg_control *ctl, const struct sg_address *address)
+inline_fn __u32 identity_of(const struct sg_control *ctl, const struct sg_address *address,
+			    __u32 revision)
 {
 	struct sg_prefix_key key = { .prefix_bits = 128 };
-	struct sg_peer *peer = bpf_map_lookup_elem(&addresses, address);
-	__u32 *range;
+	const struct sg_holder *holder = holder_at(address, revision);
+	const struct sg_range *range;
+	__u32 identity = 0;
 
-	if (peer)
-		return peer->identity;
+	if (holder)
+		return holder->identity;
 	key.address = *address;
+	revision &= ~SG_REVISION_UNDONE;
 	range = bpf_map_lookup_elem(&prefixes, &key);
 	if (range)
-		return *range;
+		identity = revision >= range->from_revision ? range->after : range->before;
+	if (identity)
+		return identity;
 	return address_is_ipv4(address) ? ctl->world_ipv4 : ctl->world_ipv6;
 }

@@ -24,7 +24,8 @@ inline_fn bool tcp_opens(const struct packet *pkt)
 
 /* The identity of the other end. `host` is the node itself: a packet that was
  * forwarded from the node's address (masquerade, NodePort) is nobody known. */
-checked_fn __u32 peer_of(struct __sk_buff *skb, const struct sg_connection_key *key, __u32 hook)
+checked_fn __u32 peer_of(struct __sk_buff *skb, const struct sg_connection_key *key, __u32 hook,
+			 __u32 revision)
 {
 	const struct sg_control *ctl = control_get();
 	struct sg_address remote;
@@ -33,9 +34,9 @@ checked_fn __u32 peer_of(struct __sk_buff *skb, const struct sg_connection_key *
 		return IDENTITY_UNKNOWN;
 	/* On the stack: Linux 6.1 takes no key from an argument. */
 	remote = key->remote;
-	if (hook == SG_INGRESS && skb->ingress_ifindex && address_is_host(&remote))
+	if (hook == SG_INGRESS && skb->ingress_ifindex && address_is_host(&remote, revision))
 		return IDENTITY_UNKNOWN;
-	return identity_of(ctl, &remote);
+	return identity_of(ctl, &remote, revision);
 }
 
 /* The port of the side that was asked, in the direction of the first packet;
@@ -82,11 +83,11 @@ inline_fn enum sg_reason judge_again(struct __sk_buff *skb, const struct sg_endp
 {
 	enum sg_reason reason;
 
-	v->peer = peer_of(skb, key, v->hook);
+	v->peer = peer_of(skb, key, v->hook, revision);
 	/* Only what comes in shows whether the node itself sent it: an answer to
 	 * somebody behind the node's address does not make him the node. */
 	if (v->hook == SG_EGRESS && conn->direction == SG_INGRESS && conn->peer != v->peer &&
-	    address_is_host(&key->remote))
+	    address_is_host(&key->remote, revision))
 		v->peer = IDENTITY_UNKNOWN;
 	reason = ask_policy(ep, key, ABOUT(conn->direction, echo_type(key)), revision, v);
 	if (!reason)
@@ -135,15 +136,15 @@ inline_fn bool packet_answers(const struct packet *pkt)
 /* A pod of this node sends through its own interface and no other. What only
  * claims to be from the node is no pod's: see peer_of. */
 inline_fn enum sg_reason peer_interface(struct __sk_buff *skb, const struct sg_address *remote,
-					__u8 hook, __u32 *ifindex)
+					__u32 revision, __u8 hook, __u32 *ifindex)
 {
 	const struct sg_endpoint *sender;
-	struct sg_peer *peer;
+	const struct sg_holder *peer;
 
 	*ifindex = 0;
 	if (hook == SG_EGRESS)
 		return SG_REASON_NONE;
-	peer = bpf_map_lookup_elem(&addresses, remote);
+	peer = holder_at(remote, revision);
 	if (!peer || peer->endpoint < SG_ENDPOINT_FIRST_POD)
 		return SG_REASON_NONE;
 	*ifindex = skb->ingress_ifindex;
@@ -193,10 +194,10 @@ inline_fn enum sg_reason judge_new(struct __sk_buff *skb, const struct sg_endpoi
 	bool opens = pkt->protocol == PROTOCOL_TCP ? tcp_opens(pkt) : !packet_is_echo_reply(pkt);
 	enum sg_reason reason;
 
-	reason = peer_interface(skb, &key->remote, v->hook, &conn.peer_ifindex);
+	reason = peer_interface(skb, &key->remote, revision, v->hook, &conn.peer_ifindex);
 	if (reason)
 		return reason;
-	v->peer = peer_of(skb, key, v->hook);
+	v->peer = peer_of(skb, key, v->hook, revision);
 	v->reply = SG_REPLY_NO;
 	*fresh = true;
 	/* No socket hook has translated it, so nobody knows whom it means. */
@@ -225,7 +226,7 @@ inline_fn enum sg_reason judge_new(struct __sk_buff *skb, const struct sg_endpoi
 	conn.peer = v->peer;
 	conn.rule_set = v->judged.rule_sets[0];
 	conn.direction = v->direction;
-	if (v->peer != IDENTITY_UNKNOWN && address_is_host(&key->remote))
+	if (v->peer != IDENTITY_UNKNOWN && address_is_host(&key->remote, revision))
 		conn.flags = SG_CONNECTION_NODE;
 	if (v->hook == SG_EGRESS && v->reply == SG_REPLY_NO)
 		conn.cookie = bpf_get_socket_cookie(skb);

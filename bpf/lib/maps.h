@@ -48,7 +48,7 @@ struct {
 	__uint(max_entries, 1024);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct sg_prefix_key);
-	__type(value, __u32);
+	__type(value, struct sg_range);
 } prefixes SEC(".maps");
 
 struct policy_table {

@@ -64,12 +64,12 @@ checked_fn __u64 report_peer_cookie(const struct packet *pkt, const struct verdi
 	struct sg_address source;
 	struct sg_connection_key key;
 	struct sg_connection *conn;
-	struct sg_peer *peer;
+	const struct sg_holder *peer;
 
 	if (!pkt || !v || v->hook != SG_INGRESS || pkt->layer < SG_LAYER_TRANSPORT)
 		return 0;
 	source = pkt->source;
-	peer = bpf_map_lookup_elem(&addresses, &source);
+	peer = holder_at(&source, v->judged.revision);
 	if (!peer || !peer->endpoint)
 		return 0;
 	connection_key(&key, pkt, peer->endpoint, SG_EGRESS);

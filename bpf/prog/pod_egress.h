@@ -39,10 +39,10 @@ checked_fn int arp_check(struct __sk_buff *skb, const struct sg_endpoint *ep)
 	return endpoint_owns(ep, &sender) ? SG_REASON_NONE : SG_REASON_INVALID_SOURCE_IP;
 }
 
-inline_fn bool stays_on_link(struct sg_address address)
+inline_fn bool stays_on_link(struct sg_address address, __u32 revision)
 {
 	return address_is_link_local(&address) || address_is_link_multicast(&address) ||
-	       address_is_host(&address);
+	       address_is_host(&address, revision);
 }
 
 /* Neighbour discovery and multicast listening concern the link, not a peer
@@ -55,7 +55,7 @@ inline_fn bool is_link_message(const struct packet *pkt)
 
 /* enum sg_reason: policy is not asked about these. */
 checked_fn int link_check(struct __sk_buff *skb, const struct sg_endpoint *ep,
-			  const struct packet *pkt)
+			  const struct packet *pkt, __u32 revision)
 {
 	struct sg_address target;
 	bool own;
@@ -63,7 +63,7 @@ checked_fn int link_check(struct __sk_buff *skb, const struct sg_endpoint *ep,
 	if (!ep || !pkt)
 		return SG_REASON_NO_CONFIGURATION;
 	/* Beyond the link it would be a way past every policy. */
-	if (!stays_on_link(pkt->destination))
+	if (!stays_on_link(pkt->destination, revision))
 		return SG_REASON_FORBIDDEN_ICMPV6;
 	own = endpoint_owns(ep, &pkt->source);
 	switch (pkt->icmp_type) {
@@ -98,7 +98,7 @@ inline_fn enum sg_reason egress_check(struct __sk_buff *skb, const struct sg_end
 	if (pkt->layer == SG_LAYER_LINK)
 		return arp_check(skb, ep);
 	if (is_link_message(pkt))
-		return link_check(skb, ep, pkt);
+		return link_check(skb, ep, pkt, v->judged.revision);
 	if (!endpoint_owns(ep, &pkt->source))
 		return SG_REASON_INVALID_SOURCE_IP;
 	return judge_part(skb, ep, pkt, v, fresh);

@@ -11,9 +11,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Values of `enum sg_abi`.
 pub mod abi {
     /// `SG_ABI_VERSION`.
-    pub const VERSION: u32 = 2;
+    pub const VERSION: u32 = 3;
     /// Every name with its value.
-    pub const ALL: &[(&str, u32)] = &[("VERSION", 2)];
+    pub const ALL: &[(&str, u32)] = &[("VERSION", 3)];
 }
 
 /// Values of `enum sg_connection_flag`.
@@ -433,6 +433,18 @@ pub struct Endpoint {
 
 const _: () = assert!(size_of::<Endpoint>() == 84);
 
+/// `struct sg_holder`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Holder {
+    /// 0: nobody.
+    pub identity: u32,
+    /// sg_endpoint.id when it is on this node, else 0.
+    pub endpoint: u32,
+}
+
+const _: () = assert!(size_of::<Holder>() == 8);
+
 /// Key of map `members`, whose value is nothing: who is in a set.
 ///
 /// `struct sg_member_key`.
@@ -453,13 +465,15 @@ const _: () = assert!(size_of::<MemberKey>() == 24);
 #[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Peer {
-    /// Field `identity`.
-    pub identity: u32,
-    /// sg_endpoint.id when it is on this node, else 0.
-    pub endpoint: u32,
+    /// `after` counts from here on.
+    pub from_revision: u32,
+    /// Field `before`.
+    pub before: Holder,
+    /// Field `after`.
+    pub after: Holder,
 }
 
-const _: () = assert!(size_of::<Peer>() == 8);
+const _: () = assert!(size_of::<Peer>() == 20);
 
 /// `struct sg_policy_entry`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
@@ -538,6 +552,22 @@ pub struct Process {
 }
 
 const _: () = assert!(size_of::<Process>() == 176);
+
+/// Value of map `prefixes`: identities.
+///
+/// `struct sg_range`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Range {
+    /// `after` counts from here on.
+    pub from_revision: u32,
+    /// 0: as if the prefix were not there.
+    pub before: u32,
+    /// Field `after`.
+    pub after: u32,
+}
+
+const _: () = assert!(size_of::<Range>() == 12);
 
 /// `struct sg_record`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]

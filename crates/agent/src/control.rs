@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use datapath::{Applied, ApplyError, Counters, Desired, MapError, UplinkState};
+use datapath::{Applied, ApplyError, Counters, Desired, Fault, Fill, MapError, UplinkState};
 use model::{EndpointRecord, LabelFilter};
 use source::{Changes, Directory, Snapshot};
 
@@ -22,6 +22,7 @@ use crate::config::AgentConfig;
 use crate::control::node::OwnNode;
 use crate::events;
 use crate::flow::Names;
+use crate::health::HealthView;
 use crate::planner::{Inputs, Plan, PlanOptions, plan};
 use crate::state::{ControlView, NodeState};
 use crate::uplinks::Devices;
@@ -56,6 +57,12 @@ pub trait Kernel {
     fn counters(&self) -> Result<Counters, MapError>;
     /// The revision in force.
     fn revision(&self) -> u32;
+    /// What is not as it was installed; puts it right where it can.
+    fn check(&mut self, desired: Option<&Desired>) -> Vec<Fault>;
+    /// How full the maps are.
+    fn fill(&self) -> Result<Vec<Fill>, MapError>;
+    /// Bytes that the maps take.
+    fn memory(&self) -> u64;
 }
 
 impl Kernel for datapath::Datapath {
@@ -78,7 +85,21 @@ impl Kernel for datapath::Datapath {
     fn revision(&self) -> u32 {
         Self::revision(self)
     }
+
+    fn check(&mut self, desired: Option<&Desired>) -> Vec<Fault> {
+        Self::check(self, desired)
+    }
+
+    fn fill(&self) -> Result<Vec<Fill>, MapError> {
+        Self::fill(self)
+    }
+
+    fn memory(&self) -> u64 {
+        Self::memory(self)
+    }
 }
+
+mod health;
 
 /// Something that is due from time to time.
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +144,7 @@ pub struct Control<K> {
     seen: Seen,
     node: OwnNode,
     view: ControlView,
+    health: HealthView,
     /// When the newest plan is tried again, and how long to wait after that.
     retry: Option<(Instant, Duration)>,
     /// Problems of the newest plan that were logged already.
@@ -164,6 +186,7 @@ impl<K: Kernel> Control<K> {
             seen: Seen::default(),
             node,
             view,
+            health: HealthView::default(),
             retry: None,
             logged: BTreeSet::new(),
         };
@@ -191,6 +214,7 @@ impl<K: Kernel> Control<K> {
         let mut look = Timer::new(LOOK_EVERY, now);
         let mut expire = Timer::new(EXPIRE_EVERY, now);
         let mut count = Timer::new(COUNT_EVERY, now);
+        let mut check = Timer::new(health::CHECK_EVERY, now);
         while !stop.load(Ordering::Relaxed) {
             let signalled = changes.wait(self.wait_at_most()).unwrap_or_else(|error| {
                 tracing::warn!(%error, "cannot wait for changes");
@@ -214,6 +238,9 @@ impl<K: Kernel> Control<K> {
             if count.fires(now) {
                 self.count();
             }
+            if check.fires(now) {
+                check.due = now + self.check();
+            }
         }
     }
 
@@ -226,7 +253,11 @@ impl<K: Kernel> Control<K> {
     /// read stays as it was read last.
     fn look(&mut self) -> bool {
         let mut changed = false;
-        match self.directory.scan() {
+        let scanned = self.directory.scan();
+        if scanned.is_ok() {
+            self.health.source_read = Some(Instant::now());
+        }
+        match scanned {
             Ok(Some(snapshot)) => {
                 self.seen.snapshot = Some(snapshot);
                 changed = true;
@@ -314,6 +345,8 @@ impl<K: Kernel> Control<K> {
                     let changed =
                         events::refused(self.view.enforced.plan().map(Arc::as_ref), &plan, &reason);
                     changed.into_iter().for_each(|event| self.state.note(event));
+                    self.state.note(events::other("refused", reason.clone()));
+                    self.health.refusals += 1;
                 }
                 self.view.pending = Some(reason.clone());
                 self.fail(reason);
@@ -367,6 +400,9 @@ impl<K: Kernel> Control<K> {
     /// Logs an error and shows it in the status.
     fn fail(&mut self, error: String) {
         tracing::error!(error, "enforcement is behind");
+        self.health.errors += 1;
+        self.state.note(events::other("error", error.clone()));
+        self.state.set_health(self.health.clone());
         self.view.last_error = Some((error, api::time::now_ns()));
         self.state.set_control(self.view.clone());
     }

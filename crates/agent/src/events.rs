@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use api::proto::flow::agent_event::Notification;
 use api::proto::flow::{
-    AgentEvent, AgentEventType, EndpointRegenNotification, EndpointUpdateNotification,
-    IpCacheNotification, PolicyUpdateNotification, TimeNotification,
+    AgentEvent, AgentEventType, AgentEventUnknown, EndpointRegenNotification,
+    EndpointUpdateNotification, IpCacheNotification, PolicyUpdateNotification, TimeNotification,
 };
 use ipnet::IpNet;
 use model::{IdentityId, PolicyKind, PolicyName};
@@ -37,6 +37,12 @@ impl Pending {
 pub fn started(now_ns: u64) -> AgentEvent {
     let time = Some(api::time::timestamp(now_ns));
     event(AgentEventType::AgentStarted, Notification::AgentStart(TimeNotification { time }))
+}
+
+/// Something that Hubble has no kind for: `fault`, `limit`, `refused`, `error`.
+pub fn other(kind: &str, text: String) -> AgentEvent {
+    let unknown = AgentEventUnknown { r#type: kind.to_owned(), notification: text };
+    event(AgentEventType::AgentEventUnknown, Notification::Unknown(unknown))
 }
 
 /// What changed when `now` came into force; without a plan before it all is new.

@@ -17,6 +17,7 @@ pub mod control;
 mod enforced;
 pub mod events;
 pub mod flow;
+pub mod health;
 pub mod ledger;
 pub mod lock;
 mod losses;

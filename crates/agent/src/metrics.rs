@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use api::metrics::{FlowMetrics, Text};
 use api::store::FlowStore;
-use datapath::ServiceCounters;
+use datapath::{FaultKind, Fill, ServiceCounters};
 use model::DropReason;
 
+use crate::control::LOOK_EVERY;
 use crate::ledger::Totals;
 use crate::state::NodeState;
 
@@ -32,6 +33,7 @@ impl NodeMetrics {
         self.kernel(&mut text);
         self.memory(&mut text);
         self.policy(&mut text);
+        self.health(&mut text);
         text
     }
 
@@ -128,6 +130,43 @@ impl NodeMetrics {
     }
 }
 
+impl NodeMetrics {
+    /// What is amiss, and how much is used of what is limited.
+    fn health(&self, text: &mut Text) {
+        let health = self.state.health();
+        let name = "signet_faults_total";
+        text.counter(name, "Things in the kernel that somebody else changed, by kind.");
+        for kind in [FaultKind::Pin, FaultKind::Program, FaultKind::Content, FaultKind::Control] {
+            let found = health.found.get(&kind).copied().unwrap_or(0);
+            text.sample(&[("kind", kind.as_str().to_owned())], found as f64);
+        }
+        text.gauge("signet_faults_open", "Those of them that could not be put right.");
+        text.sample(&[], health.open.len() as f64);
+        text.counter("signet_refusals_total", "Changes that were refused whole.");
+        text.sample(&[], health.refusals as f64);
+        text.counter("signet_errors_total", "Everything else that kept enforcement behind.");
+        text.sample(&[], health.errors as f64);
+        text.gauge("signet_limit_used", "How much is used of what is limited.");
+        for Fill { what, used, .. } in &health.fill {
+            text.sample(&[("what", (*what).to_owned())], *used as f64);
+        }
+        text.gauge("signet_limit", "The limits.");
+        for Fill { what, limit, .. } in &health.fill {
+            text.sample(&[("what", (*what).to_owned())], *limit as f64);
+        }
+        text.gauge("signet_kernel_memory_bytes", "Memory of this node's maps in the kernel.");
+        text.sample(&[], health.kernel_bytes as f64);
+        let name = "signet_source_age_seconds";
+        text.gauge(name, "Since the cluster's state was read last.");
+        if let Some(age) = health.source_age() {
+            text.sample(&[], age.as_secs_f64());
+        }
+        let name = "signet_source_age_bound_seconds";
+        text.gauge(name, "It is not older than this while it can be read.");
+        text.sample(&[], LOOK_EVERY.as_secs_f64());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -163,6 +202,8 @@ mod tests {
             "signet_flow_buffer_capacity_events 4095",
             "signet_policy_revision 0",
             r#"signet_endpoints{state="not-ready"} 0"#,
+            r#"signet_faults_total{kind="content"} 0"#,
+            "signet_source_age_bound_seconds 5",
         ] {
             assert!(text.lines().any(|have| have == line), "{text}");
         }

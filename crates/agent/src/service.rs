@@ -5,16 +5,18 @@ use std::sync::Arc;
 use api::access::Scope;
 use api::proto::signet::v1::signet_server::Signet;
 use api::proto::signet::v1::{
-    ConfirmPoliciesRequest, ConfirmPoliciesResponse, ConfirmedPolicy, DropCounter, Feature,
-    ListEndpointsRequest, ListEndpointsResponse, ListIdentitiesRequest, ListIdentitiesResponse,
-    ListPoliciesRequest, ListPoliciesResponse, ListServicesRequest, ListServicesResponse,
-    NodeStatus, RingCounters, ServiceCounters, StatusRequest, StatusResponse,
+    ConfirmPoliciesRequest, ConfirmPoliciesResponse, ConfirmedPolicy, DropCounter, Fault, Feature,
+    Limit, ListEndpointsRequest, ListEndpointsResponse, ListIdentitiesRequest,
+    ListIdentitiesResponse, ListPoliciesRequest, ListPoliciesResponse, ListServicesRequest,
+    ListServicesResponse, NodeStatus, RingCounters, ServiceCounters, StatusRequest, StatusResponse,
 };
 use api::time::timestamp;
 use model::PolicyName;
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
+use crate::control::LOOK_EVERY;
+use crate::health::Noted;
 use crate::ledger::Totals;
 use crate::numbers::hexadecimal;
 use crate::state::{Confirmation, NodeState};
@@ -39,6 +41,7 @@ impl NodeSignet {
         let facts = &state.facts;
         let control = state.control();
         let records = state.records();
+        let health = state.health();
         let endpoints = control.newest.as_ref().map_or(&[][..], |plan| &plan.endpoints);
         let installed = |id| control.enforced.has_endpoint(id);
         let not_ready = endpoints.iter().filter(|endpoint| !installed(endpoint.id)).count();
@@ -63,6 +66,11 @@ impl NodeSignet {
                 .map(|(code, packets)| DropCounter { code: code.into(), packets })
                 .collect(),
             services: Some(attempts(state.services())),
+            faults: health.open.iter().chain(&health.healed).map(fault).collect(),
+            limits: health.fill.iter().map(limit).collect(),
+            source_age: health.source_age().and_then(|age| age.try_into().ok()),
+            source_age_bound: LOOK_EVERY.try_into().ok(),
+            kernel_memory_bytes: health.kernel_bytes,
         }
     }
 }
@@ -89,6 +97,21 @@ fn uplinks(uplinks: &[datapath::UplinkState]) -> impl Iterator<Item = Feature> {
         available: uplink.missing.is_none(),
         detail: uplink.missing.clone().unwrap_or_else(|| "guarded".to_owned()),
     })
+}
+
+fn fault(noted: &Noted) -> Fault {
+    let datapath::Fault { kind, detail, left } = noted.fault.clone();
+    Fault {
+        kind: kind.as_str().to_owned(),
+        detail,
+        left: left.unwrap_or_default(),
+        since: Some(timestamp(noted.since_ns)),
+    }
+}
+
+fn limit(fill: &datapath::Fill) -> Limit {
+    let datapath::Fill { what, used, limit } = *fill;
+    Limit { what: what.to_owned(), used, limit }
 }
 
 fn ring(name: &str, totals: Totals) -> RingCounters {

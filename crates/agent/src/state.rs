@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::enforced::Enforced;
 use crate::flow::Names;
+use crate::health::HealthView;
 use crate::ledger::Totals;
 use crate::planner::Plan;
 use crate::trial::Standing;
@@ -83,6 +84,7 @@ pub struct NodeState {
     names: RwLock<Arc<Names>>,
     records: Mutex<RecordsView>,
     counters: Mutex<Option<(Instant, Arc<Counters>)>>,
+    health: Mutex<HealthView>,
     agent_events: Arc<AgentEvents>,
     confirmations: Mutex<Vec<Confirmation>>,
 }
@@ -102,6 +104,7 @@ impl NodeState {
             names: RwLock::default(),
             records: Mutex::default(),
             counters: Mutex::default(),
+            health: Mutex::default(),
             agent_events: Arc::default(),
             confirmations: Mutex::default(),
         }
@@ -156,6 +159,16 @@ impl NodeState {
     /// For the record thread only.
     pub fn set_records(&self, view: RecordsView) {
         *lock(&self.records) = view;
+    }
+
+    /// What is amiss, and how much of everything is used.
+    pub fn health(&self) -> HealthView {
+        lock(&self.health).clone()
+    }
+
+    /// For the control thread only.
+    pub fn set_health(&self, view: HealthView) {
+        *lock(&self.health) = view;
     }
 
     /// The kernel's counters, and when they were read.

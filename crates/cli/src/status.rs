@@ -1,6 +1,6 @@
 //! `signet status`: what the kernel of each node can do and what its agent does.
 
-use api::proto::signet::v1::{NodeStatus, ServiceCounters, StatusRequest, StatusResponse};
+use api::proto::signet::v1::{Fault, NodeStatus, ServiceCounters, StatusRequest, StatusResponse};
 
 use crate::error::Error;
 use crate::observe::time::{TimeFormat, duration};
@@ -71,12 +71,39 @@ fn block(node: &NodeStatus) -> String {
         };
         rows.push(("feature", format!("{}: {available}{detail}", cell(&feature.name))));
     }
+    rows.push(("source", source(node)));
+    // What is less than half full is nobody's worry; `-o json` has all of it.
+    for limit in node.limits.iter().filter(|limit| limit.used >= limit.limit.div_ceil(2)) {
+        rows.push(("limit", format!("{}: {} of {}", cell(&limit.what), limit.used, limit.limit)));
+    }
+    rows.extend(node.faults.iter().map(|one| ("fault", fault(one))));
     rows.push(("last error", last_error(node)));
     let mut table = Table::new([cell(&node.node)]);
     for (key, value) in rows {
         table.row([format!("  {key}"), value]);
     }
     table.to_string()
+}
+
+/// How old what is enforced may be.
+fn source(node: &NodeStatus) -> String {
+    let seconds = |it: &prost_types::Duration| duration(u64::try_from(it.seconds).unwrap_or(0));
+    match (&node.source_age, &node.source_age_bound) {
+        (Some(age), Some(bound)) if age.seconds > bound.seconds + 1 => {
+            format!("cannot be read for {}: what was read then is in force", seconds(age))
+        }
+        (Some(_), Some(bound)) => format!("read, at most {} old", seconds(bound)),
+        _ => "never read: what an earlier agent installed is in force".to_owned(),
+    }
+}
+
+fn fault(fault: &Fault) -> String {
+    let since = TimeFormat::Rfc3339.format(fault.since.as_ref());
+    let outcome = match fault.left.as_str() {
+        "" => "put right".to_owned(),
+        left => format!("NOT put right: {}", cell(left)),
+    };
+    format!("{since} {}: {outcome}", cell(&fault.detail))
 }
 
 fn last_error(node: &NodeStatus) -> String {
@@ -89,7 +116,7 @@ fn last_error(node: &NodeStatus) -> String {
 
 #[cfg(test)]
 mod tests {
-    use api::proto::signet::v1::{DropCounter, Feature, RingCounters};
+    use api::proto::signet::v1::{DropCounter, Feature, Limit, RingCounters};
 
     use super::*;
 
@@ -120,6 +147,18 @@ mod tests {
             last_error_time: None,
             drops: vec![DropCounter { code: 133, packets: 3 }],
             services: Some(ServiceCounters { translated: 7, no_backend: 2, no_room: 1 }),
+            faults: vec![Fault {
+                kind: "program".into(),
+                detail: "a program of `sgt5` was detached".into(),
+                left: String::new(),
+                since: Some(prost_types::Timestamp { seconds: 1_000_000_000, nanos: 0 }),
+            }],
+            limits: [(1, 10), (6, 10)]
+                .map(|(used, limit)| Limit { what: format!("thing {used}"), used, limit })
+                .into(),
+            source_age: Some(prost_types::Duration { seconds: 2, nanos: 0 }),
+            source_age_bound: Some(prost_types::Duration { seconds: 5, nanos: 0 }),
+            kernel_memory_bytes: 1,
         };
         let answer = StatusResponse { nodes: vec![node], unavailable: vec![] };
         assert_eq!(
@@ -135,6 +174,9 @@ node-a
   dropped      3 packets: Policy denied
   services     7 attempts led to backends, 3 refused
   feature      socket hooks: no (no cgroup v2)
+  source       read, at most 5s old
+  limit        thing 6: 6 of 10
+  fault        2001-09-09T01:46:40Z a program of `sgt5` was detached: put right
   last error   none
 "
         );

@@ -7,6 +7,7 @@ use abi::Usage;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use zerocopy::{FromZeros, IntoBytes};
 
+use crate::crash;
 use crate::error::MapError;
 use crate::map::Map;
 use crate::pins::Pins;
@@ -32,6 +33,7 @@ impl Accounts {
     /// A new account, and an empty one if there was one.
     pub(crate) fn open(&self, id: u32) -> Result<(), MapError> {
         let empty = vec![0; self.fragments.value_size() as usize];
+        crash::point();
         self.fragments
             .update(id.as_bytes(), &empty, MapFlags::ANY)
             .map_err(|source| failed("write", source))?;
@@ -47,9 +49,21 @@ impl Accounts {
         self.usage.set(&NOBODY, &Usage::new_zeroed())
     }
 
+    /// Connections of each.
+    pub(crate) fn connections(&self) -> Result<Vec<u64>, MapError> {
+        let all = self.usage.dump()?;
+        Ok(all.into_iter().map(|(_, usage)| usage.connections).collect())
+    }
+
+    /// Whether there is one.
+    pub(crate) fn is_open(&self, id: u32) -> bool {
+        self.usage.get(&id).is_ok_and(|usage| usage.is_some())
+    }
+
     /// Ends an account; one that is not there is as good.
     pub(crate) fn close(&self, id: u32) -> Result<(), MapError> {
         self.usage.remove(&id)?;
+        crash::point();
         match self.fragments.delete(id.as_bytes()) {
             Err(error) if error.kind() != libbpf_rs::ErrorKind::NotFound => {
                 Err(failed("remove from", error))

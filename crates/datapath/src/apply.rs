@@ -2,39 +2,33 @@
 //!
 //! The order is the point, and each step is safe to die after:
 //! 1. check that everything fits; nothing is written before;
-//! 2. write, invisibly, what the next revision will find: tables, then subjects;
-//! 3. move the one revision word;
-//! 4. take away endpoints and addresses that are gone and move those that
-//!    changed hands, then the epoch; then publish new endpoints, so that none
-//!    can speak with an address that still means somebody else; then new
-//!    addresses, and the epoch once more, because nobody was known there;
-//!    then lead services to backends, which are all known by now;
-//! 5. wait until no packet is judged by the old revision, and clean up.
+//! 2. take away endpoints that are gone, and addresses from those that lose them,
+//!    so that none can speak with one that is about to mean somebody else;
+//! 3. write, invisibly, what the next revision will find: tables, subjects, then
+//!    who is behind each address and range;
+//! 4. move the one revision word;
+//! 5. publish new endpoints, then lead services to backends, which are all known;
+//! 6. wait until no packet is judged by the old revision, and clean up.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use abi::{Address, Peer, PolicyEntry, PolicyKey, PrefixKey, Subject};
-use ipnet::IpNet;
+use abi::{Address, Holder, Peer, PolicyEntry, PolicyKey, PrefixKey, Range, Subject};
 use zerocopy::IntoBytes;
 
+use crate::book::{self, Key, Prefix, mapped, mapped_prefix};
 use crate::control::ControlWord;
 use crate::desired::{Applied, Desired, Limits};
-use crate::endpoint::{as_installed, host_endpoint, mapped, pod_endpoint, sharers};
+use crate::endpoint::{as_installed, host_endpoint, pod_endpoint, sharers};
 use crate::error::{ApplyError, MapError};
 use crate::installed::{HOST_INTERFACE, Installed};
 use crate::pins::{self, Pins};
 use crate::trie::{self, Change, Content};
 
-fn mapped_prefix(prefix: IpNet) -> (u32, [u8; 16]) {
-    let bits = u32::from(prefix.prefix_len());
-    match prefix {
-        IpNet::V4(_) => (96 + bits, mapped(prefix.network())),
-        IpNet::V6(_) => (bits, mapped(prefix.network())),
-    }
+/// What a change of the address book writes and later removes.
+struct BookChange {
+    addresses: book::Change<Key, Peer>,
+    ranges: book::Change<Prefix, Range>,
 }
-
-/// Identity and local endpoint (0: none) by address.
-type Addresses = BTreeMap<[u8; 16], (u32, u32)>;
 
 /// One move from what is installed to what is desired.
 pub(crate) struct Apply<'a> {
@@ -52,44 +46,36 @@ impl Apply<'_> {
         let revision = self.control.revision();
         let next = revision.max(self.installed.highest_revision()) + 1;
         let changes = self.plan_tables(revision, next);
+        let mut book = self.plan_book(revision, next);
         self.check_fit(&changes)?;
 
-        let mut written = self.create_tables()?;
-        let mut flip = false;
-        for (number, change) in &changes {
-            written += self.write_table(*number, change)?;
-            flip |= !change.writes.is_empty();
-        }
-        let moved = self.write_subjects(revision, next)?;
-        written += moved;
-        flip |= moved > 0;
-        if flip {
-            self.control.set_revision(next);
-        }
-
-        let host = self.desired.host.subject.is_some();
-        if !host {
+        if self.desired.host.subject.is_none() {
             self.control.set_host(false);
         }
         // What is gone makes room for what is new.
-        written += self.remove_endpoints()?;
-        let wanted = self.wanted_addresses();
-        let retired = self.write_prefixes()? + self.retire_addresses(&wanted)?;
-        if retired > 0 {
-            self.control.next_epoch();
+        let mut written =
+            self.bury(&mut book)? + self.remove_endpoints()? + self.withdraw_addresses()?;
+        written += self.create_tables()?;
+        let mut hidden = 0;
+        for (number, change) in &changes {
+            hidden += self.write_table(*number, change)?;
         }
-        written += retired + self.publish_endpoints()?;
-        self.control.set_host(host);
-        let published = self.publish_addresses(&wanted)?;
-        if published > 0 {
-            self.control.next_epoch();
+        hidden += self.write_subjects(revision, next)?;
+        hidden += self.write_book(&book)?;
+        if hidden > 0 {
+            self.control.set_revision(next);
         }
-        written += published;
+        written += hidden + self.publish_endpoints()?;
+
+        self.control.set_host(self.desired.host.subject.is_some());
         written += self.write_services()?;
 
-        if changes.values().any(|change| !change.obsolete.is_empty()) {
+        let tables = changes.values().any(|change| !change.obsolete.is_empty());
+        if tables || !book.addresses.obsolete.is_empty() || !book.ranges.obsolete.is_empty() {
             self.wait_for_packets_in_flight()?;
             written += self.clean_up(&changes)?;
+            written += self.remove_addresses(&book.addresses.obsolete)?;
+            written += self.remove_ranges(&book.ranges.obsolete)?;
         }
         written += self.remove_tables()?;
         Ok(Applied { revision: self.control.revision(), written })
@@ -103,6 +89,21 @@ impl Apply<'_> {
             })
         });
         existing.collect()
+    }
+
+    fn plan_book(&self, revision: u32, next: u32) -> BookChange {
+        let installed = &*self.installed;
+        let wanted = self.desired.prefixes.iter();
+        let ranges = wanted.map(|(net, identity)| (mapped_prefix(*net), u32::from(*identity)));
+        BookChange {
+            addresses: book::addresses(
+                &installed.addresses,
+                &self.wanted_addresses(),
+                revision,
+                next,
+            ),
+            ranges: book::ranges(&installed.prefixes, &ranges.collect(), revision, next),
+        }
     }
 
     fn check_fit(&self, changes: &BTreeMap<u32, Change>) -> Result<(), ApplyError> {
@@ -237,9 +238,6 @@ impl Apply<'_> {
                 continue;
             }
             if same.is_none() {
-                if let Some(other) = installed {
-                    self.installed.accounts.close(other.id)?;
-                }
                 for id in sharers(endpoint.id) {
                     self.installed.accounts.open(id)?;
                 }
@@ -252,7 +250,7 @@ impl Apply<'_> {
     }
 
     /// Every address, its identity, and its endpoint if that is here.
-    fn wanted_addresses(&self) -> Addresses {
+    fn wanted_addresses(&self) -> BTreeMap<Key, Holder> {
         let host = self.desired.host.addresses.iter();
         let host = host.map(|address| (mapped(*address), abi::endpoint_id::HOST));
         let local: BTreeMap<[u8; 16], u32> = self
@@ -268,74 +266,72 @@ impl Apply<'_> {
             .collect();
         let addresses = self.desired.addresses.iter().map(|(address, identity)| {
             let key = mapped(*address);
-            (key, (u32::from(*identity), local.get(&key).copied().unwrap_or(0)))
+            let endpoint = local.get(&key).copied().unwrap_or(0);
+            (key, Holder { identity: u32::from(*identity), endpoint })
         });
         addresses.collect()
     }
 
-    /// Addresses that are gone, and those that mean somebody else now.
-    fn retire_addresses(&mut self, wanted: &Addresses) -> Result<usize, ApplyError> {
-        let known: Vec<([u8; 16], (u32, u32))> =
-            self.installed.addresses.iter().map(|(bytes, value)| (*bytes, *value)).collect();
-        let mut written = 0;
-        for (bytes, value) in known {
-            match wanted.get(&bytes) {
-                Some(&new) if new == value => continue,
-                Some(&new) => self.set_address(bytes, new)?,
-                None => {
-                    self.installed.address_map.remove(&Address { bytes })?;
-                    self.installed.addresses.remove(&bytes);
-                }
-            }
-            written += 1;
+    /// Who is behind each address, from the next revision on.
+    fn write_book(&mut self, change: &BookChange) -> Result<usize, ApplyError> {
+        for (key, peer) in &change.addresses.writes {
+            self.installed.address_map.set(&Address { bytes: *key }, peer)?;
+            self.installed.addresses.insert(*key, *peer);
         }
-        Ok(written)
+        for (prefix, range) in &change.ranges.writes {
+            self.installed.prefix_map.set(&prefix_key(*prefix), range)?;
+            self.installed.prefixes.insert(*prefix, *range);
+        }
+        Ok(change.addresses.writes.len() + change.ranges.writes.len())
     }
 
-    /// Addresses that nobody had.
-    fn publish_addresses(&mut self, wanted: &Addresses) -> Result<usize, ApplyError> {
+    /// What an update left that died: it would take the room of what is wanted.
+    fn bury(&mut self, book: &mut BookChange) -> Result<usize, ApplyError> {
+        let BookChange { addresses, ranges } = book;
+        if addresses.dead.is_empty() && ranges.dead.is_empty() {
+            return Ok(0);
+        }
+        self.wait_for_packets_in_flight()?;
+        let dead: BTreeSet<Key> = addresses.dead.iter().copied().collect();
+        addresses.writes.retain(|(key, _)| !dead.contains(key));
+        let dead: BTreeSet<Prefix> = ranges.dead.iter().copied().collect();
+        ranges.writes.retain(|(prefix, _)| !dead.contains(prefix));
+        Ok(self.remove_addresses(&addresses.dead)? + self.remove_ranges(&ranges.dead)?)
+    }
+
+    fn remove_addresses(&mut self, keys: &[Key]) -> Result<usize, ApplyError> {
+        for key in keys {
+            self.installed.address_map.remove(&Address { bytes: *key })?;
+            self.installed.addresses.remove(key);
+        }
+        Ok(keys.len())
+    }
+
+    fn remove_ranges(&mut self, prefixes: &[Prefix]) -> Result<usize, ApplyError> {
+        for prefix in prefixes {
+            self.installed.prefix_map.remove(&prefix_key(*prefix))?;
+            self.installed.prefixes.remove(prefix);
+        }
+        Ok(prefixes.len())
+    }
+
+    /// Endpoints that stay and have an address no longer.
+    fn withdraw_addresses(&mut self) -> Result<usize, ApplyError> {
         let mut written = 0;
-        for (bytes, value) in wanted {
-            if !self.installed.addresses.contains_key(bytes) {
-                self.set_address(*bytes, *value)?;
+        for (ifindex, wanted) in &self.wanted_endpoints() {
+            let Some(installed) = self.installed.endpoints.get(ifindex) else { continue };
+            let both = |had: Address, has: Address| {
+                if had == has { had } else { Address { bytes: [0; 16] } }
+            };
+            let (ipv4, ipv6) =
+                (both(installed.ipv4, wanted.ipv4), both(installed.ipv6, wanted.ipv6));
+            if (ipv4, ipv6) != (installed.ipv4, installed.ipv6) {
+                let value = abi::Endpoint { ipv4, ipv6, ..*installed };
+                self.installed.endpoint_map.set(ifindex, &value)?;
+                self.installed.endpoints.insert(*ifindex, value);
                 written += 1;
             }
         }
-        Ok(written)
-    }
-
-    fn set_address(&mut self, bytes: [u8; 16], value: (u32, u32)) -> Result<(), ApplyError> {
-        let (identity, endpoint) = value;
-        self.installed.address_map.set(&Address { bytes }, &Peer { identity, endpoint })?;
-        self.installed.addresses.insert(bytes, value);
-        Ok(())
-    }
-
-    /// Ranges are rare and move seldom: any change counts as a move.
-    fn write_prefixes(&mut self) -> Result<usize, ApplyError> {
-        let wanted: BTreeMap<(u32, [u8; 16]), u32> = self
-            .desired
-            .prefixes
-            .iter()
-            .map(|(prefix, identity)| (mapped_prefix(*prefix), u32::from(*identity)))
-            .collect();
-        let key = |(prefix_bits, bytes): (u32, [u8; 16])| PrefixKey {
-            prefix_bits,
-            address: Address { bytes },
-        };
-        let mut written = 0;
-        for prefix in self.installed.prefixes.keys().filter(|prefix| !wanted.contains_key(*prefix))
-        {
-            self.installed.prefix_map.remove(&key(*prefix))?;
-            written += 1;
-        }
-        for (&prefix, identity) in &wanted {
-            if self.installed.prefixes.get(&prefix) != Some(identity) {
-                self.installed.prefix_map.set(&key(prefix), identity)?;
-                written += 1;
-            }
-        }
-        self.installed.prefixes = wanted;
         Ok(written)
     }
 
@@ -357,7 +353,8 @@ impl Apply<'_> {
         Ok(self.installed.services.remove_sets(&sets)?)
     }
 
-    /// Endpoints that are gone. Their connections are freed by the next sweep,
+    /// Endpoints that are gone, or another one on the same interface. Their
+    /// connections are freed by the next sweep,
     /// which finds no counter for them; until then nobody can reach them.
     fn remove_endpoints(&mut self) -> Result<usize, ApplyError> {
         let wanted = self.wanted_endpoints();
@@ -365,7 +362,10 @@ impl Apply<'_> {
             .installed
             .endpoints
             .iter()
-            .filter(|(ifindex, _)| !wanted.contains_key(*ifindex))
+            .filter(|(ifindex, endpoint)| {
+                let wanted = wanted.get(*ifindex);
+                wanted.is_none_or(|wanted| wanted.id != endpoint.id)
+            })
             .map(|(ifindex, endpoint)| (*ifindex, endpoint.id))
             .collect();
         for (ifindex, id) in &gone {
@@ -433,4 +433,8 @@ impl Apply<'_> {
             }
         }
     }
+}
+
+fn prefix_key((prefix_bits, bytes): Prefix) -> PrefixKey {
+    PrefixKey { prefix_bits, address: Address { bytes } }
 }

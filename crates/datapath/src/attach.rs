@@ -8,12 +8,13 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
 use libbpf_rs::{Link, Object, Program, TC_EGRESS, TC_INGRESS, TcHook, TcHookBuilder};
 
 use crate::account::Accounts;
+use crate::crash;
 use crate::error::{AttachError, MapError};
 use crate::map::Map;
 use crate::object;
@@ -129,6 +130,7 @@ pub(crate) fn attach_tcx(
         flags: libbpf_sys::BPF_F_BEFORE,
         ..Default::default()
     };
+    crash::point();
     // SAFETY: both descriptors are valid for the call, `options` is initialised,
     // carries its own size and outlives it.
     let fd = unsafe {
@@ -147,18 +149,21 @@ pub(crate) fn attach_clsact(hook: &Hook, program: BorrowedFd<'_>, ifindex: u32) 
     let mut builder = TcHookBuilder::new(program);
     builder.ifindex(ifindex as i32).replace(true).handle(CLSACT_HANDLE).priority(CLSACT_PRIORITY);
     let mut place = builder.hook(hook.clsact);
+    crash::point();
     match place.create() {
         Err(error) if error.kind() != libbpf_rs::ErrorKind::AlreadyExists => {
             return Err(io::Error::other(error));
         }
         _ => {}
     }
+    crash::point();
     place.attach().map(|_| ()).map_err(io::Error::other)
 }
 
 /// Pins any BPF descriptor.
 pub(crate) fn pin_fd(fd: RawFd, path: &Path) -> io::Result<()> {
     let name = CString::new(path.as_os_str().as_bytes())?;
+    crash::point();
     // SAFETY: `name` is a NUL-terminated string that outlives the call, `fd` is
     // the caller's and only read.
     let result = unsafe { libbpf_sys::bpf_obj_pin(fd, name.as_ptr()) };
@@ -167,11 +172,102 @@ pub(crate) fn pin_fd(fd: RawFd, path: &Path) -> io::Result<()> {
 
 /// The interface a pinned link is attached to; `None`: none, or no link.
 pub(crate) fn link_interface(path: &Path) -> Option<u32> {
-    let info: LinkInfo = Link::open(path).ok()?.info().ok()?;
+    tcx_interface(&Link::open(path).ok()?)
+}
+
+/// The interface a link is attached to.
+pub(crate) fn tcx_interface(link: &Link) -> Option<u32> {
+    let info: LinkInfo = link.info().ok()?;
     match info.info {
         LinkTypeInfo::Tcx(tcx) if tcx.ifindex != 0 => Some(tcx.ifindex),
         _ => None,
     }
+}
+
+/// Where the links of an interface are pinned.
+pub(crate) fn link_paths(pins: &Pins, ifindex: u32) -> [PathBuf; 2] {
+    HOOKS.each_ref().map(|hook| pins.link(ifindex, hook.name))
+}
+
+/// How the programs of an interface stand.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Attached {
+    /// Both directions, before all others.
+    First,
+    /// Both directions, one of them behind somebody else's.
+    Behind,
+    /// Not both directions, or not this version's.
+    Not,
+}
+
+/// Looks at both directions of an interface.
+pub(crate) fn attached(object: &Object, ifindex: u32) -> Attached {
+    let mut worst = Attached::First;
+    for hook in &HOOKS {
+        let program = object::program(object, hook.program);
+        let id = program.as_ref().and_then(|program| Program::id_from_fd(program.as_fd()).ok());
+        let (Some(program), Some(id)) = (program, id) else { return Attached::Not };
+        let Some(found) = programs_at(hook, program.as_fd(), ifindex) else {
+            return Attached::Not;
+        };
+        match found.iter().position(|other| *other == id) {
+            Some(0) => {}
+            Some(_) => worst = Attached::Behind,
+            None => return Attached::Not,
+        }
+    }
+    worst
+}
+
+/// Numbers of the programs of one direction, in their order; of clsact only ours.
+fn programs_at(hook: &Hook, program: BorrowedFd<'_>, ifindex: u32) -> Option<Vec<u32>> {
+    if kind() == AttachKind::Clsact {
+        let mut place = TcHook::new(program);
+        place
+            .ifindex(ifindex as i32)
+            .attach_point(hook.clsact)
+            .handle(CLSACT_HANDLE)
+            .priority(CLSACT_PRIORITY);
+        return place.query().ok().map(|id| vec![id]);
+    }
+    // As many as the kernel lets on one interface (BPF_MPROG_MAX).
+    let mut ids = [0u32; 64];
+    let mut options = libbpf_sys::bpf_prog_query_opts {
+        sz: size_of::<libbpf_sys::bpf_prog_query_opts>() as libbpf_sys::size_t,
+        prog_ids: ids.as_mut_ptr(),
+        __bindgen_anon_1: libbpf_sys::bpf_prog_query_opts__bindgen_ty_1 { count: 64 },
+        ..Default::default()
+    };
+    // SAFETY: `options` carries its own size, names an array of as many elements
+    // as it says, and both outlive the call.
+    let result =
+        unsafe { libbpf_sys::bpf_prog_query_opts(ifindex as RawFd, hook.tcx, &mut options) };
+    // SAFETY: both members of the union are the same number.
+    let count = unsafe { options.__bindgen_anon_1.count } as usize;
+    (result == 0).then(|| ids.into_iter().take(count).collect())
+}
+
+/// As [`attach_pod`], where links that are there may run somebody else's program:
+/// ours takes its place at once.
+pub(crate) fn attach_anew(
+    object: &Object,
+    pins: &Pins,
+    interface: &str,
+    ifindex: u32,
+) -> Result<(), AttachError> {
+    for hook in &HOOKS {
+        let Some(program) = object::program(object, hook.program) else { continue };
+        let Ok(mut link) = Link::open(pins.link(ifindex, hook.name)) else { continue };
+        if tcx_interface(&link) == Some(ifindex) {
+            crash::point();
+            link.update_prog(&program).map_err(|error| AttachError::Attach {
+                hook: hook.name,
+                interface: interface.to_owned(),
+                source: io::Error::other(error),
+            })?;
+        }
+    }
+    attach_pod(pins.root(), interface, ifindex)
 }
 
 /// Whether the interface of a pinned link is gone. When nobody can say, it is not.
@@ -194,6 +290,7 @@ pub(crate) fn replace_programs(object: &Object, pins: &Pins) {
         if link_is_detached(&path) {
             continue;
         }
+        crash::point();
         let replaced = Link::open(&path).and_then(|mut link| link.update_prog(&program));
         if let Err(error) = replaced {
             tracing::warn!(path = %path.display(), %error, "program of the earlier agent stays");

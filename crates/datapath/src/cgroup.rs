@@ -1,7 +1,7 @@
 //! Socket hooks on the node's cgroup slice: they name processes, lead services to
 //! their backends, and decide nothing about who may talk to whom.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -10,6 +10,7 @@ use std::path::Path;
 use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
 use libbpf_rs::{Iter, Link, Object};
 
+use crate::crash;
 use crate::error::OpenError;
 use crate::map::Map;
 use crate::object;
@@ -83,13 +84,16 @@ fn attach_hook(object: &Object, pins: &Pins, cgroup: &File, name: &str) -> io::R
         object::program(object, name).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
     let path = pins.hook(name);
     if let Some(mut link) = link_on(&path, cgroup.metadata()?.ino()) {
+        crash::point();
         return link.update_prog(&program).map_err(io::Error::other);
     }
+    crash::point();
     let mut link = program.attach_cgroup(cgroup.as_raw_fd()).map_err(io::Error::other)?;
     let fresh = pins::beside(&path);
     pins::remove(&fresh)?;
+    crash::point();
     link.pin(&fresh).map_err(io::Error::other)?;
-    fs::rename(&fresh, &path)
+    pins::replace(&fresh, &path)
 }
 
 /// The pinned link, if it is on this cgroup: their numbers are those of folders.

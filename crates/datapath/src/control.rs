@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use abi::Control;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
+use crate::crash;
+
 /// The page that holds the one [`Control`] of a node.
 #[derive(Debug)]
 pub(crate) struct ControlWord {
@@ -48,6 +50,26 @@ impl ControlWord {
         unsafe { self.page.byte_add(offset).cast::<AtomicU32>().as_ref() }
     }
 
+    /// Everything, word by word.
+    pub(crate) fn read(&self) -> Control {
+        let get = |offset| self.word(offset).load(Ordering::Acquire);
+        Control {
+            abi_version: self.version(),
+            revision: self.revision(),
+            epoch: get(std::mem::offset_of!(Control, epoch)),
+            world_ipv4: get(std::mem::offset_of!(Control, world_ipv4)),
+            world_ipv6: get(std::mem::offset_of!(Control, world_ipv6)),
+            connections: get(std::mem::offset_of!(Control, connections)),
+            drop_records: get(std::mem::offset_of!(Control, drop_records)),
+            host: get(std::mem::offset_of!(Control, host)),
+        }
+    }
+
+    fn set(&self, offset: usize, value: u32) {
+        crash::point();
+        self.word(offset).store(value, Ordering::Release);
+    }
+
     pub(crate) fn version(&self) -> u32 {
         self.word(std::mem::offset_of!(Control, abi_version)).load(Ordering::Acquire)
     }
@@ -58,29 +80,32 @@ impl ControlWord {
 
     /// From here on packets are judged by this revision.
     pub(crate) fn set_revision(&self, revision: u32) {
-        self.word(std::mem::offset_of!(Control, revision)).store(revision, Ordering::Release);
+        self.set(std::mem::offset_of!(Control, revision), revision);
     }
 
-    /// From here on connections are judged again, because an address moved.
+    /// From here on connections are judged again.
     pub(crate) fn next_epoch(&self) {
+        crash::point();
         self.word(std::mem::offset_of!(Control, epoch)).fetch_add(1, Ordering::AcqRel);
     }
 
     /// What an endpoint may have, from here on.
     pub(crate) fn set_quotas(&self, connections: u32, drop_records: u32) {
-        let set = |offset, value| self.word(offset).store(value, Ordering::Release);
-        set(std::mem::offset_of!(Control, connections), connections);
-        set(std::mem::offset_of!(Control, drop_records), drop_records);
+        self.set(std::mem::offset_of!(Control, connections), connections);
+        self.set(std::mem::offset_of!(Control, drop_records), drop_records);
     }
 
     /// Whether the node itself is judged, from here on.
     pub(crate) fn set_host(&self, judged: bool) {
-        self.word(std::mem::offset_of!(Control, host)).store(judged.into(), Ordering::Release);
+        let offset = std::mem::offset_of!(Control, host);
+        if self.word(offset).load(Ordering::Acquire) != u32::from(judged) {
+            self.set(offset, judged.into());
+        }
     }
 
     /// Writes everything; the version last, because nothing counts before it.
     pub(crate) fn initialise(&self, control: &Control) {
-        let set = |offset, value| self.word(offset).store(value, Ordering::Release);
+        let set = |offset, value| self.set(offset, value);
         set(std::mem::offset_of!(Control, revision), control.revision);
         set(std::mem::offset_of!(Control, epoch), control.epoch);
         set(std::mem::offset_of!(Control, world_ipv4), control.world_ipv4);

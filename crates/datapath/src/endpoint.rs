@@ -1,19 +1,10 @@
 //! Endpoints as the kernel is told: pods, and the node itself.
 
-use std::net::IpAddr;
-
 use abi::{Address, Subject};
 use zerocopy::FromZeros;
 
+use crate::book::mapped;
 use crate::desired::{Endpoint, HostSubject};
-
-/// An address as the kernel keys it.
-pub(crate) fn mapped(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    }
-}
 
 /// Whose room comes and goes with an endpoint.
 pub(crate) fn sharers(id: u32) -> impl Iterator<Item = u32> {

@@ -164,3 +164,18 @@ pub enum AttachError {
     #[error(transparent)]
     Map(#[from] MapError),
 }
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let level = error.to_string();
+        // Transparent errors say what their source says.
+        if !text.ends_with(&level) {
+            text = format!("{text}: {level}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,13 +1,14 @@
 //! What the kernel holds, mirrored: read once when the datapath is opened, kept
 //! in step by every write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd};
 
-use abi::{Address, Endpoint, Peer, PolicyEntry, PolicyKey, PrefixKey};
+use abi::{Address, Endpoint, Peer, PolicyEntry, PolicyKey, PrefixKey, Range};
 use libbpf_rs::{MapHandle, MapType};
 
 use crate::account::Accounts;
+use crate::book::{Key, Prefix};
 use crate::error::MapError;
 use crate::map::Map;
 use crate::pins::Pins;
@@ -30,11 +31,11 @@ pub(crate) struct Installed {
     pub(crate) endpoint_map: Map<u32, Endpoint>,
     pub(crate) accounts: Accounts,
     pub(crate) address_map: Map<Address, Peer>,
-    pub(crate) prefix_map: Map<PrefixKey, u32>,
+    pub(crate) prefix_map: Map<PrefixKey, Range>,
     table_map: Map<u32, u32>,
     pub(crate) endpoints: BTreeMap<u32, Endpoint>,
-    pub(crate) addresses: BTreeMap<[u8; 16], (u32, u32)>,
-    pub(crate) prefixes: BTreeMap<(u32, [u8; 16]), u32>,
+    pub(crate) addresses: BTreeMap<Key, Peer>,
+    pub(crate) prefixes: BTreeMap<Prefix, Range>,
     pub(crate) tables: BTreeMap<u32, Table>,
     pub(crate) services: InstalledServices,
 }
@@ -62,11 +63,10 @@ impl Installed {
         };
         installed.accounts.close_unowned(owned)?;
         let addresses = installed.address_map.dump()?.into_iter();
-        installed.addresses =
-            addresses.map(|(key, peer)| (key.bytes, (peer.identity, peer.endpoint))).collect();
+        installed.addresses = addresses.map(|(key, peer)| (key.bytes, peer)).collect();
         let prefixes = installed.prefix_map.dump()?.into_iter();
         installed.prefixes =
-            prefixes.map(|(key, id)| ((key.prefix_bits, key.address.bytes), id)).collect();
+            prefixes.map(|(key, range)| ((key.prefix_bits, key.address.bytes), range)).collect();
         for (number, map_id) in installed.table_map.dump()? {
             let handle = MapHandle::from_map_id(map_id)
                 .map_err(|source| table_error("open", number, source))?;
@@ -75,6 +75,38 @@ impl Installed {
             installed.tables.insert(number, Table { map, image });
         }
         Ok(installed)
+    }
+
+    /// Where another reading of the same maps says something else: a line for each
+    /// map, without endpoints that are `leaving`.
+    pub(crate) fn differences(&self, present: &Self, leaving: &BTreeSet<u32>) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut note = |map: &str, count: usize| {
+            if count > 0 {
+                lines
+                    .push(format!("{count} elements of map `{map}` were changed by somebody else"));
+            }
+        };
+        let endpoints = different(&self.endpoints, &present.endpoints);
+        note("endpoints", endpoints.filter(|ifindex| !leaving.contains(*ifindex)).count());
+        note("addresses", different(&self.addresses, &present.addresses).count());
+        note("prefixes", different(&self.prefixes, &present.prefixes).count());
+        let ids =
+            |tables: &BTreeMap<u32, Table>| -> BTreeSet<u32> { tables.keys().copied().collect() };
+        note("tables", ids(&self.tables).symmetric_difference(&ids(&present.tables)).count());
+        for (number, table) in &self.tables {
+            if let Some(other) = present.tables.get(number) {
+                note(&table_name(*number), different(&table.image, &other.image).count());
+            }
+        }
+        let closed = present.endpoints.values().filter(|it| !present.accounts.is_open(it.id));
+        note("usage", closed.count());
+        lines
+    }
+
+    /// Bytes of the kernel that policy tables take.
+    pub(crate) fn tables_memory(&self) -> u64 {
+        self.tables.values().map(|table| table.map.memory()).sum()
     }
 
     /// Waits for an RCU grace period where membarrier cannot: updating a map of
@@ -89,7 +121,10 @@ impl Installed {
     pub(crate) fn highest_revision(&self) -> u32 {
         let tables = self.tables.values().flat_map(|table| table.image.values());
         let endpoints = self.endpoints.values().map(|endpoint| endpoint.from_revision);
-        tables.map(|entry| entry.from_revision).chain(endpoints).max().unwrap_or(0)
+        let addresses = self.addresses.values().map(|peer| peer.from_revision);
+        let prefixes = self.prefixes.values().map(|range| range.from_revision);
+        let tables = tables.map(|entry| entry.from_revision);
+        tables.chain(endpoints).chain(addresses).chain(prefixes).max().unwrap_or(0)
     }
 
     /// Makes a table, fills it, and only then lets it be found.
@@ -129,6 +164,16 @@ impl Installed {
         self.tables.remove(&number);
         Ok(())
     }
+}
+
+/// Keys whose values are not the same, or that only one of the two has.
+fn different<'a, K: Ord, V: PartialEq>(
+    one: &'a BTreeMap<K, V>,
+    other: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = &'a K> {
+    let changed = one.iter().filter(|(key, value)| other.get(*key) != Some(*value));
+    let more = other.keys().filter(|key| !one.contains_key(*key));
+    changed.map(|(key, _)| key).chain(more)
 }
 
 fn table_name(number: u32) -> String {

@@ -15,12 +15,16 @@
 mod account;
 mod apply;
 mod attach;
+mod book;
 mod cgroup;
+mod check;
 mod control;
 mod counters;
+pub mod crash;
 mod desired;
 mod endpoint;
 mod error;
+mod fill;
 mod installed;
 mod map;
 mod object;
@@ -34,9 +38,11 @@ mod uplink;
 
 pub use attach::{AttachKind, attach_pod, detach_pod, is_attached, is_enforced};
 pub use cgroup::HookState;
+pub use check::{Fault, FaultKind};
 pub use counters::{Counters, RingCounters, ServiceCounters, Sweeps};
 pub use desired::{Applied, Config, Desired, Endpoint, Host, HostSubject, Limits, Trial};
 pub use error::{ApplyError, AttachError, MapError, OpenError};
+pub use fill::Fill;
 pub use object::{Datapath, Features};
 pub use reader::RecordReader;
 pub use record::{DecodeError, Record, Ring};

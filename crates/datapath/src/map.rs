@@ -1,11 +1,14 @@
 //! Maps with typed keys and values.
 
+use std::fs;
 use std::marker::PhantomData;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use crate::crash;
 use crate::error::MapError;
 
 /// A map whose keys and values are plain types of crate `abi`.
@@ -48,6 +51,7 @@ where
     }
 
     pub(crate) fn set(&self, key: &K, value: &V) -> Result<(), MapError> {
+        crash::point();
         self.handle
             .update(key.as_bytes(), value.as_bytes(), MapFlags::ANY)
             .map_err(|source| self.failed("write", source))
@@ -55,6 +59,7 @@ where
 
     /// Removes an element; one that is not there is as good.
     pub(crate) fn remove(&self, key: &K) -> Result<(), MapError> {
+        crash::point();
         match self.handle.delete(key.as_bytes()) {
             Err(error) if error.kind() != libbpf_rs::ErrorKind::NotFound => {
                 Err(self.failed("remove from", error))
@@ -75,6 +80,11 @@ where
         Ok(elements)
     }
 
+    /// Bytes of the kernel that it takes.
+    pub(crate) fn memory(&self) -> u64 {
+        memory(self.handle.as_fd())
+    }
+
     /// One value for each CPU.
     pub(crate) fn get_percpu(&self, key: &K) -> Result<Vec<V>, MapError> {
         let values = self
@@ -91,4 +101,12 @@ where
     fn failed(&self, step: &'static str, source: libbpf_rs::Error) -> MapError {
         MapError { step, map: self.name.clone(), source }
     }
+}
+
+/// `memlock` of a map: since Linux 6.4 what it really uses, before that at most.
+pub(crate) fn memory(map: BorrowedFd<'_>) -> u64 {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd()));
+    let info = info.unwrap_or_default();
+    let bytes = info.lines().find_map(|line| line.strip_prefix("memlock:"));
+    bytes.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }

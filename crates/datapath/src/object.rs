@@ -12,10 +12,13 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::apply::Apply;
 use crate::attach::{self, AttachKind};
 use crate::cgroup::{self, HookState};
+use crate::check::{self, Watch};
 use crate::control::ControlWord;
 use crate::counters::{self, Counters};
+use crate::crash;
 use crate::desired::{Applied, Config, Desired, Limits, OF_THE_HOST};
 use crate::error::{ApplyError, MapError, OpenError};
+use crate::fill::{self, Fill};
 use crate::installed::{self, Installed};
 use crate::map::Map;
 use crate::pins::{self, Pins};
@@ -28,7 +31,7 @@ static OBJECT: &Aligned<[u8]> =
     &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/signet.bpf.o")));
 
 /// Programs for interfaces: pinned, so that the CNI plugin can attach them.
-const INTERFACE_PROGRAMS: [&str; 2] = ["pod_egress", "pod_ingress"];
+pub(crate) const INTERFACE_PROGRAMS: [&str; 2] = ["pod_egress", "pod_ingress"];
 const SWEEP: &str = "sweep_connections";
 const ARM_SWEEPER: &str = "sweeper_arm";
 
@@ -47,13 +50,16 @@ pub struct Features {
 /// holds the node's lock.
 #[derive(Debug)]
 pub struct Datapath {
-    object: Object,
-    pins: Pins,
-    control: ControlWord,
-    installed: Installed,
+    pub(crate) object: Object,
+    pub(crate) pins: Pins,
+    pub(crate) control: ControlWord,
+    pub(crate) installed: Installed,
+    pub(crate) watch: Watch,
     limits: Limits,
     features: Features,
     guarded: Guarded,
+    /// The word as it was moved last.
+    revision: u32,
 }
 
 impl Datapath {
@@ -89,7 +95,7 @@ impl Datapath {
         let limits = actual_limits(&installed, &pins, &config.limits)?;
         control.set_quotas(limits.connections_per_endpoint, limits.drop_records);
         if taken_over {
-            // An agent may have died between an address and the epoch.
+            // Connections are judged again, whatever the earlier agent died in.
             control.next_epoch();
             let interfaces = installed.endpoints.keys().copied();
             let pods = interfaces.filter(|ifindex| *ifindex != installed::HOST_INTERFACE);
@@ -97,7 +103,8 @@ impl Datapath {
         }
         let features = Features { attach: attach::kind(), hooks, taken_over };
         let guarded = Guarded::default();
-        Ok(Self { object, pins, control, installed, limits, features, guarded })
+        let (revision, watch) = (control.revision(), Watch::default());
+        Ok(Self { object, pins, control, installed, watch, limits, features, guarded, revision })
     }
 
     /// Moves the kernel to what is desired, whole or not at all.
@@ -108,6 +115,10 @@ impl Datapath {
     /// write fails, packets are still judged by complete revisions, and the next
     /// call goes on from what the kernel really holds.
     pub fn apply(&mut self, desired: &Desired) -> Result<Applied, ApplyError> {
+        // Whatever somebody wrote there: the next one is counted from ours.
+        if self.control.revision() != self.revision {
+            self.control.set_revision(self.revision);
+        }
         let object = &self.object;
         let apply = Apply {
             installed: &mut self.installed,
@@ -119,10 +130,13 @@ impl Datapath {
         };
         let result = apply.run();
         if result.is_err() {
-            // Addresses may have moved before the failure.
+            // What was done before the failure counts for connections, too.
             self.control.next_epoch();
             self.installed = Installed::read(&self.pins)?;
         }
+        self.revision = self.control.revision();
+        // Before anybody could take their pins away.
+        self.watch.hold(&self.pins, &desired.endpoints.keys().copied().collect());
         result
     }
 
@@ -165,6 +179,23 @@ impl Datapath {
             Err(MapError { step: "ask about", map: name, source })
         };
         self.object.progs().map(count).collect()
+    }
+
+    /// What the control words should be.
+    pub(crate) fn expected_control(&self) -> Control {
+        let limits = &self.limits;
+        let host = self.installed.endpoints.contains_key(&installed::HOST_INTERFACE);
+        Control { revision: self.revision, host: host.into(), ..first_control(limits) }
+    }
+
+    /// Bytes of the kernel that the maps of this node take.
+    pub fn memory(&self) -> u64 {
+        check::memory(&self.object) + self.installed.tables_memory()
+    }
+
+    /// How full the maps are.
+    pub fn fill(&self) -> Result<Vec<Fill>, MapError> {
+        fill::read(&self.installed, &self.limits)
     }
 
     /// The revision that judges packets now.
@@ -277,6 +308,7 @@ fn load(pins: &Pins, limits: &Limits, reuse: bool) -> Result<Object, OpenError> 
     for mut map in object.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
         if is_pinned(&name) && !pins.map(&name).exists() {
+            crash::point();
             map.pin(pins.map(&name)).map_err(prepare("pin a map"))?;
         }
     }
@@ -284,7 +316,7 @@ fn load(pins: &Pins, limits: &Limits, reuse: bool) -> Result<Object, OpenError> 
 }
 
 /// Maps that the compiler makes for constants are not state.
-fn is_pinned(map: &str) -> bool {
+pub(crate) fn is_pinned(map: &str) -> bool {
     !map.contains('.')
 }
 
@@ -301,7 +333,8 @@ fn size_maps(open: &mut OpenObject, limits: &Limits) -> Result<(), OpenError> {
             Some("fragments") => sharers,
             Some("usage") => usage,
             Some("tables") => limits.tables(),
-            Some("addresses" | "prefixes") => limits.addresses,
+            // Those before and after a change that replaces every one of them.
+            Some("addresses" | "prefixes") => limits.addresses.saturating_mul(2),
             Some("conntrack") => connections,
             Some("services") => limits.services,
             Some("backends" | "members") => limits.backend_slots(),
@@ -363,7 +396,7 @@ fn pin_in_place(program: &Program<'_>, path: &Path) -> Result<(), OpenError> {
     pins::remove(&fresh).map_err(|source| failed("remove", &fresh, source))?;
     let fd = program.as_fd().as_raw_fd();
     attach::pin_fd(fd, &fresh).map_err(|source| failed("pin", &fresh, source))?;
-    std::fs::rename(&fresh, path).map_err(|source| failed("pin", path, source))
+    pins::replace(&fresh, path).map_err(|source| failed("pin", path, source))
 }
 
 /// Sizes of pinned maps cannot be changed: what they are is what counts.
@@ -373,7 +406,7 @@ fn actual_limits(installed: &Installed, pins: &Pins, asked: &Limits) -> Result<L
     let room = conntrack.max_entries() / endpoints.saturating_add(OF_THE_HOST);
     let actual = Limits {
         endpoints,
-        addresses: installed.address_map.max_entries(),
+        addresses: installed.address_map.max_entries() / 2,
         services: installed.services.service_map.max_entries(),
         backends: installed.services.backend_map.max_entries() / 2,
         connections_per_endpoint: asked.connections_per_endpoint.min(room),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
+use crate::crash;
 use crate::error::OpenError;
 
 /// The folder of one node on bpffs.
@@ -70,6 +71,7 @@ impl Pins {
         }
         for folder in ["maps", "programs", "hooks", "links", "uplinks"] {
             let path = self.root.join(folder);
+            crash::point();
             fs::create_dir_all(&path).map_err(|source| OpenError::Pin {
                 step: "create",
                 path,
@@ -84,6 +86,7 @@ impl Pins {
     pub(crate) fn clear(&self) -> Result<(), OpenError> {
         for folder in ["programs", "hooks", "links", "uplinks", "maps"] {
             let path = self.root.join(folder);
+            crash::point();
             match fs::remove_dir_all(&path) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -96,10 +99,17 @@ impl Pins {
 
 /// Removes a file; one that is not there is as good.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    crash::point();
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Puts a pin in the place of another, at once.
+pub(crate) fn replace(fresh: &Path, path: &Path) -> io::Result<()> {
+    crash::point();
+    fs::rename(fresh, path)
 }
 
 /// A name beside a pin, for the one that will take its place. bpffs refuses dots.

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use abi::{Address, Backend, BackendKey, MemberKey, Service, ServiceKey};
 
-use crate::endpoint::mapped;
+use crate::book::mapped;
 use crate::error::MapError;
 use crate::map::Map;
 use crate::pins::Pins;

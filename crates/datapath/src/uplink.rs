@@ -12,6 +12,7 @@ use std::path::Path;
 use libbpf_rs::{Link, Object, TC_EGRESS, TC_INGRESS, TcHook};
 
 use crate::attach::{self, AttachKind, CLSACT_HANDLE, CLSACT_PRIORITY, Hook};
+use crate::crash;
 use crate::error::AttachError;
 use crate::object;
 use crate::pins::{self, Pins};
@@ -85,6 +86,7 @@ impl Guarded {
             let path = pins.uplink(ifindex, hook.name);
             match kind {
                 AttachKind::Tcx if attach::link_interface(&path) == Some(ifindex) => {
+                    crash::point();
                     let replaced =
                         Link::open(&path).and_then(|mut link| link.update_prog(&program));
                     replaced.map_err(|error| failed(io::Error::other(error)))?;

@@ -21,6 +21,8 @@ struct Told {
     desired: Vec<Desired>,
     refuse: bool,
     expired: usize,
+    faults: Vec<Fault>,
+    compared: Option<usize>,
 }
 
 impl Kernel for Fake {
@@ -55,6 +57,20 @@ impl Kernel for Fake {
 
     fn revision(&self) -> u32 {
         10
+    }
+
+    fn check(&mut self, desired: Option<&Desired>) -> Vec<Fault> {
+        let mut told = self.0.borrow_mut();
+        told.compared = desired.map(|desired| desired.endpoints.len());
+        std::mem::take(&mut told.faults)
+    }
+
+    fn fill(&self) -> Result<Vec<Fill>, MapError> {
+        Ok(vec![Fill { what: "addresses", used: 95, limit: 100 }])
+    }
+
+    fn memory(&self) -> u64 {
+        12_345
     }
 }
 
@@ -483,4 +499,82 @@ fn a_node_policy_is_on_trial_until_somebody_confirms_it() {
     bench.cluster(CLUSTER);
     bench.step();
     assert_eq!(host(&bench), None);
+}
+
+/// Kinds of the events that Hubble has no kind for, with their words.
+fn other_events(state: &NodeState) -> Vec<(String, String)> {
+    use api::proto::flow::agent_event::Notification;
+    let events = state.agent_events();
+    let mut found = Vec::new();
+    for number in events.oldest()..events.next() {
+        let answer = events.read(number).unwrap_or_else(|_| panic!("missed")).unwrap();
+        if let Some(Notification::Unknown(other)) = answer.agent_event.unwrap().notification {
+            found.push((other.r#type, other.notification));
+        }
+    }
+    found
+}
+
+#[test]
+fn what_somebody_changed_is_told_once_counted_and_shown() {
+    let mut bench = bench();
+    bench.cluster(CLUSTER);
+    bench.wire(&testing::api());
+    let stays = || Fault {
+        kind: datapath::FaultKind::Program,
+        detail: "another program runs first".into(),
+        left: Some("not ours".into()),
+    };
+    bench.control.check();
+    assert_eq!(bench.kernel.0.borrow().compared, None, "nothing is in force yet");
+    bench.step();
+    for _ in 0..2 {
+        bench.kernel.0.borrow_mut().faults = vec![stays()];
+        bench.control.check();
+    }
+    assert_eq!(bench.kernel.0.borrow().compared, Some(1));
+    let told = "another program runs first; it stays so: not ours";
+    let events = other_events(&bench.state);
+    let of = |kind: &str| {
+        let own = events.iter().filter(|(of, _)| of == kind);
+        own.map(|(_, text)| text.as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("fault"), [told]);
+    assert_eq!(of("limit"), ["addresses: 95 of 100"]);
+    assert_eq!(bench.state.control().last_error.clone().unwrap().0, told);
+    let health = bench.state.health();
+    assert_eq!((health.open.len(), health.kernel_bytes), (1, 12_345));
+    bench.control.check();
+    assert!(bench.state.health().open.is_empty(), "it is gone");
+}
+
+#[test]
+fn a_source_that_cannot_be_read_leaves_what_is_in_force_and_ages() {
+    let mut bench = bench();
+    bench.cluster(CLUSTER);
+    bench.wire(&testing::api());
+    bench.step();
+    let read = bench.control.health.source_read.unwrap();
+    fs::rename(bench.path("cluster"), bench.path("away")).unwrap();
+    assert!(!bench.step());
+    bench.check_installed(&[5]);
+    assert_eq!(bench.control.health.source_read, Some(read), "not read since");
+    assert!(other_events(&bench.state).iter().any(|(kind, _)| kind == "error"));
+    assert_eq!(bench.state.health().errors, 1);
+    fs::rename(bench.path("away"), bench.path("cluster")).unwrap();
+    bench.step();
+    assert!(bench.control.health.source_read.unwrap() > read);
+}
+
+#[test]
+fn a_change_that_is_refused_is_counted_and_told() {
+    let mut bench = bench();
+    bench.cluster(CLUSTER);
+    bench.wire(&testing::api());
+    bench.kernel.0.borrow_mut().refuse = true;
+    bench.step();
+    assert_eq!(bench.control.health.refusals, 1);
+    let events = other_events(&bench.state);
+    let refused = events.iter().find(|(kind, _)| kind == "refused").unwrap();
+    assert!(refused.1.contains("9 needed, 8 is the limit"), "{refused:?}");
 }

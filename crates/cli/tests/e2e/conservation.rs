@@ -117,3 +117,70 @@ fn check_told(scene: &Scene, lost: u64) {
     assert_eq!(told, lost, "{events:?}");
     assert!(events.iter().all(|event| event["source"] == "PERF_EVENT_RING_BUFFER"), "{events:?}");
 }
+
+/// Seconds of a flood, and drops that its neighbour causes meanwhile.
+const SECONDS: u64 = 5;
+const NEIGHBOUR: u16 = 200;
+
+/// One pod sends what is denied as fast as it can. Its neighbour's drops are all
+/// told; of its own, those that are not are counted exactly.
+pub fn flood() {
+    let scene = Scene::tiny("flood", "");
+    let before = dropped(&settled(&scene));
+    let target = scene.address("internet", 4);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let sent = std::thread::scope(|scope| {
+        let flooder = scope.spawn(|| {
+            scene.inside("payment.pay-svc", || {
+                let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+                let mut sent = 0u64;
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    sent += u64::from(socket.send_to(b"x", (target, 9)).is_ok());
+                }
+                sent
+            })
+        });
+        // Denied by the gateway's own policy, each to a port of its own.
+        for port in 0..NEIGHBOUR {
+            let ports = iter::once(20_000 + port);
+            attempt::datagrams(
+                &scene,
+                "gateway.api-gateway",
+                scene.address("web.web-fe", 4),
+                ports,
+            );
+            std::thread::sleep(std::time::Duration::from_millis(
+                SECONDS * 1000 / u64::from(NEIGHBOUR),
+            ));
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        flooder.join().unwrap()
+    });
+    let status = settled(&scene);
+    check_balance(&status, "after the flood");
+    let (attempted, delivered, lost) = counted(&status, "drops");
+    println!(
+        "{sent} denied datagrams in {SECONDS} s: {attempted} drops, {delivered} told, {lost} lost"
+    );
+    assert_eq!(dropped(&status) - before, sent + u64::from(NEIGHBOUR), "every drop is counted");
+    assert!(lost > 0, "{sent} are no flood");
+    let neighbour =
+        scene.observe(&["--all", "--from-pod", "gateway/api-gateway", "--verdict", "DROPPED"]);
+    let ports: std::collections::BTreeSet<u64> = neighbour
+        .iter()
+        .filter_map(|answer| answer["flow"]["l4"]["UDP"]["destination_port"].as_u64())
+        .collect();
+    let want: std::collections::BTreeSet<u64> =
+        (0..NEIGHBOUR).map(|port| u64::from(20_000 + port)).collect();
+    let missing: Vec<_> = want.difference(&ports).collect();
+    assert!(
+        missing.is_empty(),
+        "{} of the neighbour's drops were not told: {missing:?}",
+        missing.len()
+    );
+}
+
+/// Packets that the node has dropped.
+fn dropped(status: &Value) -> u64 {
+    status["drops"].as_array().into_iter().flatten().map(|drop| number(&drop["packets"])).sum()
+}

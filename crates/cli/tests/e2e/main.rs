@@ -15,15 +15,20 @@ mod attempt;
 mod bank;
 mod capture;
 mod changes;
+mod churn;
 mod cleanup;
 mod conservation;
+mod death;
+mod faults;
 mod forge;
 mod frame;
 mod frames;
 mod host;
 mod host_policy;
 mod listener;
+mod load;
 mod matrix;
+mod memory;
 mod observe;
 mod peers;
 mod probes;
@@ -56,10 +61,22 @@ const TESTS: &[(&str, fn())] = &[
     ("changes::rollout_and_reschedule_change_no_verdict", changes::rollout),
     ("changes::a_label_changes_what_a_pod_may", changes::relabel),
     ("changes::nodes_come_and_go", changes::nodes),
+    ("churn::every_verdict_is_what_its_revision_says", churn::every_verdict),
+    ("churn::every_verdict_is_what_its_revision_says_for_long", churn::every_verdict_for_long),
+    ("churn::changes_come_into_force_in_a_moment", churn::time_to_force),
+    ("churn::changes_come_into_force_in_a_moment_for_long", churn::time_to_force_for_long),
     ("cleanup::a_killed_up_leaves_nothing_after_down", cleanup::killed_up),
     ("cleanup::a_test_that_fails_leaves_nothing", cleanup::failed_test),
     ("cleanup::two_labs_of_the_same_manifests_do_not_meet", cleanup::two_labs),
     ("conservation::records_of_a_paused_agent_are_delivered_or_told_as_lost", conservation::paused),
+    ("conservation::a_flood_costs_its_neighbour_no_record", conservation::flood),
+    ("death::agents_that_die_before_a_write_leave_the_old_or_the_new_state", death::before_a_write),
+    ("death::nothing_is_lost_and_nothing_slips_under_load", death::under_load),
+    ("death::nothing_is_lost_and_nothing_slips_under_load_for_long", death::under_load_for_long),
+    ("faults::a_disk_that_is_full_or_read_only_is_told", faults::disk),
+    ("faults::a_source_that_is_gone_leaves_what_was_read", faults::partition),
+    ("faults::an_agent_without_memory_changes_nothing", faults::memory),
+    ("faults::what_root_changed_is_told_and_put_right", faults::tampering),
     ("frames::no_denied_frame_leaves_a_pod_whatever_its_agent_does", frames::from_the_first_act),
     (
         "host_policy::a_confirmed_policy_outlives_its_trial_and_the_agent",
@@ -71,6 +88,8 @@ const TESTS: &[(&str, fn())] = &[
     ),
     ("host_policy::who_reaches_a_node_and_whom_it_reaches", host_policy::on_the_wire),
     ("matrix::observed_expected_and_evaluated_are_the_same", matrix::on_the_wire),
+    ("memory::an_agent_stays_within_what_is_promised", memory::promise),
+    ("memory::an_agent_stays_within_what_is_promised_for_long", memory::promise_for_long),
     ("observe::filters_select_and_every_form_can_be_read", observe::filters_and_forms),
     ("observe::a_follower_sees_a_drop_within_two_seconds", observe::follow),
     ("observe::lists_tell_what_is_in_force", observe::lists),
@@ -96,10 +115,12 @@ fn main() {
         return;
     }
     let trials = TESTS.iter().map(|(name, body)| {
-        Trial::test(*name, || {
+        let trial = Trial::test(*name, || {
             body();
             Ok(())
-        })
+        });
+        // Hours, by `make soak` only.
+        trial.with_ignored_flag(name.ends_with("for_long"))
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
 }

@@ -24,9 +24,15 @@ const LONG: Duration = Duration::from_secs(60);
 /// Waits until something holds; the pauses only keep the machine free.
 #[track_caller]
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + LONG;
+    eventually_within(LONG, what, &mut holds);
+}
+
+/// The same for what takes longer.
+#[track_caller]
+pub fn eventually_within(time: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + time;
     while !holds() {
-        assert!(Instant::now() < end, "not within {LONG:?}: {what}");
+        assert!(Instant::now() < end, "not within {time:?}: {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }

@@ -1,0 +1,64 @@
+//! The loop's look at itself and at what it installed.
+
+use std::time::{Duration, Instant};
+
+use datapath::Fault;
+
+use super::{Control, Kernel};
+use crate::chain::chain;
+use crate::events;
+use crate::health::{memory, resident_bytes};
+
+/// Between two looks; somebody else's change is told within five seconds.
+pub(super) const CHECK_EVERY: Duration = Duration::from_secs(2);
+
+/// However long a look takes, as in a large cluster.
+const CHECK_AT_LEAST_EVERY: Duration = Duration::from_secs(4);
+
+/// A look may take this share of the time.
+const SHARE: u32 = 20;
+
+impl<K: Kernel> Control<K> {
+    /// Compares the kernel with what is in force, and tells; returns when to look
+    /// again.
+    pub(super) fn check(&mut self) -> Duration {
+        let started = Instant::now();
+        let desired = self.view.enforced.plan().map(|plan| &plan.desired);
+        let faults = self.kernel.check(desired);
+        let now_ns = api::time::now_ns();
+        for fault in self.health.note_faults(faults, now_ns) {
+            let Fault { kind, detail, left } = fault;
+            let kind = kind.as_str();
+            let outcome = match &left {
+                None => "it was put right".to_owned(),
+                Some(reason) => format!("it stays so: {reason}"),
+            };
+            tracing::error!(kind, detail, outcome, "somebody else changed what was installed");
+            let text = format!("{detail}; {outcome}");
+            self.state.note(events::other("fault", text.clone()));
+            self.view.last_error = Some((text, now_ns));
+        }
+        // A heal may have moved it.
+        self.view.enforced.inherit(self.kernel.revision());
+        self.measure();
+        self.state.set_control(self.view.clone());
+        (started.elapsed() * SHARE).clamp(CHECK_EVERY, CHECK_AT_LEAST_EVERY)
+    }
+
+    fn measure(&mut self) {
+        let mut fill = match self.kernel.fill() {
+            Ok(fill) => fill,
+            Err(error) => return self.report(chain(&error)),
+        };
+        let plan = self.view.enforced.plan();
+        let identities = plan.map_or(0, |plan| plan.desired.addresses.len());
+        fill.push(memory(resident_bytes(), identities));
+        self.health.kernel_bytes = self.kernel.memory();
+        for full in self.health.note_fill(fill) {
+            let datapath::Fill { what, used, limit } = full;
+            tracing::warn!(what, used, limit, "nearly full");
+            self.state.note(events::other("limit", format!("{what}: {used} of {limit}")));
+        }
+        self.state.set_health(self.health.clone());
+    }
+}

@@ -1,0 +1,183 @@
+//! Policies that change all the time: every packet is judged by one revision, and
+//! as that revision says.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::death::put;
+use crate::scene::{Scene, eventually};
+use crate::signet;
+
+const PORT: u16 = 7100;
+
+const PODS: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: client, namespace: churn, labels: {app: client}}
+spec: {nodeName: node-1, containers: [{name: main}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: server, namespace: churn, labels: {app: server}}
+spec: {nodeName: node-1, containers: [{name: main}]}
+";
+
+/// With two rules the client may send, with one it may not: the number of rules
+/// tells afterwards which of the two a revision was. `more`: rules about others.
+fn policy(open: bool, more: usize) -> String {
+    let mut text = String::from(
+        "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\n\
+         metadata: {name: flip, namespace: churn}\nspec:\n  \
+         endpointSelector: {matchLabels: {app: server}}\n  ingress:\n    \
+         - fromEndpoints: [{matchLabels: {app: nobody}}]\n",
+    );
+    if open {
+        let _ = writeln!(
+            text,
+            "    - fromEndpoints: [{{matchLabels: {{app: client}}}}]\n      \
+             toPorts: [{{ports: [{{port: '{PORT}', protocol: UDP}}]}}]"
+        );
+    }
+    for rule in 0..more {
+        let (high, low) = (rule / 250, rule % 250);
+        let _ = writeln!(text, "    - fromCIDR: [172.{high}.{low}.0/24]");
+    }
+    text
+}
+
+pub fn every_verdict() {
+    churn(Duration::from_secs(10));
+}
+
+pub fn every_verdict_for_long() {
+    churn(Duration::from_secs(60));
+}
+
+fn churn(duration: Duration) {
+    let scene = Scene::of("churn", PODS);
+    put(&scene, "flip.yaml", &policy(true, 0));
+    let stop = AtomicBool::new(false);
+    let (mut changes, mut sent) = (0u32, 0u32);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let target = scene.address("churn.server", 4);
+            scene.inside("churn.client", || {
+                while !stop.load(Ordering::Relaxed) {
+                    // A new connection each time, so that each leaves a record.
+                    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                    let _ = socket.send_to(b"x", (target, PORT));
+                    sent += 1;
+                    thread::sleep(Duration::from_millis(4));
+                }
+            });
+        });
+        let start = Instant::now();
+        while start.elapsed() < duration {
+            put(&scene, "flip.yaml", &policy(changes % 2 == 1, 0));
+            changes += 1;
+            let due = Duration::from_millis(10) * changes;
+            thread::sleep(due.saturating_sub(start.elapsed()));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    thread::sleep(Duration::from_secs(1));
+    let revisions = revisions(&scene);
+    let flows =
+        scene.observe(&["--all", "--to-port", &PORT.to_string(), "--to-pod", "churn/server"]);
+    let (mut last, mut allowed, mut denied) = (0, 0u32, 0u32);
+    // Both rings, in the order of the kernel's own clock.
+    let flows = flows.iter().map(|answer| &answer["flow"]);
+    let mut flows: Vec<_> = flows.filter(|flow| flow["traffic_direction"] == "INGRESS").collect();
+    flows.sort_by_key(|flow| nanoseconds(flow["time"].as_str().unwrap()));
+    for flow in flows {
+        let revision = flow["extensions"]["value"]["revision"].as_f64().unwrap() as u64;
+        assert!(revision >= last, "from revision {last} back to {revision}: {flow}");
+        last = revision;
+        let Some((_, rules)) = revisions.range(..=revision).next_back() else { continue };
+        let want = if *rules == 2 { "FORWARDED" } else { "DROPPED" };
+        assert_eq!(flow["verdict"], want, "revision {revision} has {rules} rules: {flow}");
+        if *rules == 2 { allowed += 1 } else { denied += 1 }
+    }
+    println!(
+        "{changes} changes, {} revisions, {sent} probes: {allowed} allowed, {denied} denied",
+        revisions.len()
+    );
+    assert!(revisions.len() > 10 && allowed > 50 && denied > 50, "or nothing is tested");
+}
+
+/// A time that can be compared: fractions have three, six or nine digits.
+fn nanoseconds(time: &str) -> String {
+    let (seconds, fraction) = time.trim_end_matches('Z').split_once('.').unwrap_or((time, ""));
+    format!("{seconds}.{fraction:0<9}")
+}
+
+/// Number of rules of the policy by the revision that brought it.
+fn revisions(scene: &Scene) -> BTreeMap<u64, u64> {
+    let text = scene.ask(&["observe", "agent-events", "--all", "-o", "json"]).good();
+    let mut revisions = BTreeMap::new();
+    for event in signet::lines(&text) {
+        let update = &event["agent_event"]["policy_update"];
+        let here = event["node_name"].as_str().is_some_and(|name| name.ends_with("node-1"));
+        if here && update.is_object() {
+            revisions
+                .insert(signet::number(&update["revision"]), signet::number(&update["rule_count"]));
+        }
+    }
+    revisions
+}
+
+/// From the manifest's rename to the first datagram that is judged by it.
+pub fn time_to_force() {
+    measure(1, 20);
+    measure(100, 20);
+}
+
+pub fn time_to_force_for_long() {
+    for rules in [1, 100, 10_000] {
+        measure(rules, 100);
+    }
+}
+
+fn measure(rules: usize, changes: usize) {
+    let scene = Scene::of(&format!("force-{rules}"), PODS);
+    put(&scene, "flip.yaml", &policy(true, rules));
+    let target = scene.address("churn.server", 4);
+    let receiver = scene.inside("churn.server", || UdpSocket::bind((target, PORT)).unwrap());
+    receiver.set_read_timeout(Some(Duration::from_millis(3))).unwrap();
+    let sender = scene.inside("churn.client", || UdpSocket::bind("0.0.0.0:0").unwrap());
+    let mut number = 0u64;
+    let mut passes = || {
+        number += 1;
+        sender.send_to(&number.to_be_bytes(), (target, PORT)).unwrap();
+        let mut got = [0; 8];
+        while receiver.recv(&mut got).is_ok() {
+            if got == number.to_be_bytes() {
+                return true;
+            }
+        }
+        false
+    };
+    eventually("the policy is in force", &mut passes);
+    let mut times: Vec<Duration> = Vec::new();
+    for change in 0..changes {
+        let open = change % 2 == 1;
+        // Apart from each other: the agent waits until writers are quiet.
+        thread::sleep(Duration::from_millis(150));
+        let text = policy(open, rules);
+        let start = Instant::now();
+        put(&scene, "flip.yaml", &text);
+        eventually("the change is in force", || passes() == open);
+        times.push(start.elapsed());
+    }
+    times.sort();
+    let at = |share: usize| times[(times.len() - 1) * share / 100];
+    println!(
+        "manifest to enforcement, {rules} rules: p50 {:?}, p99 {:?} of {changes} changes",
+        at(50),
+        at(99)
+    );
+}

@@ -1,0 +1,208 @@
+//! What befalls a node besides death: somebody with root, a full disk, no memory.
+//! The kernel goes on with the last state, and the agent says within five seconds
+//! what it found.
+
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use serde_json::Value;
+
+use crate::death::{put, reaches};
+use crate::scene::{Scene, eventually, options};
+use crate::signet;
+
+const MANIFESTS: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: client, namespace: faults, labels: {app: client}}
+spec: {nodeName: node-1, containers: [{name: main}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: server, namespace: faults, labels: {app: server}}
+spec: {nodeName: node-1, containers: [{name: main}]}
+---
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: server, namespace: faults}
+spec:
+  endpointSelector: {matchLabels: {app: server}}
+  ingress:
+    - fromEndpoints: [{matchLabels: {app: client}}]
+      toPorts: [{ports: [{port: '7000', protocol: UDP}]}]
+";
+
+/// Somebody else's change is told within this time.
+const TOLD: Duration = Duration::from_secs(5);
+
+#[track_caller]
+fn check_policy(scene: &Scene, when: &str) {
+    assert!(reaches(scene, "faults.client", "faults.server", 7000), "{when}: what is allowed");
+    assert!(!reaches(scene, "faults.client", "faults.server", 7001), "{when}: what is not");
+}
+
+/// Waits until the status has it; returns the status.
+#[track_caller]
+fn told(scene: &Scene, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    let start = Instant::now();
+    loop {
+        let status = scene.status("node-1");
+        if holds(&status) {
+            println!("{what}: told after {:?}", start.elapsed());
+            return status;
+        }
+        assert!(start.elapsed() < TOLD, "not told: {what}: {status}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn fault(status: &Value, words: &str) -> bool {
+    status["faults"].as_array().is_some_and(|faults| {
+        faults.iter().any(|fault| fault["detail"].as_str().is_some_and(|it| it.contains(words)))
+    })
+}
+
+fn events(scene: &Scene) -> String {
+    scene.ask(&["observe", "agent-events", "--all", "-o", "json"]).good()
+}
+
+/// As a privileged pod could: pins away, a program off, an element changed.
+pub fn tampering() {
+    let scene = Scene::of("tamper", MANIFESTS);
+    check_policy(&scene, "before");
+    let pins = scene.lab.places.pins("node-1");
+
+    for entry in
+        fs::read_dir(pins.join("links")).unwrap().chain(fs::read_dir(pins.join("maps")).unwrap())
+    {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    check_policy(&scene, "without pins");
+    told(&scene, "pins are gone", |status| fault(status, "was not pinned"));
+    eventually("they are back", || pins.join("maps/control").exists());
+    check_policy(&scene, "pinned again");
+    assert!(events(&scene).contains("was not pinned"), "an event tells it, too");
+
+    let interface = server_interface(&scene);
+    scene.inside("node-1", || {
+        let script = format!("tc qdisc del dev {interface} clsact 2>/dev/null; true");
+        Command::new("sh").args(["-c", &script]).status().unwrap();
+    });
+    detach(&scene);
+    told(&scene, "a program is off", |status| fault(status, "was detached or replaced"));
+    eventually("it is on again", || !reaches(&scene, "faults.client", "faults.server", 7001));
+    check_policy(&scene, "attached again");
+
+    let text = signet::run(&["status", "--server", signet::word(&scene.lab.places.relay_socket())]);
+    assert!(text.good().contains("put right"), "people see it, too");
+}
+
+fn server_interface(scene: &Scene) -> String {
+    let endpoints = scene.list(&["endpoint", "list"], "endpoints");
+    let server = endpoints.iter().find(|row| row["pod"] == "server").unwrap();
+    server["interface"].as_str().unwrap().to_owned()
+}
+
+/// Takes the server's programs off, where links do it.
+fn detach(scene: &Scene) {
+    let endpoints = scene.list(&["endpoint", "list"], "endpoints");
+    let server = endpoints.iter().find(|row| row["pod"] == "server").unwrap();
+    let ifindex = server["ifindex"].as_u64().unwrap();
+    for hook in ["ingress", "egress"] {
+        let pin = scene.lab.places.pins("node-1").join(format!("links/{ifindex}_{hook}"));
+        if pin.exists() {
+            let output =
+                Command::new("bpftool").args(["link", "detach", "pinned"]).arg(pin).output();
+            let output = output.expect("bpftool");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
+/// The agent's folder is full, then read-only: the policy still changes, and it is
+/// said that it would not survive a restart.
+pub fn disk() {
+    let mut scene = Scene::of("disk", MANIFESTS);
+    let accepted = scene.lab.places.state("node-1").join("accepted");
+    let open = MANIFESTS.replace("'7000'", "'7001'");
+    let tmpfs = Some("size=4096,nr_inodes=2");
+    mount(Some("full"), &accepted, Some("tmpfs"), MsFlags::empty(), tmpfs).unwrap();
+    fs::write(accepted.join("fill"), [0; 4096]).unwrap();
+    put(&scene, "pods.yaml", &open);
+    told(&scene, "the disk is full", |status| {
+        status["last_error"].as_str().is_some_and(|it| it.contains("remembered"))
+    });
+    eventually("the change is in force all the same", || {
+        reaches(&scene, "faults.client", "faults.server", 7001)
+    });
+    assert!(!reaches(&scene, "faults.client", "faults.server", 7000));
+    assert!(events(&scene).contains("remembered"), "an event tells it, too");
+    umount2(&accepted, MntFlags::MNT_DETACH).unwrap();
+    let status = told(&scene, "there is room again", fault_free);
+    assert!(!fault(&status, "remembered"));
+
+    mount(Some("ro"), &accepted, Some("tmpfs"), MsFlags::MS_RDONLY, None::<&str>).unwrap();
+    put(&scene, "pods.yaml", MANIFESTS);
+    told(&scene, "the folder is read-only", |status| {
+        status["last_error"].as_str().is_some_and(|it| it.contains("Read-only"))
+    });
+    eventually("the change is in force", || {
+        reaches(&scene, "faults.client", "faults.server", 7000)
+    });
+    umount2(&accepted, MntFlags::MNT_DETACH).unwrap();
+    scene.kill_agents();
+    check_policy(&scene, "without an agent");
+    scene.start_agents();
+    check_policy(&scene, "after a restart");
+}
+
+fn fault_free(status: &Value) -> bool {
+    status["faults"].as_array().is_none_or(Vec::is_empty)
+}
+
+/// The source goes away: what was read last stays, and its age is told.
+pub fn partition() {
+    let scene = Scene::of("partition", MANIFESTS);
+    let cluster = scene.lab.places.cluster();
+    let away = cluster.with_extension("away");
+    fs::rename(&cluster, &away).unwrap();
+    thread::sleep(Duration::from_secs(8));
+    check_policy(&scene, "without a source");
+    let status = scene.status("node-1");
+    let seconds = |key: &str| {
+        let text = status[key].as_str().unwrap_or_else(|| panic!("no {key}: {status}"));
+        text.trim_end_matches('s').parse::<f64>().unwrap()
+    };
+    assert_eq!(seconds("source_age_bound"), 5.0);
+    assert!(seconds("source_age") > 5.0, "{status}");
+    let text = signet::run(&["status", "--server", signet::word(&scene.lab.places.relay_socket())]);
+    assert!(text.good().contains("cannot be read for"), "people see it, too");
+    fs::rename(&away, &cluster).unwrap();
+    told(&scene, "it is read again", |status| {
+        let age = status["source_age"].as_str().unwrap_or("9s").trim_end_matches('s').to_owned();
+        age.parse::<f64>().is_ok_and(|age| age < 5.0)
+    });
+}
+
+/// An agent that may have no memory is killed by the kernel, again and again.
+pub fn memory() {
+    let mut scene = Scene::of("memory", MANIFESTS);
+    let agent = scene.agent("node-1");
+    agent.kill();
+    eventually("the agent is dead", || !agent.is_alive());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("signet");
+    let program = signet::PROGRAM;
+    // Address space instead of a memory cgroup: the same end, on every host.
+    fs::write(&path, format!("#!/bin/sh\nulimit -v 30000\nexec {program} \"$@\"\n")).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&path, mode).unwrap();
+    let starved = lab::Options { signet: path, ..options() };
+    assert!(scene.lab.restart_agent("node-1", &starved).is_err(), "it cannot have started");
+    check_policy(&scene, "with an agent that has no memory");
+    scene.start_agents();
+    check_policy(&scene, "with one that has");
+}

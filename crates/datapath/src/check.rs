@@ -1,0 +1,272 @@
+//! Compares what the kernel holds with what was installed, and puts it right.
+//!
+//! Root on the node can remove pins, detach programs and edit maps; none of that
+//! is told to anybody. What is found here is told, also when it was put right.
+//! Connections are not compared: only the kernel knows them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
+
+use abi::Control;
+use libbpf_rs::{Link, MapCore, MapHandle, Object, Program};
+use nix::net::if_::if_indextoname;
+
+use crate::attach::{self, Attached};
+use crate::desired::Desired;
+use crate::endpoint::sharers;
+use crate::error::MapError;
+use crate::installed::{HOST_INTERFACE, Installed};
+use crate::map;
+use crate::object::{self, Datapath, INTERFACE_PROGRAMS};
+use crate::pins::{self, Pins};
+
+/// What kind of thing is not as it was installed.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum FaultKind {
+    /// A pin is gone, or another object is pinned in its place.
+    Pin,
+    /// A program is not attached, not first, or not ours.
+    Program,
+    /// An element of a map is not what was written.
+    Content,
+    /// The word that packets are judged by, or a word beside it.
+    Control,
+}
+
+impl FaultKind {
+    /// `pin`, `program`, `content`, `control`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pin => "pin",
+            Self::Program => "program",
+            Self::Content => "content",
+            Self::Control => "control",
+        }
+    }
+}
+
+/// Something that is not as it was installed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Fault {
+    /// What kind of thing.
+    pub kind: FaultKind,
+    /// What is wrong with which one.
+    pub detail: String,
+    /// Why it could not be put right; `None`: it was.
+    pub left: Option<String>,
+}
+
+/// What a check keeps for the next one.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    /// Links of interfaces. Held, so that they outlive their pins.
+    links: BTreeMap<PathBuf, Link>,
+    /// Interfaces whose endpoint was missing the last time: the CNI plugin takes a
+    /// pod away step by step.
+    suspects: BTreeSet<u32>,
+    suspects_before: BTreeSet<u32>,
+}
+
+impl Watch {
+    /// Holds every link that is pinned; lets go of those that nobody wants.
+    pub(crate) fn hold(&mut self, pins: &Pins, wanted: &BTreeSet<u32>) {
+        for path in pins.links().unwrap_or_default() {
+            if !self.links.contains_key(&path)
+                && let Ok(link) = Link::open(&path)
+            {
+                self.links.insert(path, link);
+            }
+        }
+        self.links.retain(|path, link| {
+            attach::tcx_interface(link)
+                .is_some_and(|ifindex| wanted.contains(&ifindex) || path.exists())
+        });
+    }
+
+    /// Whether the interface was as bad the last time.
+    fn confirmed(&mut self, ifindex: u32) -> bool {
+        self.suspects.insert(ifindex);
+        self.suspects_before.contains(&ifindex)
+    }
+}
+
+/// Faults of one check.
+#[derive(Default)]
+struct Findings(Vec<Fault>);
+
+impl Findings {
+    fn add<E: ToString>(&mut self, kind: FaultKind, detail: String, healed: Result<(), E>) {
+        self.0.push(Fault { kind, detail, left: healed.err().map(|error| error.to_string()) });
+    }
+}
+
+impl Datapath {
+    /// Compares the kernel with `desired`, which was applied last, and puts right
+    /// what is not as it was. `None`: nothing was applied yet, so that only pins
+    /// and words can be compared.
+    pub fn check(&mut self, desired: Option<&Desired>) -> Vec<Fault> {
+        let mut found = Findings::default();
+        self.watch.suspects_before = std::mem::take(&mut self.watch.suspects);
+        self.check_control(&mut found);
+        let installed = self.installed.endpoints.keys().copied();
+        let wanted: BTreeSet<u32> = desired.map_or_else(
+            || installed.collect(),
+            |desired| desired.endpoints.keys().copied().collect(),
+        );
+        self.watch.hold(&self.pins, &wanted);
+        if !self.check_pins(&mut found) {
+            return found.0;
+        }
+        self.check_programs(&wanted, &mut found);
+        if let Some(desired) = desired {
+            self.check_content(desired, &mut found);
+        }
+        found.0
+    }
+
+    fn check_control(&mut self, found: &mut Findings) {
+        let (present, expected) = (self.control.read(), self.expected_control());
+        // The kernel moves neither; the epoch only makes connections judged again.
+        let differs = Control { epoch: 0, ..present } != Control { epoch: 0, ..expected };
+        if differs {
+            self.control.initialise(&Control { epoch: present.epoch, ..expected });
+            self.control.next_epoch();
+            let detail = format!("the control words were {present:?}, not {expected:?}");
+            found.add(FaultKind::Control, detail, Ok::<_, String>(()));
+        }
+    }
+
+    /// Maps, programs and links under their names. False: there is no bpffs.
+    fn check_pins(&mut self, found: &mut Findings) -> bool {
+        if let Err(error) = self.pins.create() {
+            let detail = format!("the pins at `{}` are gone", self.pins.root().display());
+            found.add(FaultKind::Pin, detail, Err(crate::error::chain(&error)));
+            return false;
+        }
+        for map in self.object.maps() {
+            let name = map.name().to_string_lossy().into_owned();
+            if !object::is_pinned(&name) {
+                continue;
+            }
+            let path = self.pins.map(&name);
+            let id = map.info().map(|info| info.info.id).ok();
+            let pinned = MapHandle::from_pinned_path(&path).and_then(|map| map.info()).ok();
+            if pinned.map(|info| info.info.id) != id {
+                let detail = format!("map `{name}` was not pinned at `{}`", path.display());
+                found.add(FaultKind::Pin, detail, repin(map.as_fd().as_raw_fd(), &path));
+            }
+        }
+        for name in INTERFACE_PROGRAMS {
+            let Some(program) = object::program(&self.object, name) else { continue };
+            let path = self.pins.program(name);
+            let id = Program::id_from_fd(program.as_fd()).ok();
+            let pinned = Program::fd_from_pinned_path(&path).ok();
+            if pinned.and_then(|fd| Program::id_from_fd(fd.as_fd()).ok()) != id {
+                let detail = format!("program `{name}` was not pinned at `{}`", path.display());
+                found.add(FaultKind::Pin, detail, repin(program.as_fd().as_raw_fd(), &path));
+            }
+        }
+        true
+    }
+
+    /// Programs of every interface that is installed and exists.
+    fn check_programs(&mut self, wanted: &BTreeSet<u32>, found: &mut Findings) {
+        for &ifindex in wanted {
+            let Some(name) = interface(ifindex) else { continue };
+            let unpinned: Vec<PathBuf> = attach::link_paths(&self.pins, ifindex)
+                .into_iter()
+                .filter(|path| self.watch.links.contains_key(path) && !path.exists())
+                .collect();
+            let attached = attach::attached(&self.object, ifindex);
+            for path in unpinned {
+                let Some(link) = self.watch.links.get(&path) else { continue };
+                let detail = format!("the link of `{name}` was not pinned at `{}`", path.display());
+                found.add(FaultKind::Pin, detail, repin(link.as_fd().as_raw_fd(), &path));
+            }
+            let detail = match attached {
+                Attached::First => continue,
+                Attached::Behind => {
+                    let detail = format!("another program runs before ours on `{name}`");
+                    found.add(FaultKind::Program, detail, Err("it is not ours to remove"));
+                    continue;
+                }
+                Attached::Not => format!("a program of `{name}` was detached or replaced"),
+            };
+            let healed = attach::attach_anew(&self.object, &self.pins, &name, ifindex);
+            found.add(
+                FaultKind::Program,
+                detail,
+                healed.map_err(|error| crate::error::chain(&error)),
+            );
+        }
+    }
+
+    /// Every element that has been written.
+    fn check_content(&mut self, desired: &Desired, found: &mut Findings) {
+        let present = match Installed::read(&self.pins) {
+            Ok(present) => present,
+            Err(error) => {
+                let detail = "the maps cannot be compared".to_owned();
+                return found.add(FaultKind::Content, detail, Err(crate::error::chain(&error)));
+            }
+        };
+        // An endpoint that is not there any more may be on its way out.
+        let gone = self.installed.endpoints.keys();
+        let gone: Vec<u32> =
+            gone.copied().filter(|ifindex| !present.endpoints.contains_key(ifindex)).collect();
+        let leaving: BTreeSet<u32> = gone
+            .into_iter()
+            .filter(|ifindex| *ifindex != HOST_INTERFACE)
+            .filter(|ifindex| interface(*ifindex).is_none() || !self.watch.confirmed(*ifindex))
+            .collect();
+        let differences = self.installed.differences(&present, &leaving);
+        if differences.is_empty() {
+            return;
+        }
+        self.installed = present;
+        self.control.next_epoch();
+        let healed = self.open_accounts().map_err(|error| crate::error::chain(&error));
+        let healed =
+            healed.and_then(|()| self.apply(desired).map_err(|error| crate::error::chain(&error)));
+        let left = healed.err();
+        for detail in differences {
+            found.add(FaultKind::Content, detail, left.clone().map_or(Ok(()), Err));
+        }
+    }
+}
+
+impl Datapath {
+    /// Endpoints without an account can open nothing. What they had opened is
+    /// freed first: it would not be counted.
+    fn open_accounts(&self) -> Result<(), MapError> {
+        let accounts = &self.installed.accounts;
+        let endpoints = self.installed.endpoints.values();
+        let closed: Vec<u32> =
+            endpoints.map(|endpoint| endpoint.id).filter(|id| !accounts.is_open(*id)).collect();
+        if closed.is_empty() {
+            return Ok(());
+        }
+        self.expire_connections()?;
+        closed.into_iter().flat_map(sharers).try_for_each(|id| accounts.open(id))
+    }
+}
+
+/// Name of an interface; `None`: there is none of this number.
+fn interface(ifindex: u32) -> Option<String> {
+    let name = if_indextoname(ifindex).ok()?.to_string_lossy().into_owned();
+    (!name.is_empty()).then_some(name)
+}
+
+/// Pins what is held, in the place of whatever is there.
+fn repin(fd: i32, path: &Path) -> std::io::Result<()> {
+    let fresh = pins::beside(path);
+    pins::remove(&fresh)?;
+    attach::pin_fd(fd, &fresh)?;
+    pins::replace(&fresh, path)
+}
+
+/// Bytes of the kernel that the maps of an object take, as the kernel accounts.
+pub(crate) fn memory(object: &Object) -> u64 {
+    object.maps().map(|map| map::memory(map.as_fd())).sum()
+}
