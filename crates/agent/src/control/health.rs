@@ -26,6 +26,10 @@ impl<K: Kernel> Control<K> {
         let desired = self.view.enforced.plan().map(|plan| &plan.desired);
         let faults = self.kernel.check(desired);
         let now_ns = api::time::now_ns();
+        if !faults.is_empty() {
+            // Putting things right may have moved it.
+            self.view.enforced.inherit(self.kernel.revision());
+        }
         for fault in self.health.note_faults(faults, now_ns) {
             let Fault { kind, detail, left } = fault;
             let kind = kind.as_str();
@@ -38,8 +42,6 @@ impl<K: Kernel> Control<K> {
             self.state.note(events::other("fault", text.clone()));
             self.view.last_error = Some((text, now_ns));
         }
-        // A heal may have moved it.
-        self.view.enforced.inherit(self.kernel.revision());
         self.measure();
         self.state.set_control(self.view.clone());
         (started.elapsed() * SHARE).clamp(CHECK_EVERY, CHECK_AT_LEAST_EVERY)
