@@ -69,7 +69,8 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Holds every link that is pinned; lets go of those that nobody wants.
+    /// Holds the pinned links of interfaces that are installed, and no others: one
+    /// that is given back must not be kept from whoever has it next.
     pub(crate) fn hold(&mut self, pins: &Pins, wanted: &BTreeSet<u32>) {
         for path in pins.links().unwrap_or_default() {
             if !self.links.contains_key(&path)
@@ -78,9 +79,8 @@ impl Watch {
                 self.links.insert(path, link);
             }
         }
-        self.links.retain(|path, link| {
-            attach::tcx_interface(link)
-                .is_some_and(|ifindex| wanted.contains(&ifindex) || path.exists())
+        self.links.retain(|_, link| {
+            attach::tcx_interface(link).is_some_and(|ifindex| wanted.contains(&ifindex))
         });
     }
 

@@ -61,7 +61,7 @@ fn nothing_of_a_pod_passes_before_its_policy_is_installed() {
     let mut desired = Desired::default();
     for (pod, id, app, rules) in pods {
         let endpoint = Endpoint {
-            id,
+            id: id + 10,
             identity: world.id(app),
             table: id,
             mac: pod.mac(),

@@ -60,7 +60,7 @@ impl State {
     /// Three pods that no policy selects.
     fn open() -> Self {
         Self {
-            pods: [(Who::A, (2, "pay")), (Who::B, (3, "web")), (Who::C, (4, "dev"))].into(),
+            pods: [(Who::A, (12, "pay")), (Who::B, (13, "web")), (Who::C, (14, "dev"))].into(),
             remote: "red",
             ranges: vec![],
             rules: BTreeMap::new(),
@@ -399,7 +399,7 @@ fn a_pod_takes_anothers_place() {
         [("pay", vec![rule("in", Ingress, Action::Allow, app("dev"), Ports::All)])].into();
     before.arrives.retain(|probe| probe.to != Who::A || probe.from == Who::C);
     let mut after = before.clone();
-    after.pods.insert(Who::C, (5, "ops"));
+    after.pods.insert(Who::C, (15, "ops"));
     after.arrives.retain(|probe| probe.to != Who::A);
     let neither = after.clone().without(Who::C);
     Sweep::new().run_by_way_of(
@@ -452,10 +452,10 @@ fn a_pod_is_relabelled() {
         ("web", vec![rule("in", Ingress, Action::Allow, app("pay"), Ports::All)]),
     ]
     .into();
-    before.pods.insert(Who::C, (4, "pay"));
+    before.pods.insert(Who::C, (14, "pay"));
     before.arrives = probes("A>B:2 C>B:2 B>A R>A W>A B>C R>C W>C B>R B>W");
     let mut after = before.clone();
-    after.pods.insert(Who::A, (2, "ops"));
+    after.pods.insert(Who::A, (12, "ops"));
     after.arrives = probes("A>C A>R A>W C>B:2 B>A R>A W>A B>C R>C W>C B>R B>W");
     Sweep::new().run("a pod is relabelled", [&before, &after], Between::Together);
 }
