@@ -93,10 +93,12 @@ pub fn memory(resident: u64, identities: usize) -> Fill {
     Fill { what: "bytes of the agent's memory", used: resident, limit }
 }
 
-/// What this process holds in memory; 0 when nobody says.
+/// What this process holds in memory for itself: resident, without the pages of its
+/// program, which all agents share and the kernel can drop; 0 when nobody says.
 pub fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split(' ').nth(1).and_then(|text| text.parse::<u64>().ok());
+    let mut numbers = statm.split(' ').skip(1).map_while(|text| text.parse::<u64>().ok());
+    let pages = numbers.next().zip(numbers.next()).map(|(all, shared)| all.saturating_sub(shared));
     let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
     pages.unwrap_or(0) * u64::try_from(page.unwrap_or(4096)).unwrap_or(4096)
 }

@@ -75,6 +75,8 @@ pub fn start_relay(site: &Site) -> Result<Starting, Error> {
 
 fn start(site: &Site, plan: Plan<'_>) -> Result<Starting, Error> {
     let Plan { what, node, command, log, socket } = plan;
+    // The last one may still be on its way out: whoever accepts is the new one.
+    let _ = std::fs::remove_file(&socket);
     let netns = node.map(|node| Netns::at(site.places.netns(&node.name)));
     let cgroup = site.groups.daemons();
     let launch = Launch { what: &what, cgroup: &cgroup, netns: netns.as_ref(), command };

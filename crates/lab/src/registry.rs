@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::cgroup::Hierarchies;
 use crate::error::Error;
@@ -57,6 +59,10 @@ pub fn of_directory(directory: &Path) -> Result<Option<LabName>, Error> {
     Ok(None)
 }
 
+/// How long a lock may outlive a holder that was killed: a process that he was just
+/// starting has it too, until it runs a program of its own.
+const RELEASE: Duration = Duration::from_secs(1);
+
 /// The right to change one lab; ends with the value.
 #[derive(Debug)]
 pub struct Claim {
@@ -64,14 +70,23 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// On a lab whose folder exists. Nobody waits: two at once is a mistake.
+    /// On a lab whose folder exists. Nobody waits for another: two at once is a
+    /// mistake.
     pub fn on(places: &Places) -> Result<Self, Error> {
         let folder = places.run();
         let lock = File::open(&folder).map_err(Error::file("open", &folder))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(Error::Busy { name: places.name().to_string() }),
-            Err(TryLockError::Error(error)) => Err(Error::file("lock", &folder)(error)),
+        let deadline = Instant::now() + RELEASE;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok(Self { _lock: lock }),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(Error::Busy { name: places.name().to_string() });
+                }
+                Err(TryLockError::Error(error)) => return Err(Error::file("lock", &folder)(error)),
+            }
         }
     }
 }

@@ -134,7 +134,8 @@ impl Snapshot {
             let (namespace, name) = (service.namespace.clone(), service.name.clone());
             let listed = self.endpoints.get(&ServiceName { namespace, name });
             let listed = listed.into_iter().flatten();
-            service.backends = listed.flat_map(|serving| &serving.ready).copied().collect();
+            let ready: BTreeSet<IpAddr> = listed.flat_map(|it| &it.ready).copied().collect();
+            service.backends = ready.into_iter().collect();
         }
     }
 }

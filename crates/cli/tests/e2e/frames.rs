@@ -113,7 +113,7 @@ pub fn from_the_first_act() {
 impl Stage {
     fn new() -> Self {
         let sleep = ["sleep", "infinity"].map(str::to_owned);
-        let scene = Scene::of("raw", &format!("{MANIFESTS}{}", pod(&sleep)));
+        let mut scene = Scene::of("raw", &format!("{MANIFESTS}{}", pod(&sleep)));
         // Pods see the host's root without what is mounted below it; most other
         // places where files of tests go are hidden from them.
         let program =
@@ -128,9 +128,11 @@ impl Stage {
         command.extend(addresses("raw.far"));
         command.push("-".to_owned());
         command.extend(addresses("raw.neighbour"));
-        // Whoever starts the pod again reads its manifest again.
-        let manifest = scene.directory.path().join("pods.yaml");
-        fs::write(manifest, format!("{MANIFESTS}{}", pod(&command))).unwrap();
+        // Whoever starts the pod again starts what was applied last.
+        let manifest = scene.directory.path().join("sender.yaml");
+        fs::write(&manifest, pod(&command)).unwrap();
+        let applied = scene.lab.apply(&manifest, &options(), &mut |_| {});
+        applied.unwrap_or_else(|error| panic!("{}", error.chain()));
         let listen = |member: &str| Listener::start(scene.netns(member));
         Self { near: listen("raw.near"), far: listen("raw.far"), scene, _program: program }
     }
