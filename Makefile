@@ -37,7 +37,7 @@ matrix: build
 		status=$$?; $(SIGNET) lab down matrix; exit $$status
 
 test:
-	@echo 'test: 12 minutes from nothing, 5 afterwards'
+	@echo 'test: half an hour from nothing, 20 minutes afterwards'
 	@.ci/bootstrap test
 	@cargo xtask test
 
