@@ -169,7 +169,7 @@ impl Bench<'_> {
             conntrack.delete(&key)?;
         }
         let usage = MapHandle::from_pinned_path(maps.join("usage"))?;
-        let key = 1_u32.to_ne_bytes();
+        let key = site::ENDPOINT.to_ne_bytes();
         let bytes = usage.lookup(&key, MapFlags::ANY)?.ok_or("the endpoint has no quota")?;
         let mut used = abi::Usage::read_from_bytes(&bytes).map_err(|error| error.to_string())?;
         used.connections = CONNECTIONS.into();

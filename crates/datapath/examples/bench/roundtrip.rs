@@ -146,7 +146,7 @@ fn both_pods() -> Outcome<Desired> {
     let table = cluster.table(Rules::new(RULES))?;
     let mut desired = cluster.desired(if_nametoindex("client")?, table)?;
     let server = Endpoint {
-        id: 2,
+        id: site::ENDPOINT + 1,
         identity: cluster.identity("a0")?,
         table: 2,
         mac: SERVER_MAC,

@@ -15,6 +15,8 @@ use policy::{Rule, Selector, SelectorKey, Table, Tier, Transport};
 
 use crate::Outcome;
 
+/// Number of the pod; the first ones are the node's own.
+pub const ENDPOINT: u32 = 9;
 pub const POD: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 pub const MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 /// A port that everybody may be asked at, where there are rules at all.
