@@ -8,9 +8,11 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The CNI plugin looks whether an agent runs by taking the lock for a moment,
-/// shared; that must not keep an agent from starting.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// An agent that was killed still holds the lock while the kernel takes its maps,
+/// programs and memory back: more than half a second on a busy machine. And the CNI
+/// plugin looks whether an agent runs by taking it for a moment, shared. Neither may
+/// keep the next agent from starting.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the lock was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -42,8 +44,13 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock of a state folder.
+    /// Takes the lock of a state folder, or waits some seconds for whoever holds it
+    /// to end.
     pub fn take(state_dir: &Path) -> Result<Self, LockError> {
+        Self::take_within(PATIENCE, state_dir)
+    }
+
+    fn take_within(patience: Duration, state_dir: &Path) -> Result<Self, LockError> {
         let path = state_dir.join("agent.lock");
         let io = |source| LockError::Io { path: path.clone(), source };
         let mut file = File::options()
@@ -53,7 +60,7 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .map_err(io)?;
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + patience;
         loop {
             match file.try_lock() {
                 Ok(()) => break,
@@ -92,7 +99,8 @@ mod tests {
     fn a_second_agent_is_refused_with_the_pid_of_the_first() {
         let folder = tempfile::tempdir().unwrap();
         let _first = Lock::take(folder.path()).unwrap();
-        let refusal = Lock::take(folder.path()).unwrap_err().to_string();
+        let refusal = Lock::take_within(Duration::from_millis(30), folder.path());
+        let refusal = refusal.unwrap_err().to_string();
         assert!(refusal.contains(&format!("process {}", std::process::id())), "{refusal}");
     }
 
