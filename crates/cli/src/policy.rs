@@ -129,9 +129,10 @@ fn state(policy: &Policy) -> String {
         Trial::Reverted => return format!("reverted: {}", cell(&policy.reason)),
         Trial::None | Trial::Confirmed => {}
     }
+    let stands = if policy.mode == "shadow" { "in the shadow" } else { "in force" };
     match (policy.accepted, policy.reason.as_str()) {
-        (true, "") => "in force".to_owned(),
-        (true, note) => format!("in force: {}", cell(note)),
+        (true, "") => stands.to_owned(),
+        (true, note) => format!("{stands}: {}", cell(note)),
         (false, "") => "refused".to_owned(),
         (false, reason) => format!("refused: {}", cell(reason)),
     }
@@ -235,7 +236,7 @@ mod tests {
             "\
 POLICY                                NODE     MODE     REVISION   SINCE                  SUBJECTS   DIGEST         STATE
 CiliumNetworkPolicy/payment/pay-svc   node-a   -        0          -                      1          -              refused: spec.foo: unknown field
-CiliumNetworkPolicy/payment/pay-svc   node-a   shadow   3          2026-01-02T03:04:05Z   1          0123456789ab   in force
+CiliumNetworkPolicy/payment/pay-svc   node-a   shadow   3          2026-01-02T03:04:05Z   1          0123456789ab   in the shadow
 "
         );
     }
@@ -249,7 +250,7 @@ CiliumNetworkPolicy/payment/pay-svc   node-a   shadow   3          2026-01-02T03
 CiliumNetworkPolicy/payment/pay-svc
   node     node-a
   mode     shadow
-  state    in force
+  state    in the shadow
   revision 3
   since    2026-01-02T03:04:05Z
   digest   0123456789abcdef

@@ -98,7 +98,7 @@ impl World {
         self.set(|set| !set.rules.is_empty())
     }
 
-    fn set(&self, wanted: impl Fn(&model::RuleSet) -> bool) -> RuleSetId {
+    fn set(&self, wanted: impl Fn(&RuleSet) -> bool) -> RuleSetId {
         let table = &self.plan.desired.tables[&self.plan.desired.endpoints[&5].table];
         table.rule_sets().find(|(_, set)| wanted(set)).unwrap().0
     }
