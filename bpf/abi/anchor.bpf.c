@@ -21,6 +21,7 @@ enum sg_verdict abi_verdict;
 enum sg_why abi_why;
 struct sg_policy_key abi_policy_key;
 struct sg_decision abi_decision;
+struct sg_decisions abi_decisions;
 struct sg_policy_entry abi_policy_entry;
 struct sg_control abi_control;
 

@@ -52,10 +52,18 @@ struct sg_decision {
 	__u8 pad;		/* zero */
 };
 
+/* What decides, and what would if policies in shadow mode were in force. Each is
+ * what its own table would find at this key, inherited from a shorter key or not.
+ * Where nobody in shadow mode concerns the endpoint, every `shadow` is NONE. */
+struct sg_decisions {
+	struct sg_decision live;
+	struct sg_decision shadow;
+};
+
 struct sg_policy_entry {
 	__u32 from_revision;	/* `after` counts from here on */
-	struct sg_decision before;
-	struct sg_decision after;
+	struct sg_decisions before;
+	struct sg_decisions after;
 };
 
 /* The one element of map `control`. */
@@ -72,5 +80,5 @@ struct sg_control {
 
 _Static_assert(sizeof(struct sg_policy_key) == 12, "sg_policy_key is ABI");
 _Static_assert(sizeof(struct sg_decision) == 12, "sg_decision is ABI");
-_Static_assert(sizeof(struct sg_policy_entry) == 28, "sg_policy_entry is ABI");
+_Static_assert(sizeof(struct sg_policy_entry) == 52, "sg_policy_entry is ABI");
 _Static_assert(sizeof(struct sg_control) == 32, "sg_control is ABI");

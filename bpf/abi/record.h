@@ -94,6 +94,7 @@ struct sg_record {
 	__u32 source_identity;	/* 0: not resolved */
 	__u32 destination_identity;
 	__u32 rule_sets[2];	/* the winner, and one of equal precedence; 0: none */
+	__u32 shadow_rule_sets[2];
 	__u32 length;		/* of the frame */
 	__be16 ether_type;
 	__be16 source_port;
@@ -115,9 +116,11 @@ struct sg_record {
 	__u8 destination_mac[6];
 	struct sg_address source;
 	struct sg_address destination;
-	__u8 pad[5];		/* zero */
+	__u8 shadow_verdict;	/* enum sg_verdict; NONE: not known, or no policy is in shadow mode */
+	__u8 shadow_why;	/* enum sg_why */
+	__u8 pad[3];		/* zero */
 	struct sg_process process;	/* of this endpoint's end */
 };
 
 _Static_assert(sizeof(struct sg_process) == 176, "sg_process is ABI");
-_Static_assert(sizeof(struct sg_record) == 312, "sg_record is ABI");
+_Static_assert(sizeof(struct sg_record) == 320, "sg_record is ABI");

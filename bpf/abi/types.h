@@ -12,7 +12,7 @@
 
 /* Raised whenever the layout of a shared type or the meaning of a field changes. */
 enum sg_abi {
-	SG_ABI_VERSION = 3,
+	SG_ABI_VERSION = 4,
 };
 
 /* An IPv6 address, or an IPv4 address mapped into ::ffff:0:0/96 (RFC 4291 2.5.5.2). */

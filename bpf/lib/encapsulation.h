@@ -44,6 +44,15 @@ inline_fn bool enters_overlay(const struct sg_connection_key *key, __u32 peer)
 		peer == IDENTITY_KUBE_APISERVER);
 }
 
+/* Whether more is asked of a rule that lets it out than to match. An overlay is the
+ * node's own: it packs what was judged. */
+inline_fn bool encapsulation_concerns(const struct sg_connection_key *key, __u8 direction,
+				      __u32 peer)
+{
+	return direction == SG_EGRESS && key->endpoint != SG_ENDPOINT_HOST &&
+	       (protocol_encapsulates(key->protocol) || enters_overlay(key, peer));
+}
+
 /* enum sg_reason. Whether what a policy lets the endpoint open is refused nonetheless. */
 checked_fn int encapsulation_check(const struct sg_connection_key *key, const struct verdict *v)
 {

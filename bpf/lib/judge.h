@@ -62,6 +62,7 @@ checked_fn int ask_policy(const struct sg_endpoint *ep, const struct sg_connecti
 			  __u32 about, __u32 revision, struct verdict *v)
 {
 	struct question ask = { .revision = revision & ~SG_REVISION_UNDONE };
+	enum sg_reason reason;
 
 	if (!ep || !key || !v)
 		return SG_REASON_NO_CONFIGURATION;
@@ -71,7 +72,11 @@ checked_fn int ask_policy(const struct sg_endpoint *ep, const struct sg_connecti
 	ask.port = asked_port(key, ask.direction, about >> 8);
 	ask.protocol = key->protocol;
 	v->direction = ask.direction;
-	return policy_judge(&ask, &v->judged);
+	reason = policy_judge(&ask, &v->judged);
+	/* Which rule it would take is checked for what decides, not for its shadow. */
+	if (v->judged.shadow.verdict && encapsulation_concerns(key, ask.direction, ask.peer))
+		v->judged.shadow.verdict = SG_VERDICT_NONE;
+	return reason;
 }
 
 /* An entry from before the last change, or one that was cut: judged again, on
@@ -108,22 +113,33 @@ inline_fn enum sg_reason judge_again(struct __sk_buff *skb, const struct sg_endp
 /* A packet of no known connection that cannot open one. It goes on if its sender
  * had the right to open the connection, or if it answers one that a rule lets
  * its receiver open. That nobody enforces the other direction is no such rule:
- * or every pod without ingress policy could send past its egress policy. */
+ * or every pod without ingress policy could send past its egress policy. The shadow
+ * of the answer to either question is no answer alone. */
 inline_fn enum sg_reason judge_midstream(const struct sg_endpoint *ep,
 					 const struct sg_connection_key *key, __u8 icmp_type,
 					 __u32 revision, struct verdict *v)
 {
 	__u8 reverse = v->hook == SG_EGRESS ? SG_INGRESS : SG_EGRESS;
+	enum sg_reason reason;
+	struct shadow shadow;
 
-	if (!ask_policy(ep, key, ABOUT(v->hook, icmp_type), revision, v))
-		return SG_REASON_NONE;
-	if (!ask_policy(ep, key, ABOUT(reverse, echo_type(key)), revision, v) &&
-	    v->judged.why == SG_WHY_RULE) {
-		v->reply = SG_REPLY_YES;
+	if (!ask_policy(ep, key, ABOUT(v->hook, icmp_type), revision, v)) {
+		if (v->judged.shadow.verdict == SG_VERDICT_DENY)
+			v->judged.shadow.verdict = SG_VERDICT_NONE;
 		return SG_REASON_NONE;
 	}
-	v->reply = SG_REPLY_UNKNOWN;
-	return ask_policy(ep, key, ABOUT(v->hook, icmp_type), revision, v);
+	shadow = v->judged.shadow;
+	reason = ask_policy(ep, key, ABOUT(reverse, echo_type(key)), revision, v);
+	if (shadow.verdict == SG_VERDICT_DENY && v->judged.shadow.why == SG_WHY_RULE)
+		shadow = v->judged.shadow;
+	if (!reason && v->judged.why == SG_WHY_RULE) {
+		v->reply = SG_REPLY_YES;
+	} else {
+		v->reply = SG_REPLY_UNKNOWN;
+		reason = ask_policy(ep, key, ABOUT(v->hook, icmp_type), revision, v);
+	}
+	v->judged.shadow = shadow;
+	return reason;
 }
 
 /* Whether the packet can only be an answer. */

@@ -2,14 +2,23 @@
 /*
  * policy.h - what a policy table says about a peer, a protocol and a port.
  *
- * One look-up for the peer and one for "any peer"; the higher precedence wins.
- * Crate policy's Table::lookup does the same, and a test drives both.
+ * One look-up for the peer and one for "any peer"; the higher precedence wins, for
+ * what decides and for its shadow each by itself. Crate policy's Table::lookup does
+ * the same, and a test drives both.
  */
 #pragma once
 
 #include "lib/maps.h"
 
 #define POLICY_KEY_BITS 64	/* direction, identity, protocol, port */
+
+/* What would be decided if policies in shadow mode were in force. */
+struct shadow {
+	__u32 rule_sets[2];
+	__u8 verdict;		/* enum sg_verdict; NONE: not known */
+	__u8 why;		/* enum sg_why */
+	__u8 pad[2];
+};
 
 struct judgement {
 	__u32 revision;
@@ -18,6 +27,7 @@ struct judgement {
 	__u8 why;		/* enum sg_why */
 	__u8 match_type;
 	__u8 reason;		/* enum sg_reason when denied */
+	struct shadow shadow;
 };
 
 inline_fn const struct sg_subject *subject_at(const struct sg_endpoint *ep, __u32 revision)
@@ -41,11 +51,10 @@ inline_fn __u32 subject_table(const struct sg_endpoint *ep, __u32 stamp)
 	return stamp & SG_REVISION_UNDONE ? subject->fallback : subject->table;
 }
 
-inline_fn const struct sg_decision *policy_find(void *table, struct sg_policy_key *key,
-						__u32 identity, __u32 revision)
+inline_fn const struct sg_decisions *policy_find(void *table, struct sg_policy_key *key,
+						 __u32 identity, __u32 revision)
 {
 	const struct sg_policy_entry *entry;
-	const struct sg_decision *decision;
 
 	key->identity[0] = identity >> 24;
 	key->identity[1] = identity >> 16;
@@ -54,8 +63,7 @@ inline_fn const struct sg_decision *policy_find(void *table, struct sg_policy_ke
 	entry = bpf_map_lookup_elem(table, key);
 	if (!entry)
 		return NULL;
-	decision = revision >= entry->from_revision ? &entry->after : &entry->before;
-	return decision->verdict == SG_VERDICT_NONE ? NULL : decision;
+	return revision >= entry->from_revision ? &entry->after : &entry->before;
 }
 
 /* Hubble's numbers for how specific a match was. */
@@ -89,11 +97,45 @@ struct question {
 	__u8 protocol;
 };
 
+/* Whether what is said of the peer wins over what is said of anybody. */
+inline_fn bool policy_is_stronger(const struct sg_decision *own, const struct sg_decision *any)
+{
+	return own->precedence > any->precedence ||
+	       (own->precedence == any->precedence && own->specificity >= any->specificity);
+}
+
+/* The loser's rule set where both are as strong, and no default. */
+inline_fn __u32 policy_also(const struct sg_decision *own, const struct sg_decision *any,
+			    bool specific)
+{
+	if (own->precedence != any->precedence || !own->precedence)
+		return 0;
+	return specific ? any->rule_set : own->rule_set;
+}
+
+inline_fn void policy_shadow(const struct sg_decision *own, const struct sg_decision *any,
+			     struct shadow *out)
+{
+	const struct sg_decision *best = any;
+
+	if (own && own->verdict != SG_VERDICT_NONE) {
+		bool specific = policy_is_stronger(own, any);
+
+		if (specific)
+			best = own;
+		out->rule_sets[1] = policy_also(own, any, specific);
+	}
+	out->rule_sets[0] = best->rule_set;
+	out->verdict = best->verdict;
+	out->why = best->why;
+}
+
 /* enum sg_reason. No table, or a table without its default entry: denied. */
 inline_fn enum sg_reason policy_judge(const struct question *ask, struct judgement *out)
 {
 	struct sg_policy_key key = { .prefix_bits = POLICY_KEY_BITS };
-	const struct sg_decision *own, *any, *best;
+	const struct sg_decisions *own = NULL, *any;
+	const struct sg_decision *best;
 	bool specific = false;
 	__u32 number;
 	void *table;
@@ -102,33 +144,27 @@ inline_fn enum sg_reason policy_judge(const struct question *ask, struct judgeme
 	key.protocol = ask->protocol;
 	number = ask->table;
 	table = bpf_map_lookup_elem(&tables, &number);
+	__builtin_memset(out, 0, sizeof(*out));
 	out->revision = ask->revision;
-	out->rule_sets[0] = 0;
-	out->rule_sets[1] = 0;
 	out->verdict = SG_VERDICT_DENY;
-	out->why = SG_WHY_NONE;
-	out->match_type = 0;
 	out->reason = SG_REASON_NO_CONFIGURATION;
 	if (!table)
 		return out->reason;
 	__builtin_memcpy(key.port, &ask->port, 2);
 	any = policy_find(table, &key, 0, ask->revision);
-	if (!any)
+	if (!any || any->live.verdict == SG_VERDICT_NONE)
 		return out->reason;
-	best = any;
-	if (ask->peer) {
+	best = &any->live;
+	if (ask->peer)
 		own = policy_find(table, &key, ask->peer, ask->revision);
-		if (own) {
-			bool equal = own->precedence == any->precedence;
-
-			specific = own->precedence > any->precedence ||
-				   (equal && own->specificity >= any->specificity);
-			if (specific)
-				best = own;
-			if (equal && own->precedence)
-				out->rule_sets[1] = specific ? any->rule_set : own->rule_set;
-		}
+	if (own && own->live.verdict != SG_VERDICT_NONE) {
+		specific = policy_is_stronger(&own->live, &any->live);
+		if (specific)
+			best = &own->live;
+		out->rule_sets[1] = policy_also(&own->live, &any->live, specific);
 	}
+	if (any->shadow.verdict != SG_VERDICT_NONE)
+		policy_shadow(own ? &own->shadow : NULL, &any->shadow, &out->shadow);
 	out->rule_sets[0] = best->rule_set;
 	out->verdict = best->verdict;
 	out->why = best->why;

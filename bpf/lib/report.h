@@ -77,6 +77,20 @@ checked_fn __u64 report_peer_cookie(const struct packet *pkt, const struct verdi
 	return conn ? conn->cookie : 0;
 }
 
+/* What would have been decided, where policy is what decided: nothing else that
+ * drops a packet asks which policies are in force. */
+inline_fn void report_shadow(struct sg_record *record, const struct verdict *v)
+{
+	const struct shadow *shadow = &v->judged.shadow;
+
+	if (v->reason && v->reason != SG_REASON_POLICY_DENIED && v->reason != SG_REASON_POLICY_DENY)
+		return;
+	record->shadow_rule_sets[0] = shadow->rule_sets[0];
+	record->shadow_rule_sets[1] = shadow->rule_sets[1];
+	record->shadow_verdict = shadow->verdict;
+	record->shadow_why = shadow->why;
+}
+
 /* 0, or -1 when there was no room and the loss was counted. `ep` may be NULL. */
 checked_fn int report(struct __sk_buff *skb, const struct sg_endpoint *ep,
 		      const struct packet *pkt, const struct verdict *v, __u32 ring)
@@ -112,6 +126,7 @@ checked_fn int report(struct __sk_buff *skb, const struct sg_endpoint *ep,
 	record->destination_identity = sent ? v->peer : identity;
 	record->rule_sets[0] = v->judged.rule_sets[0];
 	record->rule_sets[1] = v->judged.rule_sets[1];
+	report_shadow(record, v);
 	record->length = skb->len;
 	record->ether_type = pkt->ether_type;
 	record->source_port = pkt->source_port;

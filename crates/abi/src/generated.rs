@@ -11,9 +11,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Values of `enum sg_abi`.
 pub mod abi {
     /// `SG_ABI_VERSION`.
-    pub const VERSION: u32 = 3;
+    pub const VERSION: u32 = 4;
     /// Every name with its value.
-    pub const ALL: &[(&str, u32)] = &[("VERSION", 3)];
+    pub const ALL: &[(&str, u32)] = &[("VERSION", 4)];
 }
 
 /// Values of `enum sg_connection_flag`.
@@ -405,6 +405,20 @@ pub struct Decision {
 
 const _: () = assert!(size_of::<Decision>() == 12);
 
+/// What decides, and what would if policies in shadow mode were in force. Each is what its own table would find at this key, inherited from a shorter key or not. Where nobody in shadow mode concerns the endpoint, every `shadow` is NONE.
+///
+/// `struct sg_decisions`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Decisions {
+    /// Field `live`.
+    pub live: Decision,
+    /// Field `shadow`.
+    pub shadow: Decision,
+}
+
+const _: () = assert!(size_of::<Decisions>() == 24);
+
 /// Value of map `endpoints`; the key is the index of the host-side interface, 0 for the node itself.
 ///
 /// `struct sg_endpoint`.
@@ -482,12 +496,12 @@ pub struct PolicyEntry {
     /// `after` counts from here on.
     pub from_revision: u32,
     /// Field `before`.
-    pub before: Decision,
+    pub before: Decisions,
     /// Field `after`.
-    pub after: Decision,
+    pub after: Decisions,
 }
 
-const _: () = assert!(size_of::<PolicyEntry>() == 28);
+const _: () = assert!(size_of::<PolicyEntry>() == 52);
 
 /// Key of a policy table, a longest-prefix trie. Direction and identity always count in full: a prefix is 40 bits (any protocol), 48 (one protocol) or 49 to 64 (one port or an aligned block of them). Identity 0 is any peer.
 ///
@@ -595,6 +609,8 @@ pub struct Record {
     pub destination_identity: u32,
     /// The winner, and one of equal precedence; 0: none.
     pub rule_sets: [u32; 2],
+    /// Field `shadow_rule_sets`.
+    pub shadow_rule_sets: [u32; 2],
     /// Of the frame.
     pub length: u32,
     /// Network byte order.
@@ -637,13 +653,17 @@ pub struct Record {
     pub source: Address,
     /// Field `destination`.
     pub destination: Address,
+    /// Enum sg_verdict; NONE: not known, or no policy is in shadow mode.
+    pub shadow_verdict: u8,
+    /// Enum sg_why.
+    pub shadow_why: u8,
     /// Zero.
-    pub pad: [u8; 5],
+    pub pad: [u8; 3],
     /// Of this endpoint's end.
     pub process: Process,
 }
 
-const _: () = assert!(size_of::<Record>() == 312);
+const _: () = assert!(size_of::<Record>() == 320);
 
 /// Per-CPU counters of a ring. `attempts` is also the number of the next record.
 ///

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use datapath::Record;
 use model::{
     Attribution, Direction, DropReason, End, Flow, IdentityId, Labels, PolicyMatch, Reason,
-    Reserved, UnknownProcess, Verdict,
+    Reserved, RuleSet, RuleSetId, Shadow, UnknownProcess, Verdict,
 };
 use policy::Why;
 
@@ -81,6 +81,7 @@ impl FlowBuilder {
             source,
             destination,
             policy: policy_match(record, names),
+            shadow: shadow(record, names),
             node: self.node.clone(),
             interface: (record.ifindex, names.interface(record.ifindex).to_owned()),
             record: (record.cpu, record.sequence),
@@ -200,23 +201,33 @@ fn reason(record: &Record) -> Reason {
 /// Which policy decided, if one was asked.
 fn policy_match(record: &Record, names: &Names) -> Option<PolicyMatch> {
     Why::try_from(record.why).ok()?;
-    let mut found = PolicyMatch {
-        match_type: record.match_type,
-        rules: vec![],
-        because: vec![],
-        revision: record.revision,
-    };
-    for id in record.rule_sets.into_iter().filter(|id| id.0 != 0) {
+    let RuleSet { rules, because } = deciders(record, names, record.rule_sets);
+    let (match_type, revision) = (record.match_type, record.revision);
+    Some(PolicyMatch { match_type, rules, because, revision })
+}
+
+/// What would have been decided, if it is known.
+fn shadow(record: &Record, names: &Names) -> Option<Shadow> {
+    let shadow = record.shadow?;
+    let why = Why::try_from(shadow.why).ok()?;
+    let RuleSet { rules, because } = deciders(record, names, shadow.rule_sets);
+    Some(Shadow { verdict: shadow.verdict, reason: why.into(), rules, because })
+}
+
+/// Two sets as one.
+fn deciders(record: &Record, names: &Names, ids: [RuleSetId; 2]) -> RuleSet {
+    let mut all = RuleSet::default();
+    for id in ids.into_iter().filter(|id| id.0 != 0) {
         if let Some(set) = names.rule_set(record.endpoint_id, id) {
-            found.rules.extend(set.rules.iter().cloned());
-            found.because.extend(set.because.iter().cloned());
+            all.rules.extend(set.rules.iter().cloned());
+            all.because.extend(set.because.iter().cloned());
         }
     }
-    found.rules.sort();
-    found.rules.dedup();
-    found.because.sort();
-    found.because.dedup();
-    Some(found)
+    all.rules.sort();
+    all.rules.dedup();
+    all.because.sort();
+    all.because.dedup();
+    all
 }
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ impl Records {
         self.view.flows += 1;
         if let Some(record) = self.repeats.take(record) {
             let flow = self.flow(&record, names);
-            self.metrics.flow(&flow, 1);
+            self.count(&record, &flow, 1);
             self.store.push(&api::flow::to_response(flow));
         }
         if self.repeats.is_full() {
@@ -170,12 +170,20 @@ impl Records {
         api::flow::to_proto(&flow, &self.state.facts.cluster)
     }
 
+    fn count(&self, record: &Record, flow: &Flow, times: u64) {
+        self.metrics.flow(flow, times);
+        let differs = record.shadow.filter(|shadow| shadow.verdict != record.verdict);
+        if let (Some(shadow), Some(direction)) = (differs, record.direction) {
+            self.metrics.shadow_differs(direction, shadow.verdict, times);
+        }
+    }
+
     /// What was told once and came again.
     fn tell_repeats(&mut self, now: Instant) {
         let names = self.state.names();
         for Again { last, first_ns, count, bytes } in self.repeats.drain(now) {
             let flow = self.flow(&last, &names);
-            self.metrics.flow(&flow, count);
+            self.count(&last, &flow, count);
             let first_ns = first_ns.saturating_add_signed(self.clock.offset_ns());
             let flow = api::flow::repeated(flow, Repeated { count, bytes, first_ns });
             self.store.push_times(&api::flow::to_response(flow), count);

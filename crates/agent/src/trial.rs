@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{Labels, PolicyName};
-use policy::{Policy, Subject};
+use policy::{Policy, Subject, World};
 use source::Snapshot;
 
 mod file;
@@ -102,6 +102,13 @@ impl Trials {
             if same(self.trials.get(&name).map(|trial| &trial.version)) {
                 continue;
             }
+            if !same(self.confirmed.get(&name)) && self.shuts_nobody_out(&name, &version.policy) {
+                self.confirmed.insert(name.clone(), version);
+                self.trials.remove(&name);
+                self.reverted.remove(&name);
+                changed = true;
+                continue;
+            }
             if same(self.confirmed.get(&name)) {
                 changed |= self.trials.remove(&name).is_some();
                 changed |= self.reverted.remove(&name).is_some();
@@ -115,6 +122,17 @@ impl Trials {
             }
         }
         changed
+    }
+
+    /// Whether a policy that is new needs no confirmation: one in shadow mode decides
+    /// nothing, and one whose retirement alone is new decides what it did.
+    fn shuts_nobody_out(&self, name: &PolicyName, policy: &Policy) -> bool {
+        let decides = |policy: &Policy| policy.mode.counts_in(World::Live);
+        let as_before = |known: &Version| {
+            decides(&known.policy)
+                && known.policy == Policy { mode: known.policy.mode, ..policy.clone() }
+        };
+        !decides(policy) || self.confirmed.get(name).is_some_and(as_before)
     }
 
     /// What was confirmed, of what the cluster has.

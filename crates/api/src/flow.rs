@@ -52,6 +52,7 @@ pub fn to_proto(flow: &model::Flow, cluster: &str) -> proto::Flow {
             proto::CiliumEventType { r#type: EVENT_POLICY_VERDICT, sub_type: 0 },
         ),
     };
+    let detail = Detail::of(flow);
     let mut message = proto::Flow {
         time: Some(timestamp(flow.time_ns)),
         uuid: uuid(flow),
@@ -82,8 +83,8 @@ pub fn to_proto(flow: &model::Flow, cluster: &str) -> proto::Flow {
             index: flow.interface.0,
             name: flow.interface.1.clone(),
         }),
-        summary: summary::of(flow),
-        extensions: Some(Detail::of(flow).to_any()),
+        summary: summary(flow, &detail),
+        extensions: Some(detail.to_any()),
         ..proto::Flow::default()
     };
     if let (Some(policy), Some(judged)) = (&flow.policy, flow.direction) {
@@ -96,6 +97,16 @@ pub fn to_proto(flow: &model::Flow, cluster: &str) -> proto::Flow {
         }
     }
     message
+}
+
+/// What travelled, and for clients that do not show the extensions, what would have
+/// been decided otherwise.
+fn summary(flow: &model::Flow, detail: &Detail) -> String {
+    let summary = summary::of(flow);
+    match detail.shadow.as_ref().filter(|shadow| shadow.differs) {
+        Some(shadow) => format!("{summary}; shadow: {}", shadow.in_words()),
+        None => summary,
+    }
 }
 
 /// A flow that stands for others like it. The number is where Hubble's exporter has

@@ -19,6 +19,8 @@ mod tests;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use model::{Direction, Verdict};
+
 use crate::proto::flow::{Flow, LostEvent};
 pub(crate) use family::BOUNDS;
 use family::{Families, Family};
@@ -67,6 +69,16 @@ impl FlowMetrics {
         for plugin in &self.plugins {
             count::flow(&mut families, plugin, flow, times);
         }
+    }
+
+    /// Counts decisions that would be others in the shadow; this is always on.
+    pub fn shadow_differs(&self, direction: Direction, verdict: Verdict, times: u64) {
+        let verdict = match verdict {
+            Verdict::Forwarded => "allowed",
+            Verdict::Dropped => "denied",
+        };
+        let labels = vec![("direction", direction.to_string()), ("verdict", verdict.to_owned())];
+        self.families().add(Family::ShadowDiffers, labels, times);
     }
 
     /// Counts what was lost; this is always on.

@@ -129,12 +129,18 @@ fn state(policy: &Policy) -> String {
         Trial::Reverted => return format!("reverted: {}", cell(&policy.reason)),
         Trial::None | Trial::Confirmed => {}
     }
+    let stands = if policy.mode == "shadow" { "in the shadow" } else { "in force" };
     match (policy.accepted, policy.reason.as_str()) {
-        (true, "") => "in force".to_owned(),
-        (true, note) => format!("in force: {}", cell(note)),
+        (true, "") => stands.to_owned(),
+        (true, note) => format!("{stands}: {}", cell(note)),
         (false, "") => "refused".to_owned(),
         (false, reason) => format!("refused: {}", cell(reason)),
     }
+}
+
+/// `-` for what is refused, and from an agent that does not say.
+fn mode(policy: &Policy) -> String {
+    if policy.mode.is_empty() { "-".to_owned() } else { cell(&policy.mode) }
 }
 
 fn since(policy: &Policy) -> String {
@@ -146,13 +152,14 @@ fn since(policy: &Policy) -> String {
 
 fn table(answer: &ListPoliciesResponse) -> String {
     let mut table =
-        Table::new(["POLICY", "NODE", "REVISION", "SINCE", "SUBJECTS", "DIGEST", "STATE"]);
+        Table::new(["POLICY", "NODE", "MODE", "REVISION", "SINCE", "SUBJECTS", "DIGEST", "STATE"]);
     let mut policies: Vec<&Policy> = answer.policies.iter().collect();
     policies.sort_by_key(|policy| (name(policy), policy.node.as_str()));
     for policy in policies {
         table.row([
             name(policy),
             cell(&policy.node),
+            mode(policy),
             policy.revision.to_string(),
             since(policy),
             policy.subjects.len().to_string(),
@@ -171,9 +178,10 @@ fn blocks(answer: &ListPoliciesResponse) -> String {
             texts => texts.iter().map(|text| cell(text)).collect::<Vec<_>>().join("\n           "),
         };
         format!(
-            "{}\n  node     {}\n  state    {}\n  revision {}\n  since    {}\n  digest   {}\n  source   {}\n  subjects {}\n  rules    {}\n",
+            "{}\n  node     {}\n  mode     {}\n  state    {}\n  revision {}\n  since    {}\n  digest   {}\n  source   {}\n  subjects {}\n  rules    {}\n",
             name(policy),
             cell(&policy.node),
+            mode(policy),
             state(policy),
             policy.revision,
             since(policy),
@@ -197,6 +205,7 @@ mod tests {
             namespace: "payment".into(),
             name: "pay-svc".into(),
             accepted: true,
+            mode: "shadow".into(),
             revision: 3,
             since: Some(prost_types::Timestamp { seconds: 1_767_323_045, nanos: 0 }),
             digest: "0123456789abcdef".into(),
@@ -212,16 +221,22 @@ mod tests {
         let refused = Policy {
             accepted: false,
             reason: "spec.foo: unknown field".into(),
-            ..Policy { revision: 0, since: None, digest: String::new(), ..policy() }
+            ..Policy {
+                mode: String::new(),
+                revision: 0,
+                since: None,
+                digest: String::new(),
+                ..policy()
+            }
         };
         let answer =
             ListPoliciesResponse { policies: vec![refused, policy()], unavailable: vec![] };
         assert_eq!(
             table(&answer),
             "\
-POLICY                                NODE     REVISION   SINCE                  SUBJECTS   DIGEST         STATE
-CiliumNetworkPolicy/payment/pay-svc   node-a   0          -                      1          -              refused: spec.foo: unknown field
-CiliumNetworkPolicy/payment/pay-svc   node-a   3          2026-01-02T03:04:05Z   1          0123456789ab   in force
+POLICY                                NODE     MODE     REVISION   SINCE                  SUBJECTS   DIGEST         STATE
+CiliumNetworkPolicy/payment/pay-svc   node-a   -        0          -                      1          -              refused: spec.foo: unknown field
+CiliumNetworkPolicy/payment/pay-svc   node-a   shadow   3          2026-01-02T03:04:05Z   1          0123456789ab   in the shadow
 "
         );
     }
@@ -234,7 +249,8 @@ CiliumNetworkPolicy/payment/pay-svc   node-a   3          2026-01-02T03:04:05Z  
             "\
 CiliumNetworkPolicy/payment/pay-svc
   node     node-a
-  state    in force
+  mode     shadow
+  state    in the shadow
   revision 3
   since    2026-01-02T03:04:05Z
   digest   0123456789abcdef

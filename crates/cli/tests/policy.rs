@@ -129,6 +129,46 @@ fn a_candidate_is_answered_for_beside_what_is() {
     }
 }
 
+/// `lock` and `p` in shadow mode, `old` to be retired: the shadow of the manifests
+/// themselves, and with a candidate both together.
+#[test]
+fn policies_in_shadow_mode_are_answered_for_beside_those_that_decide() {
+    let with = |text: String, mode: &str| {
+        text.replace(
+            "namespace: a}",
+            &format!("namespace: a, annotations: {{signet.dev/mode: {mode}}}}}"),
+        )
+    };
+    let old = with(api_at(81).replace("name: p", "name: old"), "retire");
+    let probes = r#"
+{"id":"80","from":"pod:a/web","to":"pod:a/api","port":80,"expect":{"verdict":"denied","because":["CiliumNetworkPolicy/a/old"],"shadow":{"verdict":"allowed","rule":"CiliumNetworkPolicy/a/p#spec.ingress[0]"}}}
+{"id":"81","from":"pod:a/web","to":"pod:a/api","port":81,"expect":{"verdict":"allowed","rule":"CiliumNetworkPolicy/a/old#spec.ingress[0]","shadow":{"verdict":"denied","because":["CiliumNetworkPolicy/a/p"]}}}
+{"id":"job","from":"pod:a/job","to":"pod:a/web","port":80,"expect":{"verdict":"allowed","reason":"unenforced","shadow":{"verdict":"denied","because":["CiliumNetworkPolicy/a/lock"]}}}
+{"id":"api","from":"pod:a/api","to":"pod:a/web","port":80,"expect":{"verdict":"allowed","shadow":{"verdict":"allowed"}}}
+"#;
+    let folder = folder(&[
+        ("pods.yaml", PODS),
+        ("p.yaml", &with(api_at(80), "shadow")),
+        ("lock.yaml", &with(LOCK.to_owned(), "shadow")),
+        ("old.yaml", &old),
+        ("probes.jsonl", probes),
+        ("candidate", &with(api_at(82), "shadow")),
+    ]);
+    let mut asked = vec!["evaluate", "--probes", "probes.jsonl", "-o", "jsonl"];
+    for file in ["pods.yaml", "p.yaml", "lock.yaml", "old.yaml"] {
+        asked.extend(["--manifests", file]);
+    }
+    let output = signet(&asked, folder.path());
+    let said = text(&output.stderr);
+    assert!(said.contains("3 of 4 have another verdict in the shadow"), "{said}");
+    assert!(said.contains("4 of 4 as expected") && output.status.success(), "{said}");
+    asked.extend(["--shadow", "candidate"]);
+    let output = signet(&asked, folder.path());
+    let shadows: Vec<Value> =
+        answers(&output).iter().map(|answer| answer["shadow"]["verdict"].clone()).collect();
+    assert_eq!(shadows, ["denied", "denied", "denied", "allowed"]);
+}
+
 #[test]
 fn a_candidate_that_would_be_refused_is_not_answered_for() {
     let folder = folder(&[

@@ -45,7 +45,7 @@ pub use error::{ApplyError, AttachError, MapError, OpenError};
 pub use fill::Fill;
 pub use object::{Datapath, Features};
 pub use reader::RecordReader;
-pub use record::{DecodeError, Record, Ring};
+pub use record::{DecodeError, Record, Ring, Shadow};
 pub use services::{Backends, Frontend, Services};
 pub use test_run::{PacketOutcome, TestRun};
 pub use uplink::UplinkState;

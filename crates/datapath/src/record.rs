@@ -62,6 +62,9 @@ pub struct Record {
     pub destination_identity: u32,
     /// The deciding rule set, and one of equal precedence.
     pub rule_sets: [RuleSetId; 2],
+    /// What would have been decided if policies in shadow mode were in force; `None`:
+    /// none concerns the endpoint, or policy is not what decided.
+    pub shadow: Option<Shadow>,
     /// How specific the match was.
     pub match_type: MatchType,
     /// Bytes of the frame.
@@ -72,6 +75,17 @@ pub struct Record {
     pub peer_cookie: u64,
     /// Process of this endpoint's end; its container is not known here.
     pub process: Attribution,
+}
+
+/// What would have been decided.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Shadow {
+    /// The decision.
+    pub verdict: Verdict,
+    /// Number of a `policy::Why`.
+    pub why: u8,
+    /// The deciding rule set, and one of equal precedence.
+    pub rule_sets: [RuleSetId; 2],
 }
 
 /// Why bytes of a ring are not a record.
@@ -101,7 +115,7 @@ impl Record {
             sequence: raw.sequence,
             ring: ring(raw.ring)?,
             when_ns: raw.when_ns,
-            verdict: verdict(raw.verdict)?,
+            verdict: verdict("verdict", raw.verdict)?,
             reason: raw.reason,
             why: raw.why,
             hook: direction("hook", raw.hook)?,
@@ -119,6 +133,7 @@ impl Record {
             source_identity: raw.source_identity,
             destination_identity: raw.destination_identity,
             rule_sets: raw.rule_sets.map(RuleSetId),
+            shadow: shadow(&raw)?,
             match_type: match_type(raw.match_type)?,
             length: raw.length,
             cookie: raw.cookie,
@@ -140,12 +155,23 @@ fn ring(value: u8) -> Result<Ring, DecodeError> {
     }
 }
 
-fn verdict(value: u8) -> Result<Verdict, DecodeError> {
+fn verdict(field: &'static str, value: u8) -> Result<Verdict, DecodeError> {
     match u32::from(value) {
         abi::verdict::ALLOW => Ok(Verdict::Forwarded),
         abi::verdict::DENY => Ok(Verdict::Dropped),
-        _ => unknown("verdict", value),
+        _ => unknown(field, value),
     }
+}
+
+fn shadow(raw: &abi::Record) -> Result<Option<Shadow>, DecodeError> {
+    if u32::from(raw.shadow_verdict) == abi::verdict::NONE {
+        return Ok(None);
+    }
+    Ok(Some(Shadow {
+        verdict: verdict("shadow_verdict", raw.shadow_verdict)?,
+        why: raw.shadow_why,
+        rule_sets: raw.shadow_rule_sets.map(RuleSetId),
+    }))
 }
 
 fn direction(field: &'static str, value: u8) -> Result<Direction, DecodeError> {
@@ -299,6 +325,21 @@ mod tests {
         raw.why = 0;
         let record = Record::decode(raw.as_bytes()).unwrap();
         assert_eq!((record.addresses, record.l4, record.direction), (None, None, None));
+    }
+
+    #[test]
+    fn what_would_have_been_decided_is_told_where_it_is_known() {
+        let mut raw = raw();
+        assert_eq!(Record::decode(raw.as_bytes()).unwrap().shadow, None);
+        raw.shadow_verdict = abi::verdict::ALLOW as u8;
+        raw.shadow_why = abi::why::RULE as u8;
+        raw.shadow_rule_sets = [7, 0];
+        let rule_sets = [RuleSetId(7), RuleSetId(0)];
+        let shadow = Shadow { verdict: Verdict::Forwarded, why: 2, rule_sets };
+        assert_eq!(Record::decode(raw.as_bytes()).unwrap().shadow, Some(shadow));
+        raw.shadow_verdict = 3;
+        let error = Record::decode(raw.as_bytes()).unwrap_err();
+        assert_eq!(error, DecodeError::Unknown { field: "shadow_verdict", value: 3 });
     }
 
     #[test]

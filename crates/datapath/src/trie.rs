@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use abi::{Decision, PolicyEntry, PolicyKey};
+use abi::{Decision, Decisions, PolicyEntry, PolicyKey};
 use model::Direction;
 use zerocopy::IntoBytes;
 
@@ -16,8 +16,9 @@ const FIXED_BITS: u32 = 40;
 /// Bits of the protocol.
 const PROTOCOL_BITS: u8 = 8;
 
-/// No decision.
-pub(crate) const NONE: Decision =
+/// No decision, in either world.
+pub(crate) const NONE: Decisions = Decisions { live: NO_DECISION, shadow: NO_DECISION };
+const NO_DECISION: Decision =
     Decision { precedence: 0, rule_set: 0, verdict: 0, why: 0, specificity: 0, pad: 0 };
 
 /// One place in a policy trie.
@@ -91,28 +92,30 @@ impl Node {
 }
 
 /// What a table should hold.
-pub(crate) type Content = BTreeMap<Node, Decision>;
+pub(crate) type Content = BTreeMap<Node, Decisions>;
 /// What a table's map holds.
 pub(crate) type Image = BTreeMap<Node, PolicyEntry>;
 
 /// The content of a compiled table.
 pub(crate) fn content(table: &policy::Table) -> Content {
     table
-        .entries()
-        .map(|(key, entry)| {
-            let node = Node::from(&key);
-            let verdict = if entry.allow { abi::verdict::ALLOW } else { abi::verdict::DENY };
-            let decision = Decision {
-                precedence: entry.precedence,
-                rule_set: entry.rules.0,
-                verdict: verdict as u8,
-                why: entry.why as u8,
-                specificity: node.specificity,
-                pad: 0,
-            };
-            (node, decision)
+        .places()
+        .map(|(key, held)| {
+            let decisions = Decisions { live: decision(held.live), shadow: decision(held.shadow) };
+            (Node::from(&key), decisions)
         })
         .collect()
+}
+
+fn decision(entry: Option<policy::Entry>) -> Decision {
+    entry.map_or(NO_DECISION, |entry| Decision {
+        precedence: entry.precedence,
+        rule_set: entry.rules.0,
+        verdict: if entry.allow { abi::verdict::ALLOW } else { abi::verdict::DENY } as u8,
+        why: entry.why as u8,
+        specificity: entry.specificity,
+        pad: 0,
+    })
 }
 
 /// The writes that move a table, and the nodes that may go once no packet is
@@ -124,19 +127,19 @@ pub(crate) struct Change {
 }
 
 /// What `image` decides at `revision` for a packet exactly at `node`.
-fn decision_at(image: &Image, node: Node, revision: u32) -> Decision {
+fn decision_at(image: &Image, node: Node, revision: u32) -> Decisions {
     std::iter::once(node)
         .chain(node.parents())
         .find_map(|place| image.get(&place))
         .map_or(NONE, |entry| at(entry, revision))
 }
 
-fn at(entry: &PolicyEntry, revision: u32) -> Decision {
+fn at(entry: &PolicyEntry, revision: u32) -> Decisions {
     if revision >= entry.from_revision { entry.after } else { entry.before }
 }
 
 /// What `content` decides for a packet exactly at `node`.
-fn decision_of(content: &Content, node: Node) -> Decision {
+fn decision_of(content: &Content, node: Node) -> Decisions {
     std::iter::once(node)
         .chain(node.parents())
         .find_map(|place| content.get(&place))
@@ -174,8 +177,9 @@ mod tests {
         Node { direction: 0, identity, protocol, port, specificity }
     }
 
-    fn decision(rule_set: u32) -> Decision {
-        Decision { rule_set, verdict: 1, ..NONE }
+    fn decision(rule_set: u32) -> Decisions {
+        let decision = Decision { rule_set, verdict: 1, ..NO_DECISION };
+        Decisions { live: decision, shadow: Decision { rule_set: rule_set ^ 1, ..decision } }
     }
 
     fn settled(content: &Content) -> Image {

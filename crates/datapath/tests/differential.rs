@@ -18,9 +18,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datapath::{Desired, Endpoint, Record, TestRun};
-use model::{Direction, IdentityId, Layer4, Reserved, RuleSet, Verdict};
-use policy::testing::{Case, Mutant, Packet, compile_mutant, random_case};
-use policy::{Decision, Table, Why};
+use model::{Direction, IdentityId, Layer4, Reserved, RuleSet, RuleSetId, Verdict};
+use policy::testing::{Case, Mutant, Packet, compile_mutant, random_case, shadowed_case};
+use policy::{Decision, Mode, Table, Why};
 use support::*;
 
 /// Packets judged by all three, in every day's tests and in a long one.
@@ -124,16 +124,25 @@ fn desired(case: &Case, table: &Table) -> Desired {
 
 /// What the kernel said, in the evaluator's words.
 fn decision(record: &Record, table: &Table) -> Decision {
+    named(record.verdict, record.why, record.rule_sets, table)
+}
+
+/// What it said would be decided.
+fn shadow_decision(record: &Record, table: &Table) -> Option<Decision> {
+    record.shadow.map(|shadow| named(shadow.verdict, shadow.why, shadow.rule_sets, table))
+}
+
+fn named(verdict: Verdict, why: u8, rule_sets: [RuleSetId; 2], table: &Table) -> Decision {
     let mut union = RuleSet::default();
-    for set in record.rule_sets.iter().filter_map(|id| table.rule_set(*id)) {
+    for set in rule_sets.iter().filter_map(|id| table.rule_set(*id)) {
         union.rules.extend(set.rules.iter().cloned());
         union.because.extend(set.because.iter().cloned());
     }
     let sorted: BTreeSet<_> = union.rules.into_iter().collect();
     let causes: BTreeSet<_> = union.because.into_iter().collect();
     Decision {
-        allow: record.verdict == Verdict::Forwarded,
-        why: Why::try_from(record.why).unwrap(),
+        allow: verdict == Verdict::Forwarded,
+        why: Why::try_from(why).unwrap(),
         rules: RuleSet {
             rules: sorted.into_iter().collect(),
             because: causes.into_iter().collect(),
@@ -171,6 +180,10 @@ fn judge(
         if kernel != meaning {
             return Err(format!("{packet:?}: kernel {kernel:?}, rules {meaning:?}"));
         }
+        let (kernel, meant) = (shadow_decision(&record, table), case.evaluate_shadow(packet));
+        if kernel != meant {
+            return Err(format!("{packet:?}: in the shadow kernel {kernel:?}, rules {meant:?}"));
+        }
         decisions.push(meaning);
     }
     Ok(decisions)
@@ -190,14 +203,18 @@ fn check_record(record: &Record, packet: &Packet, peer: IpAddr, case: &Case) {
     assert_eq!(record.direction, Some(packet.direction));
 }
 
-/// One case, by all three; counts the answers.
+/// One case, by all three; counts the answers. In every third some policies are
+/// in shadow mode or retired.
 fn compare(node: &mut Node, turn: &mut u32, seed: u64, judged: &mut BTreeMap<u8, usize>) {
-    let case = random_case(seed);
+    let case = if seed % 3 == 1 { shadowed_case(seed, false) } else { random_case(seed) };
     let table = case.compile().unwrap();
     for packet in &case.packets {
         let meaning = case.evaluate(packet).unwrap();
         let found = table.lookup(packet.direction, packet.peer, packet.protocol, packet.port);
         assert_eq!(found, meaning, "seed {seed}: table and rules differ on {packet:?}");
+        let found = table.shadow(packet.direction, packet.peer, packet.protocol, packet.port);
+        let meaning = case.evaluate_shadow(packet);
+        assert_eq!(found, meaning, "seed {seed}: they differ in the shadow on {packet:?}");
     }
     let decisions = judge(node, turn, &case, &table)
         .unwrap_or_else(|difference| panic!("seed {seed}: {difference}"));
@@ -263,6 +280,28 @@ fn they_agree_on_random_cases_for_long() {
     }
     check_mixture(&judged);
     println!("{} packets judged by all three: {judged:?}", judged.values().sum::<usize>());
+}
+
+/// A compiler that takes policies in shadow mode for enforced ones, or the other way
+/// round, is shown by the kernel in the world where it is wrong.
+#[test]
+fn the_kernel_shows_every_mode_that_is_taken_for_another() {
+    let mut node = Node::new(SMALL);
+    let mut turn = 0;
+    for read in Mode::ALL {
+        for as_if in Mode::ALL.into_iter().filter(|as_if| *as_if != read) {
+            let shown = (0..CASES_FOR_A_MUTANT).any(|seed| {
+                let case = shadowed_case(seed, false);
+                let mut misread = case.clone();
+                for policy in misread.policies.iter_mut().filter(|policy| policy.mode == read) {
+                    policy.mode = as_if;
+                }
+                let (right, wrong) = (case.compile().unwrap(), misread.compile().unwrap());
+                right != wrong && judge(&mut node, &mut turn, &case, &wrong).is_err()
+            });
+            assert!(shown, "{read:?} taken for {as_if:?} survived");
+        }
+    }
 }
 
 /// Bugs that concern what the kernel judges; the others are about parts of the

@@ -19,7 +19,9 @@ use datapath::{ApplyError, Desired, HostSubject, Record, TestRun, Trial};
 use model::Direction::{Egress, Ingress};
 use model::{Direction, Reserved, Verdict};
 use nix::time::{ClockId, clock_gettime};
-use policy::{Action, Entity, Options, Peer, Peers, Policy, Ports, Rule, Selector, Subject, Table};
+use policy::{
+    Action, Entity, Mode, Options, Peer, Peers, Policy, Ports, Rule, Selector, Subject, Table,
+};
 use support::*;
 
 const HOST: u32 = 1;
@@ -51,7 +53,7 @@ fn nobody(direction: Direction) -> Rule {
 }
 
 fn host_table(world: &World, rules: Vec<Rule>) -> Table {
-    let policy = Policy { name: policy_name(), rules };
+    let policy = Policy { name: policy_name(), mode: Mode::Enforce, rules };
     let subject = Reserved::Host.identity().labels;
     let none = BTreeMap::new();
     let options = Options::default();

@@ -161,8 +161,8 @@ fn a_table_that_was_opened_by_hand_is_closed() {
     for key in table.keys().collect::<Vec<_>>() {
         let value = table.lookup(&key, MapFlags::ANY).unwrap().unwrap();
         let mut entry = abi::PolicyEntry::read_from_bytes(&value).unwrap();
-        entry.before.verdict = abi::verdict::ALLOW as u8;
-        entry.after.verdict = abi::verdict::ALLOW as u8;
+        entry.before.live.verdict = abi::verdict::ALLOW as u8;
+        entry.after.live.verdict = abi::verdict::ALLOW as u8;
         table.update(&key, entry.as_bytes(), MapFlags::ANY).unwrap();
     }
     bench.check_healed(FaultKind::Content, "table 3");

@@ -21,7 +21,9 @@ use model::Direction::{Egress, Ingress};
 use model::{Direction, Reserved};
 use nix::net::if_::if_nametoindex;
 use nix::time::{ClockId, clock_gettime};
-use policy::{Action, Entity, Options, Peer, Peers, Policy, Ports, Rule, Selector, Subject, Table};
+use policy::{
+    Action, Entity, Mode, Options, Peer, Peers, Policy, Ports, Rule, Selector, Subject, Table,
+};
 use support::site::*;
 use support::*;
 
@@ -56,7 +58,7 @@ impl Scene {
     }
 
     fn table(&self, rules: Vec<Rule>) -> Arc<Table> {
-        let policy = Policy { name: policy_name(), rules };
+        let policy = Policy { name: policy_name(), mode: Mode::Enforce, rules };
         let subject = Reserved::Host.identity().labels;
         let none = BTreeMap::new();
         let options = Options::default();

@@ -117,13 +117,14 @@ fn merged(rows: &[signet::Policy]) -> Vec<Policy> {
         let namespace = if row.namespace.is_empty() { "-" } else { &row.namespace };
         let name = format!("{}/{namespace}/{}", row.kind, row.name);
         pods.entry(name.clone()).or_default().extend(row.subjects.iter().map(String::as_str));
+        let stands = if row.mode == "shadow" { "in the shadow" } else { "in force" };
         let state = match (row.accepted, row.reason.as_str()) {
-            (true, "") => "in force".to_owned(),
-            (true, reason) => format!("in force, except {}", without_name(reason, &name)),
+            (true, "") => stands.to_owned(),
+            (true, reason) => format!("{stands}, except {}", without_name(reason, &name)),
             (false, reason) => format!("{REFUSED}: {reason}"),
         };
         let known = states.entry(name).or_default();
-        if known.is_empty() || known == "in force" {
+        if known.is_empty() || known == stands {
             *known = state;
         }
     }

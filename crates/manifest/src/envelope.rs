@@ -2,7 +2,9 @@
 //! server adds.
 
 use model::{PolicyKind, PolicyName};
+use policy::Mode;
 
+use crate::document::Node;
 use crate::fields::{Field, Place, Reader, Schema};
 
 const METADATA: Schema = &[
@@ -71,6 +73,36 @@ fn metadata<'a>(reader: &mut Reader<'a>) -> Option<(String, Option<Place<'a>>)> 
     };
     let name = dns_name(reader, &name, 253, true)?.to_owned();
     Some((name, fields.get("namespace")))
+}
+
+/// Annotations that are meant for us start with this.
+const OURS: &str = "signet.dev/";
+/// The one that says whether a policy decides.
+const MODE: &str = "signet.dev/mode";
+
+/// Reads whether a policy decides. Who writes a mode that there is not is refused:
+/// he means it to be something else than enforced, or to be enforced for certain.
+pub(crate) fn mode(reader: &mut Reader<'_>) -> Option<Mode> {
+    let annotations = reader.root().field("metadata").field("annotations");
+    let written =
+        reader.root().node.path(&["metadata", "annotations"]).map_or(&[][..], Node::entries);
+    for (key, node) in written.iter().filter(|(key, _)| key.text.starts_with(OURS)) {
+        if key.text != MODE {
+            let place = Place { node, ..annotations.field(&key.text) };
+            reader.warn(&place, format!("is not read: the one that is read is `{MODE}`"));
+        }
+    }
+    let place = annotations.field(MODE);
+    if !written.iter().any(|(key, _)| key.text == MODE) {
+        return Some(Mode::Enforce);
+    }
+    let text = reader.string(&place)?;
+    let mode = Mode::ALL.into_iter().find(|mode| mode.as_str() == text);
+    if mode.is_none() {
+        let fix = "write enforce, shadow or retire".to_owned();
+        reader.refuse(&place, "there is no such mode".to_owned(), Some(fix));
+    }
+    mode
 }
 
 /// A name as RFC 1123 has it; with dots a subdomain, without a label.

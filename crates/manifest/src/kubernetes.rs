@@ -38,6 +38,7 @@ pub(crate) const NAMESPACE_LABELS: &str = "io.cilium.k8s.namespace.labels.";
 /// Reads a `NetworkPolicy`.
 pub(crate) fn network_policy(reader: &mut Reader<'_>) -> Option<Policy> {
     let name = envelope::namespaced(reader, PolicyKind::NetworkPolicy);
+    let mode = envelope::mode(reader);
     let root = reader.root();
     if reader.api_version() != "networking.k8s.io/v1" {
         let reason = format!("`{}` is not read", reader.api_version());
@@ -69,7 +70,8 @@ pub(crate) fn network_policy(reader: &mut Reader<'_>) -> Option<Policy> {
             None => whole = false,
         }
     }
-    whole.then_some(Policy { name, rules })
+    let mode = mode?;
+    whole.then_some(Policy { name, mode, rules })
 }
 
 /// The directions that the policy is about: those it lists, else ingress, and

@@ -169,6 +169,7 @@ fn policy(reader: &mut Reader<'_>, version: Version) -> Option<Policy> {
         return None;
     };
     let fields = reader.fields(&spec, version.schema())?;
+    let mode = envelope::mode(reader);
     let tier = tier(reader, &fields, version);
     let priority = priority(reader, &fields, version);
     let subject = subject(reader, &fields);
@@ -193,7 +194,7 @@ fn policy(reader: &mut Reader<'_>, version: Version) -> Option<Policy> {
     if rules.is_empty() {
         reader.warn(&spec, "has no rules: it decides nothing".to_owned());
     }
-    Some(Policy { name: name?, rules })
+    Some(Policy { name: name?, mode: mode?, rules })
 }
 
 fn tier(reader: &mut Reader<'_>, fields: &Fields<'_>, version: Version) -> Option<Tier> {

@@ -134,6 +134,20 @@ pub struct PolicyMatch {
     pub revision: u32,
 }
 
+/// What would have been decided if policies in shadow mode were in force, and
+/// retired ones away.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Shadow {
+    /// The decision.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason,
+    /// All rules that would have decided, sorted.
+    pub rules: Vec<RuleId>,
+    /// For a default deny: the policies that would have switched it on.
+    pub because: Vec<PolicyName>,
+}
+
 /// One end of a flow.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct End {
@@ -187,6 +201,9 @@ pub struct Flow {
     pub destination: End,
     /// Which policy decided; `None` when no policy was asked.
     pub policy: Option<PolicyMatch>,
+    /// What would have been decided; `None`: nobody in shadow mode is concerned, or it
+    /// is not known.
+    pub shadow: Option<Shadow>,
     /// Name of the node that judged.
     pub node: String,
     /// Name of the interface on which it was judged.

@@ -14,7 +14,7 @@ mod reason;
 mod rule;
 mod workload;
 
-pub use flow::{End, Flow, IcmpMessage, Layer4, MatchType, PolicyMatch, TcpFlags, Verdict};
+pub use flow::{End, Flow, IcmpMessage, Layer4, MatchType, PolicyMatch, Shadow, TcpFlags, Verdict};
 pub use identity::{Identity, IdentityBook, IdentityId, NotAnIdentity, Reserved};
 pub use label::{Label, LabelError, Labels, Source};
 pub use process::{Attribution, Process, UnknownProcess};

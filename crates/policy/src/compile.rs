@@ -20,6 +20,7 @@ use crate::compile::draft::{Draft, NamedEntry};
 use crate::compile::lanes::{Claims, Lanes};
 use crate::conflict;
 use crate::fold::{Prefix, Ruling, fold, prefixes};
+use crate::mode::{Mode, World};
 use crate::options::{AllowLocalhost, Enforcement, Options};
 use crate::passing::{self, Voice};
 use crate::peer::Peer;
@@ -124,18 +125,50 @@ impl<'a> Compiler<'a> {
         ports: &BTreeMap<String, (u8, u16)>,
     ) -> Result<Table, CompileError> {
         let mut draft = Draft::new(self.options.max_entries);
+        self.write(World::Live, policies, (subject, ports), &mut draft)?;
+        if !self.has_shadow(policies, subject) {
+            return Ok(draft.table(RuleSet::id));
+        }
+        // What decides nothing must not keep from being in force what does.
+        let refused = self.write(World::Shadow, policies, (subject, ports), &mut draft).err();
+        if refused.is_some() {
+            draft.forget_shadow();
+        }
+        let table = draft.table(RuleSet::id);
+        Ok(match refused {
+            Some(why) => table.without_shadow(why),
+            None => table,
+        })
+    }
+
+    /// Both directions of one world.
+    fn write(
+        &self,
+        world: World,
+        policies: &[Policy],
+        (subject, ports): (&Labels, &BTreeMap<String, (u8, u16)>),
+        draft: &mut Draft,
+    ) -> Result<(), CompileError> {
         for direction in [Direction::Ingress, Direction::Egress] {
-            let rules = self.chosen(policies, subject, direction);
+            let rules = self.chosen(world, policies, subject, direction);
             let conflicts = conflict::narrowed(&rules);
             let side = Side::new(self, &rules, &conflicts, subject, ports, direction)?;
-            side.write(&mut draft)?;
+            side.write(world, draft)?;
         }
-        Ok(draft.table(RuleSet::id))
+        Ok(())
+    }
+
+    /// Whether the subject is selected by a policy that is in force in one world only.
+    fn has_shadow(&self, policies: &[Policy], subject: &Labels) -> bool {
+        let mut others = policies.iter().filter(|policy| policy.mode != Mode::Enforce);
+        self.options.enforcement != Enforcement::Never
+            && others.any(|policy| policy.rules.iter().any(|rule| rule.selects(subject)))
     }
 
     /// The rules that are about a subject in a direction, sorted by name.
     fn chosen<'r>(
         &self,
+        world: World,
         policies: &'r [Policy],
         subject: &Labels,
         direction: Direction,
@@ -145,6 +178,7 @@ impl<'a> Compiler<'a> {
         }
         let mut rules: Vec<&Rule> = policies
             .iter()
+            .filter(|policy| policy.mode.counts_in(world))
             .flat_map(|policy| &policy.rules)
             .filter(|rule| rule.direction == direction && rule.selects(subject))
             .collect();
@@ -245,8 +279,8 @@ impl<'c> Side<'c> {
         Ok(Self { compiler, ports, direction, rules, effects, default, switched_on, localhost })
     }
 
-    fn write(&self, draft: &mut Draft) -> Result<(), CompileError> {
-        draft.put(Key::everything(self.direction), self.entry(&self.default))?;
+    fn write(&self, world: World, draft: &mut Draft) -> Result<(), CompileError> {
+        draft.put(world, Key::everything(self.direction), self.entry(&self.default))?;
         let passes = self.effects.iter().any(|(effect, _)| *effect == Effect::Pass);
         let lanes = Lanes::new(
             &self.rules,
@@ -256,7 +290,8 @@ impl<'c> Side<'c> {
         );
         let any = &lanes.anybody;
         for (prefix, ruling) in self.fold(any, passes, precedence::DEFAULT) {
-            draft.put(Key { peer: None, ..key(self.direction, prefix) }, self.entry(&ruling))?;
+            let key = Key { peer: None, ..key(self.direction, prefix) };
+            draft.put(world, key, self.entry(&ruling))?;
         }
         for (claims, peers) in &lanes.peers {
             let whole = Claims {
@@ -267,7 +302,7 @@ impl<'c> Side<'c> {
                 let entry = self.entry(&ruling);
                 for peer in peers {
                     let key = Key { peer: Some(*peer), ..key(self.direction, prefix) };
-                    draft.put(key, entry.clone())?;
+                    draft.put(world, key, entry.clone())?;
                 }
             }
         }

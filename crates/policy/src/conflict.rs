@@ -11,6 +11,7 @@ use std::fmt;
 use model::{Direction, Labels, RuleId};
 
 use crate::layer7::Requests;
+use crate::mode::World;
 use crate::peer::Peer;
 use crate::ports::{Port, PortMatch, Ports, Transport};
 use crate::precedence::Tier;
@@ -267,13 +268,14 @@ pub(crate) fn narrowed(rules: &[&Rule]) -> Vec<Rule> {
     shared.into_iter().map(narrow).collect()
 }
 
-/// All that policies, resolved, contradict each other about, for any of these
-/// subjects.
+/// All that policies that decide, resolved, contradict each other about, for any of
+/// these subjects.
 pub fn conflicts<'l>(
     policies: &[Policy],
     subjects: impl IntoIterator<Item = &'l Labels>,
 ) -> BTreeSet<Conflict> {
-    let all: Vec<&Rule> = policies.iter().flat_map(|policy| &policy.rules).collect();
+    let deciding = policies.iter().filter(|policy| policy.mode.counts_in(World::Live));
+    let all: Vec<&Rule> = deciding.flat_map(|policy| &policy.rules).collect();
     let possible: BTreeSet<usize> = groups(&all)
         .into_iter()
         .flat_map(|(_, contradictions)| contradictions.into_values().flatten())

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use model::{Direction, Labels, PolicyName, RuleId, RuleSet};
 
 use crate::conflict;
+use crate::mode::World;
 use crate::options::{AllowLocalhost, Enforcement, Options};
 use crate::references::named_ports;
 use crate::rule::{Action, Authentication, Policy, Rule};
@@ -27,6 +28,9 @@ pub struct Probe<'a> {
 }
 
 /// Decides one packet of one subject, whose named container ports are `ports`.
+///
+/// What would be decided if policies in shadow mode were in force is what
+/// [`shadow_of`](crate::shadow_of) them decides.
 pub fn evaluate(
     policies: &[Policy],
     subject: &Labels,
@@ -58,9 +62,10 @@ pub(crate) fn judge<'a>(
         return Judgement { decision: unenforced, default_deny: false, deciding: Vec::new() };
     }
 
-    // 1. Rules about this subject in this direction.
+    // 1. Rules about this subject in this direction, of policies that decide.
     let rules: Vec<&Rule> = policies
         .iter()
+        .filter(|policy| policy.mode.counts_in(World::Live))
         .flat_map(|policy| &policy.rules)
         .filter(|rule| rule.direction == probe.direction && rule.selects(subject))
         .collect();

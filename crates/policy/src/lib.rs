@@ -23,6 +23,7 @@ mod conflict;
 mod evaluate;
 mod fold;
 mod layer7;
+mod mode;
 mod name;
 mod options;
 mod passing;
@@ -52,6 +53,7 @@ pub use layer7::{
     API_KEYS, HeaderMatch, HttpRequest, HttpRule, KafkaRequest, KafkaRole, KafkaRule, Layer7,
     Listener, Mismatch, Pattern, PatternError, Request, Requests, TlsContext,
 };
+pub use mode::{Mode, World, shadow_of};
 pub use name::{NameError, NamePattern};
 pub use options::{AllowLocalhost, Capabilities, Enforcement, Options};
 pub use peer::{Entity, Peer};

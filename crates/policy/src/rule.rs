@@ -6,6 +6,7 @@
 use model::{Direction, Labels, PolicyName, RuleId};
 
 use crate::layer7::Layer7;
+use crate::mode::Mode;
 use crate::options::Options;
 use crate::peer::Peer;
 use crate::ports::Ports;
@@ -17,6 +18,8 @@ use crate::selector::Selector;
 pub struct Policy {
     /// Its name.
     pub name: PolicyName,
+    /// Whether it decides.
+    pub mode: Mode,
     /// Its rules, in the order they are written.
     pub rules: Vec<Rule>,
 }

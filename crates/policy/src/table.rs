@@ -3,11 +3,18 @@
 //! [`Table::find`] does what the kernel program does, step by step: two
 //! longest-prefix look-ups, one for the peer's identity and one for any, and a
 //! choice between their results. It knows nothing about rules.
+//!
+//! A place holds what decides and, where policies in shadow mode concern the
+//! subject, what would decide. One look-up finds both, so each is at every place
+//! of the other: what it would find there by itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Direction, IdentityId, MatchType, Reason, RuleSet, RuleSetId};
 use sha2::{Digest, Sha256};
+
+use crate::compile::CompileError;
+use crate::mode::World;
 
 /// The part of a packet that an entry covers.
 ///
@@ -48,6 +55,17 @@ impl Key {
             (false, 1..=8) => MatchType::ProtoOnly,
             (false, _) => MatchType::L4Only,
         }
+    }
+
+    /// Whoever covers this key and more, the longest first.
+    fn covering(self) -> impl Iterator<Item = Self> {
+        let ports = (0..self.port_bits).rev().map(move |port_bits| Self {
+            port: masked(self.port, port_bits),
+            port_bits,
+            ..self
+        });
+        let everything = Self { peer: self.peer, ..Self::everything(self.direction) };
+        ports.chain((self.protocol != 0).then_some(everything))
     }
 }
 
@@ -114,6 +132,27 @@ pub struct Entry {
     pub precedence: u32,
     /// Who decided; [`Table::rule_set`] names them.
     pub rules: RuleSetId,
+    /// Bits of protocol and port that count in what it was made for: those of its
+    /// key, or fewer where the other world has a key of its own.
+    pub specificity: u8,
+}
+
+/// What a place says in each world; `None`: nothing about this peer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Held {
+    /// What decides.
+    pub live: Option<Entry>,
+    /// What would decide; `None` everywhere: nobody in shadow mode is concerned.
+    pub shadow: Option<Entry>,
+}
+
+impl Held {
+    fn of(self, world: World) -> Option<Entry> {
+        match world {
+            World::Live => self.live,
+            World::Shadow => self.shadow,
+        }
+    }
 }
 
 /// A decision about one packet.
@@ -131,7 +170,7 @@ pub struct Decision {
 /// The entries that a look-up found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Found {
-    /// Key of the entry that decides.
+    /// Where the entry that decides is.
     pub key: Key,
     /// The entry that decides.
     pub entry: Entry,
@@ -143,7 +182,11 @@ pub struct Found {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Table {
     entries: BTreeMap<Key, Entry>,
+    /// Empty where nobody in shadow mode is concerned.
+    shadow: BTreeMap<Key, Entry>,
     rule_sets: BTreeMap<RuleSetId, RuleSet>,
+    /// Why there is no shadow although somebody in shadow mode is concerned.
+    refused: Option<CompileError>,
 }
 
 impl Table {
@@ -152,12 +195,53 @@ impl Table {
         entries: BTreeMap<Key, Entry>,
         rule_sets: BTreeMap<RuleSetId, RuleSet>,
     ) -> Self {
-        Self { entries, rule_sets }
+        Self { entries, rule_sets, ..Self::default() }
     }
 
-    /// All entries, sorted by key.
+    /// The same with what would decide, so that one look-up finds both.
+    pub(crate) fn with_shadow(mut self, shadow: BTreeMap<Key, Entry>) -> Self {
+        self.shadow = shadow;
+        if !self.shadow.is_empty() {
+            let inherited = missing(&self.entries, self.shadow.keys());
+            let other = missing(&self.shadow, self.entries.keys());
+            self.entries.extend(inherited);
+            self.shadow.extend(other);
+        }
+        self
+    }
+
+    /// The same without it, and why there is none.
+    pub fn without_shadow(mut self, why: CompileError) -> Self {
+        self.shadow.clear();
+        self.entries.retain(|key, entry| key.prefix_len() == entry.specificity);
+        let used: BTreeSet<RuleSetId> = self.entries.values().map(|entry| entry.rules).collect();
+        self.rule_sets.retain(|id, _| used.contains(id));
+        self.refused = Some(why);
+        self
+    }
+
+    /// Whether somebody in shadow mode is concerned, and what would decide is known.
+    pub fn has_shadow(&self) -> bool {
+        !self.shadow.is_empty()
+    }
+
+    /// Why it is not known.
+    pub fn shadow_refused(&self) -> Option<&CompileError> {
+        self.refused.as_ref()
+    }
+
+    /// All places that say something in this world, sorted by key.
     pub fn entries(&self) -> impl Iterator<Item = (Key, Entry)> {
         self.entries.iter().map(|(key, entry)| (*key, *entry))
+    }
+
+    /// All places, those about one world alone last.
+    pub fn places(&self) -> impl Iterator<Item = (Key, Held)> {
+        let live = self.entries.iter().map(|(key, entry)| {
+            (*key, Held { live: Some(*entry), shadow: self.shadow.get(key).copied() })
+        });
+        let rest = self.shadow.iter().filter(|(key, _)| !self.entries.contains_key(*key));
+        live.chain(rest.map(|(key, entry)| (*key, Held { live: None, shadow: Some(*entry) })))
     }
 
     /// All sets of rules that entries refer to, sorted by number.
@@ -170,9 +254,10 @@ impl Table {
         self.rule_sets.get(&id)
     }
 
-    /// How many entries.
+    /// How many places.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        let alone = self.shadow.keys().filter(|key| !self.entries.contains_key(*key));
+        self.entries.len() + alone.count()
     }
 
     /// Whether there are none; a compiled table has at least its two defaults.
@@ -188,11 +273,18 @@ impl Table {
         protocol: u8,
         port: u16,
     ) -> Option<Found> {
-        let specific = self.longest(direction, Some(peer), protocol, port);
-        let any = self.longest(direction, None, protocol, port);
+        self.find_in(
+            World::Live,
+            Key { direction, peer: Some(peer), protocol, port, port_bits: 16 },
+        )
+    }
+
+    fn find_in(&self, world: World, packet: Key) -> Option<Found> {
+        let specific = self.longest(world, packet);
+        let any = self.longest(world, Key { peer: None, ..packet });
         let (winner, loser) = match (specific, any) {
             (Some(specific), Some(any)) => {
-                let rank = |(key, entry): (Key, Entry)| (entry.precedence, key.prefix_len());
+                let rank = |(_, entry): (Key, Entry)| (entry.precedence, entry.specificity);
                 if rank(specific) >= rank(any) {
                     (specific, Some(any))
                 } else {
@@ -216,9 +308,26 @@ impl Table {
         protocol: u8,
         port: u16,
     ) -> Decision {
-        let Some(found) = self.find(direction, peer, protocol, port) else {
-            return Decision { allow: false, why: Why::DefaultDeny, rules: RuleSet::default() };
-        };
+        match self.find(direction, peer, protocol, port) {
+            Some(found) => self.named(found),
+            None => Decision { allow: false, why: Why::DefaultDeny, rules: RuleSet::default() },
+        }
+    }
+
+    /// What would be decided if policies in shadow mode were in force; `None`: none
+    /// concerns the subject, or it is not known.
+    pub fn shadow(
+        &self,
+        direction: Direction,
+        peer: IdentityId,
+        protocol: u8,
+        port: u16,
+    ) -> Option<Decision> {
+        let packet = Key { direction, peer: Some(peer), protocol, port, port_bits: 16 };
+        self.find_in(World::Shadow, packet).map(|found| self.named(found))
+    }
+
+    fn named(&self, found: Found) -> Decision {
         let mut rules = self.rule_set(found.entry.rules).cloned().unwrap_or_default();
         if let Some(also) = found.also.and_then(|id| self.rule_set(id)) {
             rules.rules.extend(also.rules.iter().cloned());
@@ -228,25 +337,17 @@ impl Table {
         Decision { allow: found.entry.allow, why: found.entry.why, rules }
     }
 
-    /// The entry with the longest prefix that covers the packet, for one peer.
-    fn longest(
-        &self,
-        direction: Direction,
-        peer: Option<IdentityId>,
-        protocol: u8,
-        port: u16,
-    ) -> Option<(Key, Entry)> {
-        let with_protocol = (0..=16).rev().map(|port_bits| Key {
-            direction,
-            peer,
-            protocol,
-            port: masked(port, port_bits),
-            port_bits,
-        });
-        let without = Key { peer, ..Key::everything(direction) };
-        with_protocol
-            .chain([without])
-            .find_map(|key| self.entries.get(&key).map(|entry| (key, *entry)))
+    /// What the place with the longest prefix that covers the packet says, for one
+    /// peer. The place is found first, as a trie does, whatever it says.
+    fn longest(&self, world: World, packet: Key) -> Option<(Key, Entry)> {
+        let places = std::iter::once(packet).chain(packet.covering());
+        let held = |key: Key| {
+            let (live, shadow) = (self.entries.get(&key), self.shadow.get(&key));
+            let held = Held { live: live.copied(), shadow: shadow.copied() };
+            (live.is_some() || shadow.is_some()).then_some((key, held))
+        };
+        let (key, held) = places.into_iter().find_map(held)?;
+        held.of(world).map(|entry| (key, entry))
     }
 
     /// SHA-256 over the entries and the names of the rules they refer to: equal
@@ -255,16 +356,17 @@ impl Table {
         let mut hasher = Sha256::new();
         hasher.update((self.entries.len() as u64).to_be_bytes());
         for (key, entry) in &self.entries {
-            hasher.update([match key.direction {
-                Direction::Ingress => 0,
-                Direction::Egress => 1,
-            }]);
-            hasher.update(key.peer.map_or(0, u32::from).to_be_bytes());
-            hasher.update([key.protocol]);
-            hasher.update(key.port.to_be_bytes());
-            hasher.update([key.port_bits, u8::from(entry.allow), entry.why as u8]);
-            hasher.update(entry.precedence.to_be_bytes());
-            hasher.update(entry.rules.0.to_be_bytes());
+            hash_entry(&mut hasher, key, entry);
+        }
+        // Nothing of this where nobody is in shadow mode.
+        for (key, entry) in &self.shadow {
+            hash_entry(&mut hasher, key, entry);
+            let live = self.entries.get(key).map_or(0, |live| live.specificity);
+            hasher.update([live, entry.specificity]);
+        }
+        if let Some(why) = self.refused.as_ref().map(ToString::to_string) {
+            hasher.update((why.len() as u64).to_be_bytes());
+            hasher.update(why);
         }
         for (id, set) in &self.rule_sets {
             hasher.update(id.0.to_be_bytes());
@@ -281,6 +383,32 @@ impl Table {
         }
         hasher.finalize().into()
     }
+}
+
+fn hash_entry(hasher: &mut Sha256, key: &Key, entry: &Entry) {
+    hasher.update([match key.direction {
+        Direction::Ingress => 0,
+        Direction::Egress => 1,
+    }]);
+    hasher.update(key.peer.map_or(0, u32::from).to_be_bytes());
+    hasher.update([key.protocol]);
+    hasher.update(key.port.to_be_bytes());
+    hasher.update([key.port_bits, u8::from(entry.allow), entry.why as u8]);
+    hasher.update(entry.precedence.to_be_bytes());
+    hasher.update(entry.rules.0.to_be_bytes());
+}
+
+/// What a world says at places that only the other has: what it finds there.
+fn missing<'k>(
+    entries: &BTreeMap<Key, Entry>,
+    places: impl Iterator<Item = &'k Key>,
+) -> Vec<(Key, Entry)> {
+    let missing = places.filter(|key| !entries.contains_key(*key));
+    let inherited = missing.filter_map(|key| {
+        let entry = key.covering().find_map(|shorter| entries.get(&shorter))?;
+        Some((*key, *entry))
+    });
+    inherited.collect()
 }
 
 /// The port with only its first `bits` bits.

@@ -61,6 +61,7 @@ impl World {
             source_identity: self.id("payment/db"),
             destination_identity: self.id("payment/api"),
             rule_sets: [RuleSetId(0); 2],
+            shadow: None,
             match_type: MatchType::All,
             length: 74,
             cookie: 77,
@@ -97,7 +98,7 @@ impl World {
         self.set(|set| !set.rules.is_empty())
     }
 
-    fn set(&self, wanted: impl Fn(&model::RuleSet) -> bool) -> RuleSetId {
+    fn set(&self, wanted: impl Fn(&RuleSet) -> bool) -> RuleSetId {
         let table = &self.plan.desired.tables[&self.plan.desired.endpoints[&5].table];
         table.rule_sets().find(|(_, set)| wanted(set)).unwrap().0
     }
@@ -381,4 +382,20 @@ fn a_frame_that_is_not_ip_is_a_flow_too() {
     assert_eq!((flow.addresses, flow.l4, flow.direction), (None, None, None));
     assert_eq!(named(&flow.source), pod("payment/db"));
     assert_eq!(pid(&flow.source), Err(UnknownProcess::NoSocket));
+}
+
+#[test]
+fn what_would_have_been_decided_has_its_names_too() {
+    let mut world = world();
+    let rule_sets = [world.because(), RuleSetId(0)];
+    let shadow = datapath::Shadow { verdict: Verdict::Dropped, why: 3, rule_sets };
+    let record = Record { verdict: Verdict::Forwarded, reason: 0, why: 1, ..world.received() };
+    assert_eq!(world.build(&record).shadow, None);
+    let flow = world.build(&Record { shadow: Some(shadow), ..record.clone() });
+    let told = flow.shadow.unwrap();
+    assert_eq!((told.verdict, told.reason), (Verdict::Dropped, Reason::DefaultDeny));
+    assert_eq!((told.rules.len(), told.because.len()), (0, 1));
+    // A number that this version does not know says nothing.
+    let unknown = Some(datapath::Shadow { why: 99, ..shadow });
+    assert_eq!(world.build(&Record { shadow: unknown, ..record }).shadow, None);
 }

@@ -13,7 +13,7 @@ use model::{Direction, IdentityBook, Label, Labels, Reserved};
 use policy::{Policy, Table};
 
 use super::endpoints::default_deny;
-use super::tables::room;
+use super::tables::fitting;
 use super::{Inputs, Plan, PlanOptions};
 use crate::numbers::{HOST_FALLBACK, HOST_TABLE};
 use crate::trial::NodePolicies;
@@ -111,11 +111,10 @@ fn table(
     let compiled = policy::compile(policies, labels, &none, task.identities, options);
     let table = compiled.map_err(|error| error.to_string())?;
     match last {
-        Some(last) if **last == table => return Ok(Arc::clone(last)),
-        Some(last) => room(last, &table, task.options.limits.table_entries)?,
-        None => {}
+        Some(last) if **last == table => Ok(Arc::clone(last)),
+        Some(last) => fitting(last, table, task.options.limits.table_entries).map(Arc::new),
+        None => Ok(Arc::new(table)),
     }
-    Ok(Arc::new(table))
 }
 
 impl HostView {

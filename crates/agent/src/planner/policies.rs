@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Labels, PolicyName};
-use policy::{Options, Policy, conflicts, unsupported};
+use policy::{Mode, Options, Policy, conflicts, unsupported};
 use source::{ObjectName, Refused, Scope, Snapshot};
 
 use super::endpoints::EndpointView;
@@ -18,6 +18,8 @@ pub struct PolicyView {
     pub object: ObjectName,
     /// Where it was read.
     pub file: String,
+    /// Whether it decides.
+    pub mode: Mode,
     /// Whether a version of it counts.
     pub accepted: bool,
     /// What was refused and why; with `accepted`, an earlier or another version
@@ -102,6 +104,7 @@ pub(super) fn views(
     views.extend(refused.into_iter().map(|(object, refused)| PolicyView {
         object,
         file: refused.file.clone(),
+        mode: Mode::Enforce,
         accepted: false,
         reason: refusal(refused),
         rules: vec![],
@@ -129,6 +132,7 @@ fn accepted(
     PolicyView {
         object,
         file,
+        mode: policy.mode,
         accepted: true,
         reason,
         rules: policy.rules.iter().map(|rule| rule.id.to_string()).collect(),

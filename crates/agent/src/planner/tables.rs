@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{IdentityBook, Labels};
-use policy::{Key, Table};
+use policy::{CompileError, Key, Table};
 use source::Snapshot;
 
 use super::endpoints::{EndpointView, LeftOut};
@@ -100,6 +100,12 @@ pub(super) fn compile(
         let number = numbers.get(&subject.digest()).unwrap_or_default();
         match compile_one(task, number, &subject, problems) {
             Ok(table) => {
+                if let Some(why) = table.shadow_refused() {
+                    problems.push(format!(
+                        "what policies in shadow mode would decide about {} is not known: {why}",
+                        subject.labels.to_strings().join(",")
+                    ));
+                }
                 for endpoint in endpoints {
                     endpoint.table = Some((number, Arc::clone(&table)));
                 }
@@ -138,12 +144,11 @@ fn compile_one(
     let Some(last) = earlier(task.before) else {
         return compiled.map(Arc::new).map_err(LeftOut::Policy);
     };
-    let reason = match compiled {
-        Ok(table) if *last == table => return Ok(last),
-        Ok(table) => match room(&last, &table, task.options.limits.table_entries) {
-            Ok(()) => return Ok(Arc::new(table)),
-            Err(reason) => reason,
-        },
+    let limit = task.options.limits.table_entries;
+    let reason = match compiled.map(|table| fitting(&last, table, limit)) {
+        Ok(Ok(table)) if *last == table => return Ok(last),
+        Ok(Ok(table)) => return Ok(Arc::new(table)),
+        Ok(Err(reason)) => reason,
         Err(error) => error.to_string(),
     };
     problems.push(format!(
@@ -153,10 +158,25 @@ fn compile_one(
     Ok(last)
 }
 
+/// The table, if there is room for it beside the last one; else what decides alone:
+/// a shadow must not keep it from changing.
+pub(super) fn fitting(last: &Table, table: Table, limit: u32) -> Result<Table, String> {
+    match room(last, &table, limit) {
+        Ok(()) => Ok(table),
+        Err(reason) if !table.has_shadow() => Err(reason),
+        Err(_) => {
+            let limit_of_one = usize::try_from(limit).unwrap_or(usize::MAX);
+            let why = CompileError::TooManyEntries { limit: limit_of_one };
+            let table = table.without_shadow(why);
+            room(last, &table, limit).map(|()| table)
+        }
+    }
+}
+
 /// While a table changes it holds the old entries and the new ones. One that
 /// does not fit must not keep the others from changing.
-pub(super) fn room(last: &Table, table: &Table, limit: u32) -> Result<(), String> {
-    let keys: BTreeSet<Key> = last.entries().chain(table.entries()).map(|(key, _)| key).collect();
+fn room(last: &Table, table: &Table, limit: u32) -> Result<(), String> {
+    let keys: BTreeSet<Key> = last.places().chain(table.places()).map(|(key, _)| key).collect();
     if keys.len() <= usize::try_from(limit).unwrap_or(usize::MAX) {
         return Ok(());
     }

@@ -9,7 +9,7 @@ use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use datapath::Record;
+use datapath::{Record, Shadow};
 use model::{Attribution, Direction, Layer4, RuleSetId, Verdict};
 
 /// How long equal records are collected.
@@ -30,6 +30,7 @@ struct Kind {
     is_reply: Option<bool>,
     place: (u32, u32),
     judged: (u32, [RuleSetId; 2]),
+    shadow: Option<Shadow>,
     link: (u16, [u8; 6], [u8; 6]),
     identities: (u32, u32),
     sockets: (u64, u64),
@@ -47,6 +48,7 @@ impl Kind {
             is_reply: record.is_reply,
             place: (record.ifindex, record.endpoint_id),
             judged: (record.revision, record.rule_sets),
+            shadow: record.shadow,
             link: (record.ether_type, record.source_mac, record.destination_mac),
             identities: (record.source_identity, record.destination_identity),
             sockets: (record.cookie, record.peer_cookie),
@@ -171,6 +173,9 @@ mod tests {
         check_another(|record| record.hook = Direction::Ingress);
         check_another(|record| record.l4 = Some(Layer4::Udp { source: 1, destination: 2 }));
         check_another(|record| record.cookie = 1);
+        let rule_sets = [RuleSetId(0); 2];
+        let shadow = Shadow { verdict: Verdict::Forwarded, why: 1, rule_sets };
+        check_another(|record| record.shadow = Some(shadow));
     }
 
     #[test]

@@ -46,6 +46,7 @@ fn row(node: &str, control: &ControlView, plan: &Plan, view: &PolicyView) -> Pol
         rules: view.rules.clone(),
         subjects: view.subjects.clone(),
         source: view.file.clone(),
+        mode: if view.accepted { view.mode.as_str() } else { "" }.to_owned(),
         trial: trial.into(),
         trial_ends_in: left.and_then(|left| prost_types::Duration::try_from(left).ok()),
     }

@@ -142,3 +142,35 @@ fn what_was_said_is_remembered_and_a_trial_does_not_outlive_a_boot() {
     std::fs::write(&path, "{").unwrap();
     assert!(matches!(load(&path, "one"), Err(TrialError::Junk { .. })));
 }
+
+/// One that decides nothing shuts nobody out: it is put on trial when it is enforced.
+#[test]
+fn a_policy_in_shadow_mode_needs_no_confirmation() {
+    let with = |mode: &str| {
+        let annotated = format!("{{name: NAME, annotations: {{signet.dev/mode: {mode}}}}}");
+        let text = NODE.replace("{name: NAME}", &annotated);
+        let text = text.replace("NAME", "a").replace("PORT", "22");
+        let snapshot = source::read("node.yaml", &text);
+        assert_eq!(snapshot.refused, []);
+        of_the_node(&snapshot, &labels())
+    };
+    let mut trials = Trials::default();
+    assert!(trials.look(with("shadow"), 100, 60));
+    assert_eq!(standing(&trials, "a"), Some(Standing::Confirmed));
+    assert!(!trials.look(with("shadow"), 100, 60));
+    assert!(trials.look(with("enforce"), 100, 60));
+    assert_eq!(standing(&trials, "a"), Some(Standing::OnTrial { until: 160 }));
+    // Undone, it is what it was: a shadow.
+    trials.expire(160);
+    assert_eq!(trials.policies().in_force[0].mode, policy::Mode::Shadow);
+    trials.confirm(&["a".to_owned()]);
+    assert_eq!(trials.policies().in_force[0].mode, policy::Mode::Enforce);
+    // To retire what decides changes no verdict; to enforce it again neither.
+    for mode in ["retire", "enforce"] {
+        assert!(trials.look(with(mode), 200, 60));
+        assert_eq!(standing(&trials, "a"), Some(Standing::Confirmed), "{mode}");
+    }
+    assert!(trials.look(with("shadow"), 200, 60));
+    assert!(trials.look(with("retire"), 200, 60));
+    assert_eq!(standing(&trials, "a"), Some(Standing::OnTrial { until: 260 }));
+}

@@ -62,6 +62,7 @@ fn what_numbers_the_whole_node_is_not_shown() {
         bytes: 74,
         count: 1,
         first_ns: 0,
+        shadow: None,
     };
     let mut answer = answers().remove(1);
     if let Some(ResponseTypes::Flow(flow)) = &mut answer.response_types {

@@ -205,6 +205,12 @@ fn details(detail: &Detail) -> Vec<KeyValue> {
     if !detail.rules.is_empty() {
         list.push(text("signet.rules", &detail.rules.join(",")));
     }
+    if let Some(shadow) = &detail.shadow {
+        list.push(text("signet.shadow.verdict", &shadow.verdict));
+        list.push(text("signet.shadow.reason", &shadow.reason));
+        let names = if shadow.rules.is_empty() { &shadow.because } else { &shadow.rules };
+        list.push(text("signet.shadow.rules", &names.join(",")));
+    }
     for (side, actor) in [("source", &detail.source), ("destination", &detail.destination)] {
         if let Actor::Known(process) = actor {
             let key = |name: &str| format!("signet.{side}.process.{name}");

@@ -1,11 +1,11 @@
 //! What Signet knows about a flow and Hubble has no field for: the reason, the
-//! rules, and the processes of both ends.
+//! rules, the processes of both ends, and what policies in shadow mode would decide.
 //!
 //! It travels in `Flow.extensions` as a `google.protobuf.Struct`, the one type
 //! that every client can print: an unknown type there makes Hubble's own command
 //! line stop. `start_ns` and `first_ns` are text because a Struct's numbers hold only 53 bits.
 
-use model::{Attribution, Process};
+use model::{Attribution, Process, Verdict};
 use prost::Message;
 use prost_types::value::Kind;
 use prost_types::{Any, Struct};
@@ -58,6 +58,82 @@ pub struct Detail {
     pub count: u64,
     /// Of several: when the first was, in nanoseconds since the Unix epoch.
     pub first_ns: u64,
+    /// What would have been decided, if it is known.
+    pub shadow: Option<Shadow>,
+}
+
+/// What would have been decided if policies in shadow mode were in force, in the
+/// words of `signet policy evaluate`.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Shadow {
+    /// `allowed` or `denied`.
+    pub verdict: String,
+    /// Whether that is another verdict than the flow's.
+    pub differs: bool,
+    /// `rule`, `default-deny`, `deny-rule`, `unenforced`, `unsupported`.
+    pub reason: String,
+    /// Hubble's drop code, of denials.
+    pub code: Option<u8>,
+    /// All rules that would have decided, sorted.
+    pub rules: Vec<String>,
+    /// For a default deny: the policies that would have switched it on.
+    pub because: Vec<String>,
+}
+
+impl Shadow {
+    fn of(shadow: &model::Shadow, verdict: Verdict) -> Self {
+        Self {
+            verdict: match shadow.verdict {
+                Verdict::Forwarded => "allowed".to_owned(),
+                Verdict::Dropped => "denied".to_owned(),
+            },
+            differs: shadow.verdict != verdict,
+            reason: shadow.reason.to_string(),
+            code: shadow.reason.drop_reason().map(|reason| reason.0),
+            rules: shadow.rules.iter().map(ToString::to_string).collect(),
+            because: shadow.because.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// `denied by CiliumNetworkPolicy/a/b#spec.ingress[0]`.
+    pub fn in_words(&self) -> String {
+        match (self.reason.as_str(), self.rules.as_slice(), self.because.as_slice()) {
+            ("default-deny", _, because) if !because.is_empty() => {
+                format!("{} by default ({})", self.verdict, because.join(", "))
+            }
+            (_, rules, _) if !rules.is_empty() => {
+                format!("{} by {}", self.verdict, rules.join(", "))
+            }
+            (reason, _, _) => format!("{} ({reason})", self.verdict),
+        }
+    }
+
+    fn fields(&self) -> Fields {
+        let mut fields = Fields::with_capacity(256);
+        fields.text("verdict", &self.verdict);
+        fields.boolean("differs", self.differs);
+        fields.text("reason", &self.reason);
+        if let Some(code) = self.code {
+            fields.number("code", code.into());
+        }
+        if let Some(first) = self.rules.first() {
+            fields.text("rule", first);
+        }
+        fields.texts("rules", &self.rules);
+        fields.texts("because", &self.because);
+        fields
+    }
+
+    fn read(message: &Struct) -> Option<Self> {
+        Some(Self {
+            verdict: as_text(message, "verdict")?,
+            differs: matches!(kind(message, "differs"), Some(Kind::BoolValue(true))),
+            reason: as_text(message, "reason")?,
+            code: u8::try_from(as_number(message, "code")).ok().filter(|code| *code > 0),
+            rules: as_texts(message, "rules"),
+            because: as_texts(message, "because"),
+        })
+    }
 }
 
 /// What a flow that was told already did again.
@@ -87,6 +163,7 @@ impl Detail {
             bytes: flow.length.into(),
             count: 1,
             first_ns: 0,
+            shadow: flow.shadow.as_ref().map(|shadow| Shadow::of(shadow, flow.verdict)),
         }
     }
 
@@ -106,6 +183,9 @@ impl Detail {
         fields.text("record", &self.record);
         if let Some(first) = self.rules.first() {
             fields.text("rule", first);
+        }
+        if let Some(shadow) = &self.shadow {
+            fields.fields("shadow", &shadow.fields());
         }
         if self.count > 1 {
             fields.number("count", self.count as f64);
@@ -132,6 +212,7 @@ impl Detail {
             bytes: as_count(&message, "bytes"),
             count: as_count(&message, "count").max(1),
             first_ns: as_text(&message, "first_ns").unwrap_or_default().parse().unwrap_or(0),
+            shadow: member(&message, "shadow").and_then(Shadow::read),
         })
     }
 }

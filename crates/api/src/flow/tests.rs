@@ -70,6 +70,7 @@ fn syn() -> model::Flow {
             because: vec![policy_name("pay-svc")],
             revision: 3,
         }),
+        shadow: None,
         node: "node-a".into(),
         interface: (12, "sgpay".into()),
         record: (1, 42),

@@ -21,6 +21,7 @@ pub(super) enum Family {
     LostEvents,
     PolicyVerdicts,
     PortDistribution,
+    ShadowDiffers,
     TcpFlags,
 }
 
@@ -39,6 +40,7 @@ impl Family {
             Self::LostEvents => "hubble_lost_events_total",
             Self::PolicyVerdicts => "hubble_policy_verdicts_total",
             Self::PortDistribution => "hubble_port_distribution_total",
+            Self::ShadowDiffers => "signet_shadow_differs_total",
             Self::TcpFlags => "hubble_tcp_flags_total",
         }
     }
@@ -57,6 +59,9 @@ impl Family {
             Self::LostEvents => "Events that were lost before they could be counted elsewhere.",
             Self::PolicyVerdicts => "Decisions of policies.",
             Self::PortDistribution => "Flows by destination port.",
+            Self::ShadowDiffers => {
+                "Decisions that would be others if policies in shadow mode were in force."
+            }
             Self::TcpFlags => "TCP segments with these flags.",
         }
     }

@@ -157,3 +157,20 @@ fn settings_that_mean_nothing_are_refused() {
     check_refused("drop:labelsContext=source_ip,x", "`x` is none of source_ip");
     check_refused("http httpV2", "metric `http` is given twice");
 }
+
+#[test]
+fn verdicts_that_would_be_others_are_always_counted() {
+    let metrics = FlowMetrics::new(Settings::default());
+    metrics.shadow_differs(model::Direction::Ingress, model::Verdict::Dropped, 3);
+    metrics.shadow_differs(model::Direction::Ingress, model::Verdict::Dropped, 1);
+    metrics.shadow_differs(model::Direction::Egress, model::Verdict::Forwarded, 1);
+    let mut text = Text::default();
+    metrics.render(&mut text);
+    let text = text.into_string();
+    for line in [
+        r#"signet_shadow_differs_total{direction="ingress",verdict="denied"} 4"#,
+        r#"signet_shadow_differs_total{direction="egress",verdict="allowed"} 1"#,
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+}

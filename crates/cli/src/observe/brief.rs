@@ -42,6 +42,7 @@ pub fn flow(flow: &Flow, style: &Style) -> String {
             .map(|detail| format!("×{}", detail.count)),
         detail.as_ref().and_then(|detail| actors(detail, left)),
         detail.as_ref().and_then(explanation),
+        detail.as_ref().and_then(shadow),
         namespaces(flow, left, arrow, right),
         pods(flow, left, arrow, right).filter(|_| !style.numeric),
     ];
@@ -222,6 +223,12 @@ fn explanation(detail: &Detail) -> Option<String> {
         _ if !detail.rules.is_empty() => Some(format!("by {}", list(&detail.rules))),
         _ => None,
     }
+}
+
+/// What would have been decided, where that is something else.
+fn shadow(detail: &Detail) -> Option<String> {
+    let shadow = detail.shadow.as_ref().filter(|shadow| shadow.differs)?;
+    Some(format!("shadow: {}", escape(&shadow.in_words())))
 }
 
 /// The namespaces, where they differ: the pods' names alone do not tell.

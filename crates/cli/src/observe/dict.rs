@@ -1,5 +1,6 @@
 //! A block a flow, one field a line, as Hubble's command line prints it.
 
+use api::flow::detail::Detail;
 use api::proto::flow::{Flow, LostEvent};
 use api::proto::relay::NodeStatusEvent;
 use prost_types::Timestamp;
@@ -33,6 +34,10 @@ pub fn flow(flow: &Flow, style: &Style) -> String {
         ("VERDICT", flow::verdict(flow, style.policy_names)),
         ("SUMMARY", flow::summary(flow)),
     ]);
+    let detail = flow.extensions.as_ref().and_then(Detail::from_any);
+    if let Some(shadow) = detail.and_then(|detail| detail.shadow) {
+        fields.push(("SHADOW", escape(&shadow.in_words()).into_owned()));
+    }
     block(&fields)
 }
 

@@ -161,6 +161,12 @@ fn lower(given: Vec<Given>) -> Result<FilterArgs, String> {
 /// No filter, one, or one for each side.
 fn pair(given: &[Given]) -> Result<Vec<FlowFilter>, String> {
     let mut pair = Pair::default();
+    let is_given = |name: &str| given.iter().any(|given| given.flag.name == name);
+    if is_given(flag::EXPRESSION) && is_given(flag::SHADOW) {
+        return Err("--shadow beside --cel-expression: write it into the expression, as \
+                    `_flow.extensions.shadow.verdict == 'denied'`"
+            .to_owned());
+    }
     for Given { flag, value, .. } in given {
         let refused = |reason: String| format!("--{} `{value}`: {reason}", flag.name);
         match flag.effect {

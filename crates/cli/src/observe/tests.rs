@@ -211,6 +211,7 @@ fn denied() -> model::Flow {
             because: vec![policy("pay-svc")],
             revision: 3,
         }),
+        shadow: None,
         node: "node-a".into(),
         interface: (1, "eth0".into()),
         record: (0, 1),
@@ -435,4 +436,58 @@ fn an_audited_verdict_is_neither_allowed_nor_dropped() {
     let flow = Flow { verdict: Verdict::Audit.into(), ..Flow::default() };
     let (out, _) = printed(Format::Brief, Style::default(), &[to_response(flow)]);
     assert_eq!(out, "N/A AUDIT  →   would be denied\n");
+}
+
+fn shadow(verdict: model::Verdict, reason: Reason, names: &[&str]) -> Option<model::Shadow> {
+    let (mut rules, mut because) = (vec![], vec![]);
+    for name in names {
+        match reason {
+            Reason::DefaultDeny => because.push(policy(name)),
+            _ => rules.push(RuleId { policy: policy(name), path: "spec.egress[0]".into() }),
+        }
+    }
+    Some(model::Shadow { verdict, reason, rules, because })
+}
+
+#[test]
+fn what_would_be_decided_is_told_where_it_is_something_else() {
+    let by_default = shadow(model::Verdict::Dropped, Reason::DefaultDeny, &["next"]);
+    check_brief(
+        &model::Flow { shadow: by_default, ..allowed() },
+        "Jun 14 09:12:03 ALLOW pay-svc → ledger-db:5432 TCP allowed by ledger  nc[4711] by CiliumNetworkPolicy/payment/ledger#spec.egress[0] shadow: denied by default (CiliumNetworkPolicy/payment/next)",
+    );
+    let by_rule = shadow(model::Verdict::Forwarded, Reason::Rule, &["next"]);
+    check_brief(
+        &model::Flow { shadow: by_rule.clone(), ..denied() },
+        "Jun 14 09:12:03 DROP pay-svc → ledger-db:5432 TCP policy-denied  nc[4711] no rule allows it (default deny: CiliumNetworkPolicy/payment/pay-svc) shadow: allowed by CiliumNetworkPolicy/payment/next#spec.egress[0]",
+    );
+    check_brief(
+        &model::Flow { shadow: by_rule, ..allowed() },
+        "Jun 14 09:12:03 ALLOW pay-svc → ledger-db:5432 TCP allowed by ledger  nc[4711] by CiliumNetworkPolicy/payment/ledger#spec.egress[0]",
+    );
+}
+
+/// Clients that do not know the extensions see it behind what travelled.
+#[test]
+fn hubbles_forms_have_it_in_the_summary_and_a_block_has_a_field() {
+    let by_default = shadow(model::Verdict::Dropped, Reason::DefaultDeny, &["next"]);
+    let answer =
+        |shadow| to_response(api::flow::to_proto(&model::Flow { shadow, ..allowed() }, "default"));
+    let tail = "(TCP Flags: SYN; shadow: denied by default (CiliumNetworkPolicy/payment/next))\n";
+    let (out, _) = printed(Format::Compact, Style::default(), &[answer(by_default.clone())]);
+    assert!(out.ends_with(tail), "{out}");
+    let (out, _) = printed(Format::Dict, Style::default(), &[answer(by_default)]);
+    assert!(
+        out.ends_with("     SHADOW: denied by default (CiliumNetworkPolicy/payment/next)\n"),
+        "{out}"
+    );
+    let same = shadow(model::Verdict::Forwarded, Reason::Unenforced, &[]);
+    let (out, _) = printed(Format::Compact, Style::default(), &[answer(same.clone())]);
+    assert!(out.ends_with("(TCP Flags: SYN)\n"), "{out}");
+    let (out, _) = printed(Format::Json, Style::default(), &[answer(same)]);
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let want = serde_json::json!({
+        "verdict": "allowed", "differs": false, "reason": "unenforced", "rules": [], "because": []
+    });
+    assert_eq!(value["flow"]["extensions"]["shadow"], want, "{out}");
 }

@@ -89,6 +89,10 @@ fn explain(flow: &Flow, history: &[Flow], style: &Style) -> String {
         }
     }
     row("decided", decision(flow, detail.as_ref()));
+    if let Some(shadow) = detail.as_ref().and_then(|detail| detail.shadow.as_ref()) {
+        let same = if shadow.differs { "" } else { ", as it was" };
+        row("shadow", format!("{}{same}", escape(&shadow.in_words())));
+    }
     for (at, line) in remedy::of(flow, detail.as_ref()).lines().enumerate() {
         row(if at == 0 { "allow it" } else { "" }, line.to_owned());
     }

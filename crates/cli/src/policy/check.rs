@@ -114,7 +114,7 @@ fn json_lines(report: &manifest::Report, out: &mut impl Write) -> io::Result<()>
     for cost in &report.costs {
         let line = json!({
             "verdict": "accepted", "policy": cost.policy.to_string(), "entries": cost.entries,
-            "tooMany": cost.too_many,
+            "mode": cost.mode.as_str(), "tooMany": cost.too_many,
         });
         writeln!(out, "{line}")?;
     }

@@ -30,7 +30,8 @@ pub struct EvaluateArgs {
     #[arg(long, required = true, value_name = "DIR")]
     manifests: Vec<PathBuf>,
     /// Files or folders to answer for as well, as if they were applied on top of
-    /// `--manifests`: what they would change is answered under `shadow`
+    /// `--manifests`: what they would change, together with policies in shadow mode, is
+    /// answered under `shadow`
     #[arg(long, value_name = "DIR")]
     shadow: Vec<PathBuf>,
     /// Who sends
@@ -103,7 +104,7 @@ pub fn run(args: &EvaluateArgs) -> u8 {
         .then(|| Candidate::read(&args.shadow, &input.documents))
         .transpose()
     {
-        Ok(candidate) => candidate,
+        Ok(candidate) => candidate.or_else(|| Candidate::of_modes(&cluster, &outcome.policies)),
         Err(NoCandidate::Input(error)) => {
             eprintln!("signet: {error}");
             return USAGE;

@@ -1,16 +1,16 @@
-//! A candidate beside what is: what manifests would mean if others were applied
-//! on top of them.
+//! What would be, beside what is: what manifests would mean if others were applied
+//! on top of them, and if their policies in shadow mode were in force.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use manifest::{Document, Refusal};
 use policy::question::{Answer, Ask, Asked, Cluster, ProbeError};
-use policy::{Options, Policy};
+use policy::{Options, Policy, shadow_of};
 
 use super::input::{self, Input, InputError};
 
-/// The cluster and its policies with the candidate applied.
+/// The cluster and its policies as they would be.
 pub struct Candidate {
     cluster: Cluster,
     policies: Vec<Policy>,
@@ -39,7 +39,17 @@ impl Candidate {
         let kept = live.iter().filter(|document| !replaced.contains(&name(document)));
         let applied: Vec<Document> = kept.chain(&documents).cloned().collect();
         let policies = manifest::policies(&applied).policies;
+        // What the candidate leaves in shadow mode is not in force once it is applied:
+        // but the question is what all that is not in force yet would do.
+        let policies = shadow_of(&policies).unwrap_or(policies);
         Ok(Self { cluster: manifest::cluster(&applied).0, policies })
+    }
+
+    /// What policies in shadow mode would do, and retired ones not; `None`: there are
+    /// neither.
+    pub fn of_modes(cluster: &Cluster, policies: &[Policy]) -> Option<Self> {
+        let policies = shadow_of(policies)?;
+        Some(Self { cluster: cluster.clone(), policies })
     }
 }
 
@@ -52,13 +62,13 @@ fn name(document: &Document) -> (&str, &str, &str, &str) {
     (document.group(), &document.kind, namespace, document.name())
 }
 
-/// What is, and the candidate beside it.
+/// What is, and what would be beside it.
 pub struct Beside<'a> {
     pub live: Asked<'a>,
     pub shadow: Option<Asked<'a>>,
 }
 
-/// The answer, and the candidate's if there is one.
+/// The answer, and what it would be if that is asked.
 pub type Answered = (Answer, Option<Result<Answer, ProbeError>>);
 
 impl<'a> Beside<'a> {

@@ -86,6 +86,12 @@ impl Connection {
         Self { client, server }
     }
 
+    /// Whether what the client sends arrives.
+    pub fn answers(&mut self) -> bool {
+        self.client.write_all(b"x").unwrap();
+        self.server.read_exact(&mut [0]).is_ok()
+    }
+
     /// Sends something both ways and waits until it is there.
     pub fn carries(&mut self) {
         for round in 0..8u8 {

@@ -40,6 +40,7 @@ mod scene;
 mod sender;
 mod service_rules;
 mod services;
+mod shadow;
 mod signet;
 mod told;
 
@@ -103,6 +104,7 @@ const TESTS: &[(&str, fn())] = &[
     ("refusals::a_user_who_is_not_root_is_refused", refusals::not_root),
     ("restart::verdicts_connections_and_flows_outlive_the_agents", restart::killed_agents),
     ("service_rules::rules_about_services_hold_on_the_wire", service_rules::on_the_wire),
+    ("shadow::what_would_be_denied_is_told_and_then_denied", shadow::on_the_wire),
     ("services::backends_are_judged_and_own_addresses_never_travel", services::on_the_wire),
     ("services::names_are_answered_as_policy_lets_them_be_asked", services::names),
     ("services::changes_of_backends_and_dead_agents_lose_no_connection", services::changes),

@@ -10,7 +10,7 @@ use datapath::{Config, Datapath, Desired, Endpoint, Limits};
 use model::{Direction, IdentityBook, IdentityId, Label, Labels, PolicyKind, PolicyName, RuleId};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use policy::{Action, Options, Peer, Peers, Policy, Port, PortMatch, Ports, Requirement};
+use policy::{Action, Mode, Options, Peer, Peers, Policy, Port, PortMatch, Ports, Requirement};
 use policy::{Rule, Selector, SelectorKey, Table, Tier, Transport};
 
 use crate::Outcome;
@@ -114,7 +114,7 @@ impl Cluster {
     }
 
     fn compile(&self, subject: &str, rules: Vec<Rule>) -> Outcome<Table> {
-        let policies = [Policy { name: policy_name(), rules }];
+        let policies = [Policy { name: policy_name(), mode: Mode::Enforce, rules }];
         let options = Options { max_entries: 120_000, ..Options::default() };
         let subject = labels(subject);
         Ok(policy::compile(&policies, &subject, &BTreeMap::new(), &self.book, &options)?)

@@ -20,7 +20,7 @@ use model::{
 };
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use policy::{Action, Options, Peers, Policy, Ports, Rule, Selector, Table, Tier};
+use policy::{Action, Mode, Options, Peers, Policy, Ports, Rule, Selector, Table, Tier};
 
 pub const MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -151,7 +151,7 @@ impl World {
     }
 
     pub fn table_of(&self, subject: &str, rules: Vec<Rule>) -> Table {
-        let policy = Policy { name: policy_name(), rules };
+        let policy = Policy { name: policy_name(), mode: Mode::Enforce, rules };
         let none = BTreeMap::new();
         let subject = labels(subject);
         policy::compile(&[policy], &subject, &none, &self.identities, &Options::default()).unwrap()

@@ -5,7 +5,7 @@ use std::fmt;
 
 use model::{IdentityBook, Label, Labels, PolicyName};
 use policy::question::{Asked, Cluster};
-use policy::{Capabilities, Compiler, Options, Peer, Peers, Policy};
+use policy::{Capabilities, Compiler, Mode, Options, Peer, Peers, Policy};
 
 use crate::check::selectors;
 
@@ -14,6 +14,8 @@ use crate::check::selectors;
 pub struct Cost {
     /// The policy.
     pub policy: PolicyName,
+    /// Whether it decides.
+    pub mode: Mode,
     /// Entries of the subject that has most of them, beyond its defaults;
     /// with the subjects that the documents hold, or else one that is made up.
     pub entries: usize,
@@ -23,10 +25,15 @@ pub struct Cost {
 
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { policy, entries, too_many } = self;
+        let Self { policy, mode, entries, too_many } = self;
         match too_many {
-            true => write!(f, "{policy}: more entries than a table holds"),
-            false => write!(f, "{policy}: {entries} table entries for each subject"),
+            true => write!(f, "{policy}: more entries than a table holds")?,
+            false => write!(f, "{policy}: {entries} table entries for each subject")?,
+        }
+        match mode {
+            Mode::Enforce => Ok(()),
+            Mode::Shadow => f.write_str("; in shadow mode: it decides nothing"),
+            Mode::Retire => f.write_str("; to be retired: it decides still"),
         }
     }
 }
@@ -69,7 +76,10 @@ fn cost(compiler: &Compiler<'_>, policy: &Policy, members: &[Member]) -> Cost {
     if let (true, Some(labels)) = (subjects.is_empty(), &made_up) {
         subjects.insert((Vec::new(), &none), labels);
     }
-    let mut cost = Cost { policy: policy.name.clone(), entries: 0, too_many: false };
+    let mut cost =
+        Cost { policy: policy.name.clone(), mode: policy.mode, entries: 0, too_many: false };
+    // What it costs once it is in force: until then its shadow costs as much.
+    let policy = &Policy { mode: Mode::Enforce, ..policy.clone() };
     for ((_, ports), labels) in subjects {
         match compiler.table_of(std::slice::from_ref(policy), labels, ports) {
             // Its two defaults a subject has anyhow.

@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{Direction, LabelFilter, Labels, PolicyKind, PolicyName, RuleId};
 use policy::question::{Asked, Cluster};
 use policy::{
-    Action, Feature, NamePattern, Options, Peer, Peers, Policy, Ports, Requests, Rule, Subject,
-    unsupported,
+    Action, Feature, Mode, NamePattern, Options, Peer, Peers, Policy, Ports, Requests, Rule,
+    Subject, unsupported,
 };
 
 pub use cost::Cost;
@@ -100,7 +100,10 @@ impl<'a> Context<'a> {
         let filter = LabelFilter::default();
         let rules = || policies.iter().flat_map(|policy| &policy.rules);
         let last = rules().map(shadow::rank).max();
-        let first = rules().filter(|rule| Some(shadow::rank(rule)) < last).collect();
+        // What is in force in one world only hides nothing in the other.
+        let enforced = policies.iter().filter(|policy| policy.mode == Mode::Enforce);
+        let first = enforced.flat_map(|policy| &policy.rules);
+        let first = first.filter(|rule| Some(shadow::rank(rule)) < last).collect();
         let asked = Asked::new(cluster, policies, options);
         let pods = cluster.pods.iter().filter(|pod| !pod.host_network);
         let pods = pods.map(|pod| asked.pod_labels(pod, &options.cluster)).collect();

@@ -71,6 +71,7 @@ fn object(reader: &mut Reader<'_>, name: Option<PolicyName>) -> Option<Policy> {
         let reason = format!("`{}` is not read", reader.api_version());
         reader.refuse(&root.field("apiVersion"), reason, Some("apiVersion: cilium.io/v2".into()));
     }
+    let mode = envelope::mode(reader);
     let fields = reader.fields(&root, OBJECT)?;
     if let Some(place) = fields.get("description") {
         reader.warn(&place, "is a field of `spec`: here it says nothing".to_owned());
@@ -91,7 +92,7 @@ fn object(reader: &mut Reader<'_>, name: Option<PolicyName>) -> Option<Policy> {
     let whole: Vec<Option<Vec<policy::Rule>>> =
         specs.iter().map(|spec| Spec::read(reader, spec, &known)).collect();
     let rules = whole.into_iter().collect::<Option<Vec<_>>>()?.concat();
-    Some(Policy { name: name?, rules })
+    Some(Policy { name: name?, mode: mode?, rules })
 }
 
 /// One `spec`, and what its rules have in common.

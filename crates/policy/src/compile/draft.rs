@@ -7,6 +7,7 @@ use model::{RuleSet, RuleSetId};
 
 use crate::compile::CompileError;
 use crate::fold::Ruling;
+use crate::mode::World;
 use crate::table::{Entry, Key, Table, Why};
 
 /// An entry whose rules are still names, not a number.
@@ -31,28 +32,40 @@ impl NamedEntry {
 
 /// A table in the making.
 pub(super) struct Draft {
-    entries: BTreeMap<Key, NamedEntry>,
+    live: BTreeMap<Key, NamedEntry>,
+    shadow: BTreeMap<Key, NamedEntry>,
     limit: usize,
 }
 
 impl Draft {
     pub fn new(limit: usize) -> Self {
-        Self { entries: BTreeMap::new(), limit }
+        Self { live: BTreeMap::new(), shadow: BTreeMap::new(), limit }
     }
 
     /// Adds an entry. A rule that covers everything replaces the default.
-    pub fn put(&mut self, key: Key, entry: NamedEntry) -> Result<(), CompileError> {
-        self.entries.insert(key, entry);
-        if self.entries.len() > self.limit {
+    pub fn put(&mut self, world: World, key: Key, entry: NamedEntry) -> Result<(), CompileError> {
+        let entries = match world {
+            World::Live => &mut self.live,
+            World::Shadow => &mut self.shadow,
+        };
+        entries.insert(key, entry);
+        if entries.len() > self.limit {
             return Err(CompileError::TooManyEntries { limit: self.limit });
         }
         Ok(())
     }
 
+    /// Takes back the shadow, of which no more is known than why.
+    pub fn forget_shadow(&mut self) {
+        self.shadow.clear();
+    }
+
     /// Numbers the sets of rules. Of two sets that want the same number the one
     /// that sorts first gets it, whatever else the table holds.
     pub fn table(self, number: impl Fn(&RuleSet, u32) -> RuleSetId) -> Table {
-        let sets: BTreeSet<&RuleSet> = self.entries.values().map(|entry| &*entry.rules).collect();
+        let limit = self.limit;
+        let all = self.live.values().chain(self.shadow.values());
+        let sets: BTreeSet<&RuleSet> = all.map(|entry| &*entry.rules).collect();
         let mut ids: BTreeMap<&RuleSet, RuleSetId> = BTreeMap::new();
         let mut rule_sets: BTreeMap<RuleSetId, RuleSet> = BTreeMap::new();
         for set in sets {
@@ -67,16 +80,23 @@ impl Draft {
                 rule_sets.insert(id, set.clone());
             }
         }
-        let entries = self
-            .entries
-            .iter()
-            .map(|(key, entry)| {
+        let numbered = |entries: &BTreeMap<Key, NamedEntry>| -> BTreeMap<Key, Entry> {
+            let numbered = entries.iter().map(|(key, entry)| {
                 let NamedEntry { allow, why, precedence, rules } = entry;
                 let rules = ids.get(&**rules).copied().unwrap_or_default();
-                (*key, Entry { allow: *allow, why: *why, precedence: *precedence, rules })
-            })
-            .collect();
-        Table::new(entries, rule_sets)
+                let (allow, why, precedence) = (*allow, *why, *precedence);
+                let specificity = key.prefix_len();
+                (*key, Entry { allow, why, precedence, rules, specificity })
+            });
+            numbered.collect()
+        };
+        let (live, shadow) = (numbered(&self.live), numbered(&self.shadow));
+        let table = Table::new(live, rule_sets).with_shadow(shadow);
+        if table.len() > limit {
+            // What decides fits alone: that was checked with every entry.
+            return table.without_shadow(CompileError::TooManyEntries { limit });
+        }
+        table
     }
 }
 
@@ -102,7 +122,7 @@ mod tests {
             |port| Key { protocol: 6, port, port_bits: 16, ..Key::everything(Direction::Ingress) };
         let mut draft = Draft::new(10);
         for (port, name) in [(1, "c"), (2, "a"), (3, "b"), (4, "a")] {
-            draft.put(key(port), entry(name)).unwrap();
+            draft.put(World::Live, key(port), entry(name)).unwrap();
         }
         let table = draft.table(|_, attempt| RuleSetId(7 + attempt));
         let numbers: Vec<u32> = table.entries().map(|(_, entry)| entry.rules.0).collect();

@@ -47,7 +47,7 @@ fn peer(name: &str) -> Peers {
 fn table(rules: Vec<Rule>, options: &Options) -> Result<Table, CompileError> {
     let policies: Vec<Policy> = rules
         .into_iter()
-        .map(|rule| Policy { name: rule.id.policy.clone(), rules: vec![rule] })
+        .map(|rule| Policy { name: rule.id.policy.clone(), mode: Mode::Enforce, rules: vec![rule] })
         .collect();
     let identities = IdentityBook::new(["a", "b", "s"].map(app));
     compile(&policies, &app("s"), &BTreeMap::new(), &identities, options)
@@ -107,6 +107,33 @@ fn a_table_that_does_not_fit_is_refused_whole() {
     assert_eq!(table(rules.clone(), &options), Err(CompileError::TooManyEntries { limit: 31 }));
     let options = Options { max_entries: 33, ..Options::default() };
     assert_eq!(table(rules, &options).unwrap().len(), 33);
+}
+
+#[test]
+fn a_shadow_that_does_not_compile_takes_nothing_from_what_decides() {
+    let plain = rule("p", peer("a"), tcp(80, 80));
+    let wide = rule("q", peer("b"), tcp(1, 65534));
+    let mut beyond = rule("q", peer("b"), tcp(80, 80));
+    beyond.priority = 1 << 20;
+    let options = Options { max_entries: 31, ..Options::default() };
+    let identities = IdentityBook::new(["a", "b", "s"].map(app));
+    let compile = |rule: &Rule, mode: Mode| {
+        let policy = |rule: &Rule, mode| Policy {
+            name: rule.id.policy.clone(),
+            mode,
+            rules: vec![rule.clone()],
+        };
+        let policies = [policy(&plain, Mode::Enforce), policy(rule, mode)];
+        compile(&policies, &app("s"), &BTreeMap::new(), &identities, &options)
+    };
+    let alone = table(vec![plain.clone()], &options).unwrap();
+    for refused in [wide, beyond] {
+        let why = compile(&refused, Mode::Enforce).unwrap_err();
+        let table = compile(&refused, Mode::Shadow).unwrap();
+        assert_eq!(table.shadow_refused(), Some(&why));
+        assert!(!table.has_shadow() && table.entries().eq(alone.entries()));
+    }
+    assert!(compile(&rule("q", peer("b"), tcp(81, 81)), Mode::Shadow).unwrap().has_shadow());
 }
 
 #[test]

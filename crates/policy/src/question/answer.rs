@@ -6,6 +6,7 @@ use model::{Direction, DropReason, Labels, Node, PolicyName, RuleId};
 
 use crate::conflict::{Disagreement, disagreement};
 use crate::evaluate::{Judgement, Probe, judge};
+use crate::mode::World;
 use crate::question::ends::{Target, Who, port_of};
 use crate::question::inside::{self, Inside, Route};
 use crate::question::probe::{Ask, ProbeError};
@@ -261,7 +262,8 @@ impl Asked<'_> {
     /// Whether a subject may ask for a name where somebody learns from it.
     fn asks_for(&self, subject: &Judged, name: &str) -> bool {
         let request = crate::layer7::Request { dns: Some(name.to_owned()), ..Default::default() };
-        self.policies.iter().flat_map(|policy| &policy.rules).any(|rule| {
+        let deciding = self.policies.iter().filter(|policy| policy.mode.counts_in(World::Live));
+        deciding.flat_map(|policy| &policy.rules).any(|rule| {
             rule.direction == Direction::Egress
                 && rule.selects(&subject.labels)
                 && rule

@@ -3,6 +3,7 @@
 
 use model::{Direction, Label, Labels, PolicyName, RuleId};
 
+use crate::mode::World;
 use crate::options::Options;
 use crate::peer::Peer;
 use crate::ports::{Port, PortMatch, Ports, Transport};
@@ -64,7 +65,7 @@ pub(super) fn explain(
 fn end(policies: &[Policy], options: &Options, side: &Side, answer: &SideAnswer) -> EndExplained {
     let mut about: Vec<&Rule> = Vec::new();
     let mut elsewhere = Vec::new();
-    for policy in policies {
+    for policy in policies.iter().filter(|policy| policy.mode.counts_in(World::Live)) {
         let rules = || policy.rules.iter().filter(|rule| rule.direction == side.direction);
         let before = about.len();
         about.extend(rules().filter(|rule| rule.selects(&side.subject.labels)));

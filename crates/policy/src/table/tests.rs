@@ -23,7 +23,10 @@ fn table(entries: &[&str]) -> Table {
         }
         let rules = RuleSetId(u32::try_from(at).unwrap() + 1);
         let precedence = precedence.parse().unwrap();
-        map.insert(key, Entry { allow: true, why: Why::Rule, precedence, rules });
+        map.insert(
+            key,
+            Entry { allow: true, why: Why::Rule, precedence, rules, specificity: key.prefix_len() },
+        );
         rule_sets.insert(rules, RuleSet::default());
     }
     Table::new(map, rule_sets)
@@ -78,6 +81,41 @@ fn defaults_are_not_reported_together() {
 fn one_result_is_enough() {
     check(&["1 6:80/16 1"], Some((0, None)));
     check(&["* 6:80/16 1"], Some((0, None)));
+}
+
+/// Who decides, and who would, for peer 1 on TCP 80: positions in the two lists.
+#[track_caller]
+fn check_shadow(live: &[&str], shadow: &[&str], want: (Option<usize>, Option<usize>)) {
+    let whole = table(live).with_shadow(table(shadow).entries);
+    let packet = Key {
+        peer: Some(id(1)),
+        protocol: 6,
+        port: 80,
+        port_bits: 16,
+        ..Key::everything(Direction::Ingress)
+    };
+    let found = |world| whole.find_in(world, packet).map(|found| found.entry.rules.0 as usize - 1);
+    assert_eq!((found(World::Live), found(World::Shadow)), want);
+}
+
+#[test]
+fn a_longer_key_of_one_world_hides_nothing_of_the_other() {
+    check_shadow(&["* * 0", "1 6:0/0 5"], &["* * 0", "1 6:80/16 7"], (Some(1), Some(1)));
+    check_shadow(&["* * 0", "1 6:80/16 5"], &["* * 0", "1 * 7"], (Some(1), Some(1)));
+    check_shadow(&["* * 3", "* 6:80/16 2"], &["* * 0", "* 6:80/15 4"], (Some(1), Some(1)));
+    // A peer that only one world has an entry of is anybody in the other.
+    check_shadow(&["* * 0"], &["* * 0", "1 6:80/16 7"], (Some(0), Some(1)));
+    check_shadow(&["* * 0", "1 6:80/16 7"], &["* * 0"], (Some(1), Some(0)));
+}
+
+/// Of equals the longer prefix wins: as long as it was, not as long as the other
+/// world has made its place.
+#[test]
+fn what_is_copied_to_a_longer_key_is_no_more_specific_there() {
+    let live = ["* 6:0/0 5", "1 * 5"];
+    check_shadow(&live, &["* * 0"], (Some(0), Some(0)));
+    check_shadow(&live, &["* * 0", "1 6:80/16 9"], (Some(0), Some(1)));
+    check_shadow(&["* * 0", "1 6:80/16 9"], &live, (Some(1), Some(0)));
 }
 
 #[test]

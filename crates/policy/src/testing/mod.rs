@@ -16,8 +16,8 @@ use model::{Direction, IdentityBook, IdentityId, Labels, Reserved};
 use crate::testing::dice::Dice;
 use crate::testing::universe::Universe;
 use crate::{
-    AllowLocalhost, Capabilities, CidrMatch, CompileError, Decision, Enforcement, Options, Policy,
-    Port, Ports, Probe, References, Rule, Table, compile, evaluate,
+    AllowLocalhost, Capabilities, CidrMatch, CompileError, Decision, Enforcement, Mode, Options,
+    Policy, Port, Ports, Probe, References, Rule, Table, compile, evaluate, shadow_of,
 };
 
 pub use mutant::{Mutant, compile_mutant};
@@ -69,13 +69,28 @@ impl Case {
 
     /// What the rules mean for a packet; `None` if the peer is not of this case.
     pub fn evaluate(&self, packet: &Packet) -> Option<Decision> {
+        self.decide(&self.policies, packet)
+    }
+
+    /// What they would mean if policies in shadow mode were in force and retired ones
+    /// away; `None` also where the subject is selected by neither.
+    pub fn evaluate_shadow(&self, packet: &Packet) -> Option<Decision> {
+        let mut others = self.policies.iter().filter(|policy| policy.mode != Mode::Enforce);
+        let concerned = others.any(|policy| policy.rules.iter().any(|r| r.selects(&self.subject)));
+        if !concerned || self.options.enforcement == Enforcement::Never {
+            return None;
+        }
+        self.decide(&shadow_of(&self.policies)?, packet)
+    }
+
+    fn decide(&self, policies: &[Policy], packet: &Packet) -> Option<Decision> {
         let probe = Probe {
             direction: packet.direction,
             peer: self.identities.labels(packet.peer)?,
             protocol: packet.protocol,
             port: packet.port,
         };
-        Some(evaluate(&self.policies, &self.subject, &self.ports, &probe, &self.options))
+        Some(evaluate(policies, &self.subject, &self.ports, &probe, &self.options))
     }
 }
 
@@ -87,6 +102,16 @@ pub fn random_case(seed: u64) -> Case {
 /// The case of a seed, with everything the language has.
 pub fn broad_case(seed: u64) -> Case {
     case(seed, true)
+}
+
+/// The case of a seed where some policies are in shadow mode, and some retired.
+pub fn shadowed_case(seed: u64, broad: bool) -> Case {
+    let mut case = case(seed, broad);
+    let mut dice = Dice::new(!seed);
+    for policy in &mut case.policies {
+        policy.mode = dice.pick(&[Mode::Enforce, Mode::Shadow, Mode::Enforce, Mode::Retire]);
+    }
+    case
 }
 
 fn case(seed: u64, broad: bool) -> Case {

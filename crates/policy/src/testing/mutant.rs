@@ -323,8 +323,10 @@ fn unfolded(case: &Case) -> Result<Table, CompileError> {
         whole.rule_sets().map(|(id, set)| (id, set.clone())).collect();
     let mut entries: BTreeMap<Key, Entry> =
         whole.entries().filter(|(_, entry)| entry.precedence == 0).collect();
-    for rule in case.policies.iter().flat_map(|policy| &policy.rules) {
-        let policy = Policy { name: rule.id.policy.clone(), rules: vec![rule.clone()] };
+    let rules =
+        case.policies.iter().flat_map(|policy| policy.rules.iter().map(move |rule| (policy, rule)));
+    for (policy, rule) in rules {
+        let policy = Policy { rules: vec![rule.clone()], ..policy.clone() };
         let alone = Case { policies: vec![policy], ..case.clone() }.compile()?;
         sets.extend(alone.rule_sets().map(|(id, set)| (id, set.clone())));
         for (key, entry) in alone.entries() {

@@ -128,6 +128,78 @@ fn the_table_agrees_with_the_meaning_and_every_outcome_is_common() {
     }
 }
 
+/// What differs, if anything, in one of the two worlds.
+fn shadow_difference(case: &Case, table: &Table) -> Option<String> {
+    case.packets.iter().find_map(|packet| {
+        let Packet { direction, peer, protocol, port } = *packet;
+        let live = (case.evaluate(packet).unwrap(), table.lookup(direction, peer, protocol, port));
+        let shadow = (case.evaluate_shadow(packet), table.shadow(direction, peer, protocol, port));
+        let differs = live.0 != live.1 || shadow.0 != shadow.1;
+        differs.then(|| format!("{packet:?}: live {live:#?}, shadow {shadow:#?}"))
+    })
+}
+
+#[test]
+fn what_decides_and_what_would_decide_agree_each_with_its_own_meaning() {
+    let mut met: BTreeMap<(bool, Option<bool>), usize> = BTreeMap::new();
+    let mut apart = 0;
+    for seed in 0..cases() / 2 {
+        let case = shadowed_case(seed, true);
+        let table = case.compile().expect("random cases compile");
+        if let Some(difference) = shadow_difference(&case, &table) {
+            panic!("seed {seed}: {difference}\n{case:#?}");
+        }
+        for packet in &case.packets {
+            let live = case.evaluate(packet).unwrap();
+            let shadow = case.evaluate_shadow(packet);
+            *met.entry((live.allow, shadow.map(|shadow| shadow.allow))).or_default() += 1;
+        }
+        apart += table.places().filter(|(_, held)| held.live.is_none()).count();
+    }
+    println!("{met:?}; {apart} places of the shadow alone");
+    assert_eq!(met.len(), 6, "{met:?}");
+    assert!(met.values().all(|count| *count * 50 >= 4 * cases() as usize), "{met:?}");
+    assert!(apart > 1000);
+}
+
+#[test]
+fn nobody_in_shadow_mode_costs_nothing() {
+    for seed in 0..2_000 {
+        let case = shadowed_case(seed, true);
+        let mut enforced = case.clone();
+        enforced.policies.iter_mut().for_each(|policy| policy.mode = Mode::Enforce);
+        let table = enforced.compile().unwrap();
+        assert!(!table.has_shadow(), "seed {seed}");
+        assert!(table.places().all(|(_, held)| held.shadow.is_none()), "seed {seed}");
+        assert_eq!(table.places().count(), table.entries().count(), "seed {seed}");
+        // What a shadow adds to what decides are copies, and goes with it.
+        let mut live = case.clone();
+        live.policies.retain(|policy| policy.mode != Mode::Shadow);
+        live.policies.iter_mut().for_each(|policy| policy.mode = Mode::Enforce);
+        let (with, without) = (case.compile().unwrap(), live.compile().unwrap());
+        let stripped = with.clone().without_shadow(CompileError::TooManyEntries { limit: 0 });
+        assert!(stripped.entries().eq(without.entries()), "seed {seed}");
+        assert!(with.has_shadow() || with == without, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_compiler_that_takes_one_mode_for_another_is_caught() {
+    for read in Mode::ALL {
+        for as_if in Mode::ALL.into_iter().filter(|as_if| *as_if != read) {
+            let caught = (0..cases()).any(|seed| {
+                let case = shadowed_case(seed, true);
+                let mut misread = case.clone();
+                for policy in misread.policies.iter_mut().filter(|policy| policy.mode == read) {
+                    policy.mode = as_if;
+                }
+                shadow_difference(&case, &misread.compile().unwrap()).is_some()
+            });
+            assert!(caught, "{read:?} read as {as_if:?} survived");
+        }
+    }
+}
+
 #[test]
 #[ignore = "soak: a million cases of the whole language"]
 fn the_table_agrees_with_the_meaning_for_long() {

@@ -106,6 +106,14 @@ fn what_signet_knows_beyond_can_be_asked_too() {
         bytes: 74,
         count: 41,
         first_ns: 1,
+        shadow: Some(crate::flow::detail::Shadow {
+            verdict: "allowed".into(),
+            differs: true,
+            reason: "rule".into(),
+            code: None,
+            rules: vec!["r".into()],
+            because: vec![],
+        }),
     };
     flow.extensions = Some(detail.to_any());
     for (expression, want) in [
@@ -114,11 +122,15 @@ fn what_signet_knows_beyond_can_be_asked_too() {
         ("_flow.extensions.count > 40.0", true),
         ("_flow.extensions.because.exists(p, p.endsWith('/in'))", true),
         ("has(_flow.extensions.rule)", false),
+        ("_flow.extensions.shadow.verdict == 'allowed'", true),
+        ("_flow.extensions.shadow.verdict == 'denied'", false),
+        ("_flow.extensions.shadow.differs == true", true),
     ] {
         assert_eq!(Expression::new(expression).unwrap().matches(&flow), want, "{expression}");
     }
     // One that has none does not match, and does no harm.
     check("_flow.extensions.reason == 'default-deny'", "");
+    check("_flow.extensions.shadow.verdict == 'denied'", "");
 }
 
 #[test]

@@ -8,6 +8,7 @@ const FIRST: u8 = 0x0a;
 const SECOND: u8 = 0x12;
 const NUMBER: u8 = 0x11;
 const TEXT: u8 = 0x1a;
+const BOOLEAN: u8 = 0x20;
 const STRUCT: u8 = 0x2a;
 const LIST: u8 = 0x32;
 
@@ -29,6 +30,11 @@ impl Fields {
         self.key(key, 1 + size_of::<f64>());
         self.0.push(NUMBER);
         self.0.extend(number.to_le_bytes());
+    }
+
+    pub(super) fn boolean(&mut self, key: &str, value: bool) {
+        self.key(key, 2);
+        self.0.extend([BOOLEAN, u8::from(value)]);
     }
 
     pub(super) fn texts(&mut self, key: &str, texts: &[String]) {
@@ -95,6 +101,8 @@ mod tests {
             let mut fields = Fields::with_capacity(64);
             fields.text("text", &long);
             fields.number("number", -1.5);
+            fields.boolean("true", true);
+            fields.boolean("false", false);
             fields.fields("inner", &inner);
             fields.fields("empty", &Fields::default());
             let texts = list.into_iter().map(|text| value(Kind::StringValue(text))).collect();
@@ -104,6 +112,8 @@ mod tests {
                 fields: [
                     ("text".to_owned(), value(Kind::StringValue(long))),
                     ("number".to_owned(), value(Kind::NumberValue(-1.5))),
+                    ("true".to_owned(), value(Kind::BoolValue(true))),
+                    ("false".to_owned(), value(Kind::BoolValue(false))),
                     ("inner".to_owned(), value(Kind::StructValue(inner))),
                     ("empty".to_owned(), value(Kind::StructValue(Struct::default()))),
                 ]

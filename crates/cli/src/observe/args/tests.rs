@@ -258,3 +258,17 @@ fn a_field_mask_goes_with_json_and_hubbles_own_with_its_forms() {
     check("flows --last 2", r#"{"number":"2"}"#);
     check("--input-file x", r#"{}"#);
 }
+
+#[test]
+fn what_would_be_decided_is_asked_as_an_expression() {
+    check_filter(
+        "--shadow denied",
+        r#""whitelist":[{"experimental":{"cel_expression":["_flow.extensions.shadow.verdict == 'denied'"]}}]"#,
+    );
+    check_filter(
+        "--not --shadow differs",
+        r#""blacklist":[{"experimental":{"cel_expression":["_flow.extensions.shadow.differs == true"]}}]"#,
+    );
+    check_refused("--shadow audit", "--shadow `audit`: give allowed, denied or differs");
+    check_refused("--shadow denied --cel-expression true", "write it into the expression");
+}

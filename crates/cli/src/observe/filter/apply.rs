@@ -112,6 +112,17 @@ pub(super) fn ip_trace_id(filter: &mut FlowFilter, value: &str) -> Result<(), St
     Ok(())
 }
 
+/// What the extensions say is asked of the server as an expression. A flow whose
+/// shadow is not known matches none.
+pub(super) fn shadow(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
+    let expression = match value {
+        "allowed" | "denied" => format!("_flow.extensions.shadow.verdict == '{value}'"),
+        "differs" => "_flow.extensions.shadow.differs == true".to_owned(),
+        _ => return Err("give allowed, denied or differs".to_owned()),
+    };
+    cel(filter, &expression)
+}
+
 pub(super) fn cel(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
     let experimental = filter.experimental.get_or_insert_default();
     experimental.cel_expression.push(value.to_owned());

@@ -9,13 +9,18 @@ use super::apply::{
     cel, destination_cluster, destination_fqdn, destination_identity, destination_ip,
     destination_label, destination_port, destination_workload, dns_query, drop_reason, encrypted,
     event_type, http_header, http_method, http_path, http_status, http_url, interface, ip_trace_id,
-    ip_version, node_label, node_name, protocol, reply, source_cluster, source_fqdn,
+    ip_version, node_label, node_name, protocol, reply, shadow, source_cluster, source_fqdn,
     source_identity, source_ip, source_label, source_port, source_workload, tcp_flags, trace_id,
     traffic_direction, translated_ip, uuid, verdict,
 };
 
 pub(super) type Strings = fn(&mut FlowFilter) -> &mut Vec<String>;
 pub(super) type Apply = fn(&mut FlowFilter, &str) -> Result<(), String>;
+
+/// Both are expressions, of which any may hold: together they would not mean what
+/// flags that differ mean.
+pub(super) const EXPRESSION: &str = "cel-expression";
+pub(super) const SHADOW: &str = "shadow";
 
 /// Where a flag's value goes.
 pub(super) enum Effect {
@@ -237,11 +242,12 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("node-label", "SELECTOR", "Labels of the node that saw it", Both(node_label)),
     flag("trace-id", "ID", "Trace of the request (W3C)", Both(trace_id)),
     flag("ip-trace-id", "NUMBER", "Trace in the packet's IP options", Both(ip_trace_id)),
+    flag(EXPRESSION, "CEL", "An expression over the flow, for servers that know CEL", Both(cel)),
     flag(
-        "cel-expression",
-        "CEL",
-        "An expression over the flow, for servers that know CEL",
-        Both(cel),
+        SHADOW,
+        "VERDICT",
+        "allowed, denied or differs: what it would be if policies in shadow mode were in force",
+        Both(shadow),
     ),
     flag("interface", "NAME", "Network interface on which it was judged", Both(interface)),
     flag("uuid", "UUID", "This very flow", Both(uuid)),

@@ -36,6 +36,7 @@ fn denied() -> Flow {
         bytes: 74,
         count: 1,
         first_ns: 0,
+        shadow: None,
     };
     let tcp = Tcp { source_port: 40000, destination_port: 5432, flags: None };
     Flow {
