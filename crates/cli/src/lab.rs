@@ -63,6 +63,9 @@ pub enum LabCommand {
         /// Name of the lab [default: the only one]
         #[arg(long, value_name = "NAME")]
         lab: Option<String>,
+        /// Cluster of the lab [default: the one among whose manifests it is, or the first]
+        #[arg(long, value_name = "NAME")]
+        cluster: Option<String>,
         /// File or folder of manifests
         path: PathBuf,
     },
@@ -72,6 +75,9 @@ pub enum LabCommand {
         /// Name of the lab [default: the only one]
         #[arg(long, value_name = "NAME")]
         lab: Option<String>,
+        /// Cluster of the lab [default: the one among whose manifests it is, or the first]
+        #[arg(long, value_name = "NAME")]
+        cluster: Option<String>,
         /// File or folder of manifests
         path: PathBuf,
     },
@@ -244,8 +250,8 @@ pub fn run(command: LabCommand) -> u8 {
         LabCommand::Up { directory, without_policies } => {
             Command::Up { directory, policies: !without_policies }
         }
-        LabCommand::Apply { lab, path } => Command::Apply { lab, path },
-        LabCommand::Delete { lab, path } => Command::Delete { lab, path },
+        LabCommand::Apply { lab, cluster, path } => Command::Apply { lab, cluster, path },
+        LabCommand::Delete { lab, cluster, path } => Command::Delete { lab, cluster, path },
         LabCommand::Label { lab, pod, labels } => Command::Label { lab, pod, labels },
         LabCommand::Logs { lab, container, what } => Command::Logs { lab, what, container },
         LabCommand::Restart { lab, what, node } => Command::Restart { lab, what, node },

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use crate::definition::pod::Pod;
+use crate::definition::pod::{Pod, qualified};
 use crate::definition::workload::Owner;
 use crate::definition::{self, Part};
 use crate::error::Error;
@@ -55,37 +55,41 @@ impl Change {
 }
 
 impl Lab {
-    /// Applies a file, or all manifests of a directory; `say` hears of each change
-    /// as it is made. Ends when the agents enforce it.
+    /// Applies a file, or all manifests of a directory, to the cluster of that name, else
+    /// to the one it belongs to; `say` hears of each change as it is made. Ends when the
+    /// agents enforce it.
     pub fn apply(
         &mut self,
         path: &Path,
+        cluster: Option<&str>,
         options: &Options,
         say: &mut dyn FnMut(Change),
     ) -> Result<(), Error> {
-        let names: Vec<_> = self.journal.nodes.iter().map(|node| node.name.clone()).collect();
-        let present = objects::read_all(&self.places)?;
-        let part = definition::read_part(path, &names, &present)?;
-        let unmet = preflight::unknown_commands(&part.pods, &[]);
+        let parts = self.parts(path, cluster)?;
+        let lab = parts.iter().find_map(|part| part.lab.as_ref());
+        let unmet: Vec<_> =
+            parts.iter().flat_map(|it| preflight::unknown_commands(&it.pods, &[])).collect();
         if !unmet.is_empty() {
             return Err(Error::Unmet(unmet));
         }
-        if let Some(wanted) = &part.lab {
+        if let Some(wanted) = lab {
             nodes::refuse_what_cannot_change(&self.journal, wanted)?;
             nodes::add_missing(self, wanted, options, say)?;
         }
-        self.apply_objects(&part, say)?;
-        self.remove_surplus(&part, options, say)?;
-        for pod in &part.pods {
-            let change = self.apply_pod(pod, options)?;
-            say(change);
+        for part in &parts {
+            self.apply_objects(part, say)?;
+            self.remove_surplus(part, options, say)?;
+            for pod in &part.pods {
+                let change = self.apply_pod(pod, options)?;
+                say(change);
+            }
         }
-        if let Some(wanted) = &part.lab {
+        if let Some(wanted) = lab {
             nodes::remove_surplus(self, wanted, options, say)?;
         }
-        if options.confirm {
-            let names = policies(&part.objects);
-            ready::wait_for_policies(&self.site(options)?, &self.journal, &names, true)?;
+        for part in parts.iter().filter(|_| options.confirm) {
+            let (names, cluster) = (policies(&part.objects), part.cluster.as_deref());
+            ready::wait_for_policies(&self.site(options)?, &self.journal, cluster, &names, true)?;
         }
         self.settle(options)
     }
@@ -100,23 +104,25 @@ impl Lab {
     }
 
     fn apply_objects(&self, part: &Part, say: &mut dyn FnMut(Change)) -> Result<(), Error> {
+        let cluster = part.cluster.as_deref();
+        let folder = self.places.objects(cluster);
         let mut wanted = part.objects.clone();
         definition::add_missing_namespaces(&part.pods, &mut wanted);
         // A namespace that nobody wrote has no labels to change.
         let (written, made) = wanted.split_at(part.objects.len());
         for object in written {
-            let outcome = match objects::written(&self.places, object) {
+            let outcome = match objects::written(&folder, object) {
                 Some(before) if before == *object => "unchanged",
                 Some(_) => "changed",
                 None => "created",
             };
             if outcome != "unchanged" {
-                objects::write(&self.places, object)?;
+                objects::write(&folder, object)?;
             }
-            say(Change::new(objects::name(object), outcome));
+            say(Change::new(qualified(cluster, &objects::name(object)), outcome));
         }
-        let new = made.iter().filter(|object| objects::written(&self.places, object).is_none());
-        new.into_iter().try_for_each(|object| objects::write(&self.places, object))
+        let new = made.iter().filter(|object| objects::written(&folder, object).is_none());
+        new.into_iter().try_for_each(|object| objects::write(&folder, object))
     }
 
     /// Pods of a workload that has fewer now.
@@ -129,25 +135,29 @@ impl Lab {
         let owners: Vec<_> = part.workloads.iter().map(Owner::to_string).collect();
         let wanted: Vec<_> = part.pods.iter().map(Pod::full_name).collect();
         let is_surplus = |pod: &crate::journal::Pod| {
-            pod.owner.as_ref().is_some_and(|owner| owners.contains(owner))
+            pod.cluster == part.cluster
+                && pod.owner.as_ref().is_some_and(|owner| owners.contains(owner))
                 && !wanted.contains(&pod.full_name())
         };
         let pods: Vec<_> = self.journal.pods.iter().filter(|it| is_surplus(it)).cloned().collect();
         for pod in pods {
             self.remove_pod(&pod.full_name(), options)?;
-            say(Change::new(format!("Pod/{}", pod.full_name()), "removed"));
+            say(Change::new(pod.object_name(), "removed"));
         }
         Ok(())
     }
 
     fn apply_pod(&mut self, wanted: &Pod, options: &Options) -> Result<Change, Error> {
         let name = wanted.full_name();
-        let change = |outcome: String| Change::new(format!("Pod/{name}"), outcome);
+        let object_name = plan::pod(wanted)?.object_name();
+        let change = |outcome: String| Change::new(object_name.clone(), outcome);
         let site = self.site(options)?;
+        let folder = self.places.objects(wanted.cluster.as_deref());
         let Some(entry) = self.journal.pods.iter().find(|pod| pod.full_name() == name).cloned()
         else {
             let mut wanted = wanted.clone();
-            let node = wanted.node.take().unwrap_or_else(|| self.emptiest_node());
+            let node =
+                wanted.node.take().unwrap_or_else(|| self.emptiest_node(wanted.cluster.as_deref()));
             wanted.node = Some(node.clone());
             let mut entry = plan::pod(&wanted)?;
             let started = pods::start(&site, &mut entry, &wanted);
@@ -158,7 +168,7 @@ impl Lab {
         };
         let node = wanted.node.clone().unwrap_or_else(|| entry.node.clone());
         let object = objects::pod(&wanted.object, &entry.namespace, &node, &entry.addresses);
-        let before = objects::written(&self.places, &object).unwrap_or_default();
+        let before = objects::written(&folder, &object).unwrap_or_default();
         if node != entry.node {
             self.replace_pod(&site, &name, wanted, &node)?;
             return Ok(change(format!("moved from {} to {node}", entry.node)));
@@ -167,7 +177,7 @@ impl Lab {
             return Ok(change("unchanged".into()));
         }
         if before["spec"] == object["spec"] && wanted.owner.is_none() {
-            objects::write(&self.places, &object)?;
+            objects::write(&folder, &object)?;
             return Ok(change("relabelled".into()));
         }
         self.replace_pod(&site, &name, wanted, &node)?;
@@ -177,9 +187,9 @@ impl Lab {
     }
 
     /// Where a pod goes that nobody places.
-    fn emptiest_node(&self) -> String {
+    fn emptiest_node(&self, cluster: Option<&str>) -> String {
         let pods = |node: &str| self.journal.pods.iter().filter(|pod| pod.node == node).count();
-        let nodes = self.journal.nodes.iter().map(|node| &node.name);
+        let nodes = self.journal.nodes_of(cluster).map(|node| &node.name);
         nodes.min_by_key(|node| pods(node)).cloned().unwrap_or_default()
     }
 }

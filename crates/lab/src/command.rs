@@ -99,6 +99,8 @@ pub enum Command {
     Apply {
         /// Name of the lab.
         lab: Option<String>,
+        /// Name of the cluster; without one, the one that the manifests belong to.
+        cluster: Option<String>,
         /// File or directory.
         path: PathBuf,
     },
@@ -106,6 +108,8 @@ pub enum Command {
     Delete {
         /// Name of the lab.
         lab: Option<String>,
+        /// Name of the cluster; without one, the one that the manifests belong to.
+        cluster: Option<String>,
         /// File or directory.
         path: PathBuf,
     },
@@ -113,7 +117,7 @@ pub enum Command {
     Label {
         /// Name of the lab.
         lab: Option<String>,
-        /// `namespace/name`.
+        /// `namespace/name`, or `cluster/namespace/name`.
         pod: String,
         /// The changes.
         labels: Vec<Label>,
@@ -195,17 +199,18 @@ fn dispatch(command: Command) -> Result<u8, Error> {
         Command::Down { target } => down(&target),
         Command::Status { lab, format } => status(lab.as_deref(), format),
         Command::Exec { lab, exec } => match exec::exec(&open(lab.as_deref())?, &exec)? {},
-        Command::Apply { lab, path } => {
-            change(lab.as_deref(), |lab, options, say| lab.apply(&path, options, say))
-        }
-        Command::Delete { lab, path } => {
-            change(lab.as_deref(), |lab, options, say| lab.delete(&path, options, say))
-        }
+        Command::Apply { lab, cluster, path } => change(lab.as_deref(), |lab, options, say| {
+            lab.apply(&path, cluster.as_deref(), options, say)
+        }),
+        Command::Delete { lab, cluster, path } => change(lab.as_deref(), |lab, options, say| {
+            lab.delete(&path, cluster.as_deref(), options, say)
+        }),
         Command::Label { lab, pod, labels } => {
             let mut lab = open(lab.as_deref())?;
             let _claim = lab.claim()?;
             let took = lab.label(&pod, &labels)?.as_millis();
-            print(&format!("Pod/{pod} relabelled; every node judges by it after {took} ms\n"));
+            let object = lab.pod(&pod)?.object_name();
+            print(&format!("{object} relabelled; every node judges by it after {took} ms\n"));
             Ok(DONE)
         }
         Command::Logs { lab, what, container } => {

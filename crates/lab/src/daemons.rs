@@ -42,10 +42,10 @@ pub fn start_agent(site: &Site, node: &Node) -> Result<Starting, Error> {
     let places = &site.places;
     let arguments = [
         ("--node", name.clone()),
-        ("--cluster", site.cluster.clone()),
+        ("--cluster", node.cluster.as_ref().unwrap_or(&site.cluster).clone()),
         ("--pins", text(&places.pins(name))),
         ("--state-dir", text(&places.state(name))),
-        ("--cluster-dir", text(&places.cluster())),
+        ("--cluster-dir", text(&places.objects(node.cluster.as_deref()))),
         ("--cgroup", text(&site.groups.node(name))),
     ];
     let mut command = vec![text(&site.signet), "agent".into()];

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::apply::{Change, policies};
-use crate::definition;
-use crate::definition::pod::Pod;
+use crate::definition::Part;
+use crate::definition::pod::{Pod, qualified};
 use crate::error::Error;
 use crate::lab::Lab;
 use crate::objects;
@@ -18,34 +18,45 @@ impl Lab {
     pub fn delete(
         &mut self,
         path: &Path,
+        cluster: Option<&str>,
         options: &Options,
         say: &mut dyn FnMut(Change),
     ) -> Result<(), Error> {
-        let names: Vec<_> = self.journal.nodes.iter().map(|node| node.name.clone()).collect();
-        let present = objects::read_all(&self.places)?;
-        let part = definition::read_part(path, &names, &present)?;
+        for part in self.parts(path, cluster)? {
+            self.delete_part(&part, options, say)?;
+        }
+        self.settle(options)
+    }
+
+    fn delete_part(
+        &mut self,
+        part: &Part,
+        options: &Options,
+        say: &mut dyn FnMut(Change),
+    ) -> Result<(), Error> {
+        let cluster = part.cluster.as_deref();
+        let folder = self.places.objects(cluster);
         let owners: Vec<_> = part.workloads.iter().map(ToString::to_string).collect();
         let wanted: Vec<_> = part.pods.iter().map(Pod::full_name).collect();
         let is_named = |pod: &&crate::journal::Pod| {
             let owned = pod.owner.as_ref().is_some_and(|owner| owners.contains(owner));
-            owned || wanted.contains(&pod.full_name())
+            pod.cluster == part.cluster && (owned || wanted.contains(&pod.full_name()))
         };
-        let pods = self.journal.pods.iter().filter(is_named);
-        let names: Vec<_> = pods.map(crate::journal::Pod::full_name).collect();
-        for name in names {
-            self.remove_pod(&name, options)?;
-            say(Change::new(format!("Pod/{name}"), "removed"));
+        let pods: Vec<_> = self.journal.pods.iter().filter(is_named).cloned().collect();
+        for pod in pods {
+            self.remove_pod(&pod.full_name(), options)?;
+            say(Change::new(pod.object_name(), "removed"));
         }
         for object in &part.objects {
-            let removed = objects::remove(&self.places, object)?;
+            let removed = objects::remove(&folder, object)?;
             let outcome = if removed { "removed" } else { "was not there" };
-            say(Change::new(objects::name(object), outcome));
+            say(Change::new(qualified(cluster, &objects::name(object)), outcome));
         }
         if options.confirm {
-            let names = policies(&part.objects);
-            ready::wait_for_policies(&self.site(options)?, &self.journal, &names, false)?;
+            let (site, names) = (self.site(options)?, policies(&part.objects));
+            ready::wait_for_policies(&site, &self.journal, cluster, &names, false)?;
         }
-        self.settle(options)
+        Ok(())
     }
 
     /// Ends a pod for good.
@@ -62,7 +73,7 @@ impl Lab {
             &entry.node,
             &[],
         );
-        objects::remove(&self.places, &object)?;
+        objects::remove(&self.places.objects(entry.cluster.as_deref()), &object)?;
         self.journal.write(&self.places.journal())
     }
 }

@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use api::proto::signet::v1 as signet;
 use serde_json::{Value, json};
 
+use crate::definition::pod::qualified;
 use crate::error::Error;
 use crate::lab::Lab;
+use crate::ready;
 use crate::relay;
 
 /// One policy, on all nodes together.
@@ -44,28 +46,30 @@ impl Health {
             let policies = client.list_policies(signet::ListPoliciesRequest {}).await;
             let policies = policies.map_err(relay::refused("ListPolicies"))?.into_inner();
             let missing = lab.journal.pods.iter().filter(|pod| {
-                let of_pod =
-                    |it: &signet::Endpoint| it.namespace == pod.namespace && it.pod == pod.name;
-                !pod.host_network && !endpoints.endpoints.iter().any(of_pod)
+                !pod.host_network && !endpoints.endpoints.iter().any(|it| ready::is_of(it, pod))
             });
             let missing = missing.map(|pod| format!("{} is not enforced", pod.full_name()));
-            let mut health = Self::from(&status, &endpoints.endpoints, &policies.policies);
+            let cluster_of = |node: &str| lab.journal.cluster_of(ready::bare(node));
+            let mut health =
+                Self::from(&status, &endpoints.endpoints, &policies.policies, &cluster_of);
             health.problems.extend(missing);
             Ok(health)
         })
     }
 
-    fn from(
+    fn from<'a>(
         status: &signet::StatusResponse,
         endpoints: &[signet::Endpoint],
         policies: &[signet::Policy],
+        cluster_of: &dyn Fn(&str) -> Option<&'a str>,
     ) -> Self {
         let mut problems = Vec::new();
         let unavailable = status.unavailable.iter();
         problems.extend(unavailable.map(|node| format!("{} does not answer", node.node)));
         for endpoint in endpoints.iter().filter(|endpoint| !endpoint.ready) {
-            let (namespace, pod) = (&endpoint.namespace, &endpoint.pod);
-            problems.push(format!("{namespace}/{pod} drops everything: {}", endpoint.reason));
+            let name = format!("{}/{}", endpoint.namespace, endpoint.pod);
+            let name = qualified(cluster_of(&endpoint.node), &name);
+            problems.push(format!("{name} drops everything: {}", endpoint.reason));
         }
         for node in &status.nodes {
             let lost: u64 = node.rings.iter().map(|ring| ring.lost).sum();
@@ -73,7 +77,7 @@ impl Health {
                 problems.push(format!("{} lost {lost} records of flows", node.node));
             }
         }
-        let policies = merged(policies);
+        let policies = merged(policies, cluster_of);
         let refused = policies.iter().filter(|policy| policy.state.starts_with(REFUSED));
         problems.extend(refused.map(|policy| format!("{} is {}", policy.name, policy.state)));
         let ready = endpoints.iter().filter(|endpoint| endpoint.ready).count();
@@ -109,18 +113,22 @@ impl Health {
 
 const REFUSED: &str = "refused";
 
-/// The rows of all nodes as one: the worst word about a policy is the one to show.
-fn merged(rows: &[signet::Policy]) -> Vec<Policy> {
+/// The rows of all nodes of a cluster as one: the worst word about a policy is the one to show.
+fn merged<'a>(
+    rows: &[signet::Policy],
+    cluster_of: &dyn Fn(&str) -> Option<&'a str>,
+) -> Vec<Policy> {
     let mut pods: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     let mut states: BTreeMap<String, String> = BTreeMap::new();
     for row in rows {
         let namespace = if row.namespace.is_empty() { "-" } else { &row.namespace };
-        let name = format!("{}/{namespace}/{}", row.kind, row.name);
+        let own = format!("{}/{namespace}/{}", row.kind, row.name);
+        let name = qualified(cluster_of(&row.node), &own);
         pods.entry(name.clone()).or_default().extend(row.subjects.iter().map(String::as_str));
         let stands = if row.mode == "shadow" { "in the shadow" } else { "in force" };
         let state = match (row.accepted, row.reason.as_str()) {
             (true, "") => stands.to_owned(),
-            (true, reason) => format!("{stands}, except {}", without_name(reason, &name)),
+            (true, reason) => format!("{stands}, except {}", without_name(reason, &own)),
             (false, reason) => format!("{REFUSED}: {reason}"),
         };
         let known = states.entry(name).or_default();
@@ -161,13 +169,13 @@ mod tests {
         let rows = [row("one", "web/a-1", true, ""), row("two", "web/a-2", true, "")];
         let want =
             Policy { name: "CiliumNetworkPolicy/web/a".into(), pods: 2, state: "in force".into() };
-        assert_eq!(merged(&rows), [want]);
+        assert_eq!(merged(&rows, &|_| None), [want]);
     }
 
     #[test]
     fn a_refusal_on_one_node_is_a_problem() {
         let rows = [row("one", "web/a-1", true, ""), row("two", "web/a-2", false, "no room")];
-        let health = Health::from(&signet::StatusResponse::default(), &[], &rows);
+        let health = Health::from(&signet::StatusResponse::default(), &[], &rows, &|_| None);
         assert_eq!(health.problems, ["CiliumNetworkPolicy/web/a is refused: no room"]);
     }
 
@@ -179,8 +187,18 @@ mod tests {
             reason: "no table".into(),
             ..signet::Endpoint::default()
         };
-        let health = Health::from(&signet::StatusResponse::default(), &[endpoint], &[]);
+        let health = Health::from(&signet::StatusResponse::default(), &[endpoint], &[], &|_| None);
         assert_eq!(health.problems, ["web/a-1 drops everything: no table"]);
         assert_eq!(health.endpoints, (1, 0));
+    }
+
+    #[test]
+    fn policies_of_one_name_in_two_clusters_are_two() {
+        let rows = [row("bank/one", "web/a-1", true, ""), row("far/two", "web/a-1", false, "why")];
+        let found = merged(&rows, &|node| (node == "far/two").then_some("far"));
+        let told: Vec<_> = found.iter().map(|it| format!("{} {}", it.name, it.state)).collect();
+        let want =
+            ["CiliumNetworkPolicy/web/a in force", "far/CiliumNetworkPolicy/web/a refused: why"];
+        assert_eq!(told, want);
     }
 }

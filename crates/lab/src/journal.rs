@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::definition::pod::qualified;
 use crate::error::Error;
 use crate::process::Process;
 
@@ -24,6 +25,9 @@ pub const VERSION: u32 = 2;
 pub struct Node {
     /// Name.
     pub name: String,
+    /// Its cluster; `None`: the first.
+    #[serde(default)]
+    pub cluster: Option<String>,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
     /// Ranges of its pods.
@@ -62,6 +66,9 @@ pub struct External {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Pod {
+    /// Its cluster; `None`: the first.
+    #[serde(default)]
+    pub cluster: Option<String>,
     /// Namespace.
     pub namespace: String,
     /// Name.
@@ -82,9 +89,15 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// `namespace/name`.
+    /// `namespace/name`, with the cluster before it where that is not the first.
     pub fn full_name(&self) -> String {
-        format!("{}/{}", self.namespace, self.name)
+        qualified(self.cluster.as_deref(), &format!("{}/{}", self.namespace, self.name))
+    }
+
+    /// What changes of it are told under.
+    pub fn object_name(&self) -> String {
+        let name = format!("Pod/{}/{}", self.namespace, self.name);
+        qualified(self.cluster.as_deref(), &name)
     }
 
     /// The name of its network namespace within the lab.
@@ -92,13 +105,24 @@ impl Pod {
         if self.host_network {
             return self.node.clone();
         }
-        format!("{}.{}", self.namespace, self.name)
+        self.full_name().replace('/', ".")
     }
 
-    /// The name of the workload that made it, without its kind: `namespace/name`.
-    pub fn workload(&self) -> Option<&str> {
-        self.owner.as_deref()?.split_once('/').map(|(_, name)| name)
+    /// The name of the workload that made it, as [`Self::full_name`], without its kind.
+    pub fn workload(&self) -> Option<String> {
+        let (_, name) = self.owner.as_deref()?.split_once('/')?;
+        Some(qualified(self.cluster.as_deref(), name))
     }
+}
+
+/// A cluster beside the first.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Cluster {
+    /// Name.
+    pub name: String,
+    /// The folder that its manifests came from.
+    pub manifests: PathBuf,
 }
 
 /// An agent, or the relay.
@@ -123,8 +147,11 @@ pub struct Journal {
     pub name: String,
     /// The directory it came from.
     pub directory: PathBuf,
-    /// Name of the cluster.
+    /// Name of the first cluster.
     pub cluster: String,
+    /// The other clusters.
+    #[serde(default)]
+    pub clusters: Vec<Cluster>,
     /// Flags of every agent beside those that say where it is.
     #[serde(default)]
     pub agent: Vec<String>,
@@ -143,6 +170,21 @@ pub struct Journal {
 }
 
 impl Journal {
+    /// The cluster of a node; `None`: the first, or there is no such node.
+    pub fn cluster_of(&self, node: &str) -> Option<&str> {
+        self.nodes.iter().find(|it| it.name == node)?.cluster.as_deref()
+    }
+
+    /// The nodes of a cluster.
+    pub fn nodes_of<'a>(&'a self, cluster: Option<&'a str>) -> impl Iterator<Item = &'a Node> {
+        self.nodes.iter().filter(move |node| node.cluster.as_deref() == cluster)
+    }
+
+    /// The clusters: the first, as `None`, and the others.
+    pub fn all_clusters(&self) -> impl Iterator<Item = Option<&str>> {
+        std::iter::once(None).chain(self.clusters.iter().map(|it| Some(it.name.as_str())))
+    }
+
     /// Reads it; `None` when there is none.
     pub fn read(path: &Path) -> Result<Option<Self>, Error> {
         let text = match fs::read_to_string(path) {

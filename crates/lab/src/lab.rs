@@ -104,8 +104,11 @@ impl Lab {
     /// is called, and who it is, stays.
     pub fn move_pod(&mut self, name: &str, node: &str, options: &Options) -> Result<(), Error> {
         let site = self.site(options)?;
-        site.node(node)?;
         let entry = self.pod(name)?.clone();
+        if site.node(node)?.cluster != entry.cluster {
+            let name = entry.full_name();
+            return Err(Error::Unknown(format!("node `{node}` is not of the cluster of `{name}`")));
+        }
         let wanted = self.written_pod(&entry)?;
         self.replace_pod(&site, &entry.full_name(), &wanted, node)
     }
@@ -137,7 +140,9 @@ impl Lab {
             |namespace: &str, name: &str| (namespace, name) == (names::NAMESPACE, names::POD);
         if is_server(&entry.namespace, &entry.name) {
             let pods = definition::read(&self.journal.directory)?.pods;
-            let server = pods.into_iter().find(|pod| is_server(&pod.namespace, &pod.name));
+            let server = pods
+                .into_iter()
+                .find(|pod| pod.cluster == entry.cluster && is_server(&pod.namespace, &pod.name));
             return server.ok_or_else(|| {
                 let directory = self.journal.directory.display();
                 Error::Unknown(format!(
@@ -145,11 +150,15 @@ impl Lab {
                 ))
             });
         }
-        let nodes: Vec<_> = self.journal.nodes.iter().map(|node| node.name.clone()).collect();
-        let file = objects::pod_file(&self.places, &entry.namespace, &entry.name);
+        let cluster = entry.cluster.as_deref();
+        let nodes: Vec<_> = self.journal.nodes_of(cluster).map(|node| node.name.clone()).collect();
+        let folder = self.places.objects(cluster);
+        let file = objects::pod_file(&folder, &entry.namespace, &entry.name);
         let text = std::fs::read_to_string(&file).map_err(Error::file("read", &file))?;
         let mut pod = definition::read_pod(&file, &text, &nodes)?;
-        if self.journal.pods.iter().any(|it| is_server(&it.namespace, &it.name)) {
+        pod.cluster.clone_from(&entry.cluster);
+        let mut others = self.journal.pods.iter().filter(|it| it.cluster == entry.cluster);
+        if others.any(|it| is_server(&it.namespace, &it.name)) {
             pod.role = Role::Client;
         }
         Ok(pod)
@@ -179,11 +188,11 @@ impl Lab {
         })
     }
 
-    /// The pod called `namespace/name`, or the first of the workload of that name.
+    /// The pod called `namespace/name` (`cluster/namespace/name`), or the first of the workload of that name.
     pub fn pod(&self, name: &str) -> Result<&Pod, Error> {
         let pods = || self.journal.pods.iter();
         let found = pods().find(|pod| pod.full_name() == name);
-        let found = found.or_else(|| pods().find(|pod| pod.workload() == Some(name)));
+        let found = found.or_else(|| pods().find(|pod| pod.workload().as_deref() == Some(name)));
         found.ok_or_else(|| self.unknown_pod(name))
     }
 

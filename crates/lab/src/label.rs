@@ -49,13 +49,14 @@ impl Lab {
     /// it by them and every node knew its new identity.
     pub fn label(&self, name: &str, labels: &[Label]) -> Result<Duration, Error> {
         let pod = self.pod(name)?;
+        let folder = self.places.objects(pod.cluster.as_deref());
         let place = objects::pod(
             &json!({"kind": "Pod", "metadata": {"name": pod.name}, "spec": {}}),
             &pod.namespace,
             &pod.node,
             &[],
         );
-        let mut object = objects::written(&self.places, &place).ok_or_else(|| {
+        let mut object = objects::written(&folder, &place).ok_or_else(|| {
             Error::Unknown(format!("the cluster has no object for pod `{}`", pod.full_name()))
         })?;
         let present = &mut object["metadata"]["labels"];
@@ -74,7 +75,7 @@ impl Lab {
             }
         }
         let start = Instant::now();
-        objects::write(&self.places, &object)?;
+        objects::write(&folder, &object)?;
         self.wait_for_labels(pod, labels)?;
         Ok(start.elapsed())
     }
@@ -92,10 +93,10 @@ impl Lab {
                     identities.map_err(relay::refused("ListIdentities"))?.into_inner().identities;
                 let own = endpoints
                     .iter()
-                    .find(|it| it.namespace == pod.namespace && it.pod == pod.name)
+                    .find(|it| crate::ready::is_of(it, pod))
                     .filter(|it| it.ready && labels.iter().all(|label| carries(&it.labels, label)));
                 let known = own.and_then(|own| identities.iter().find(|it| it.id == own.identity));
-                if known.is_some_and(|known| self.all_nodes_know(known)) {
+                if known.is_some_and(|known| self.all_nodes_know(known, pod)) {
                     return Ok(());
                 }
                 if Instant::now() > deadline {
@@ -108,10 +109,12 @@ impl Lab {
         })
     }
 
-    fn all_nodes_know(&self, identity: &signet::Identity) -> bool {
+    /// All nodes of the pod's cluster: the others do not know it.
+    fn all_nodes_know(&self, identity: &signet::Identity, pod: &Pod) -> bool {
         let known: BTreeSet<_> =
             identity.nodes.iter().map(|node| crate::ready::bare(node)).collect();
-        self.journal.nodes.iter().all(|node| known.contains(node.name.as_str()))
+        let mut nodes = self.journal.nodes_of(pod.cluster.as_deref());
+        nodes.all(|node| known.contains(node.name.as_str()))
     }
 }
 

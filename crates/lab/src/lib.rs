@@ -34,6 +34,7 @@ mod mounts;
 pub mod netns;
 mod nodes;
 mod objects;
+mod part;
 pub mod places;
 mod plan;
 mod plugin;

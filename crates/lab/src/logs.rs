@@ -33,6 +33,5 @@ fn file(lab: &Lab, what: &str, container: Option<&str>) -> Result<PathBuf, Error
     }
     let pod = lab.pod(what)?;
     let container = pod.container(container)?;
-    let name = format!("{}_{}_{}.log", pod.namespace, pod.name, container.name);
-    Ok(lab.places.logs().join(name))
+    Ok(lab.places.pod_log(&pod.full_name(), &container.name))
 }

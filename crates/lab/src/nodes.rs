@@ -1,5 +1,6 @@
 //! Nodes that join and leave a running lab.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use crate::apply::Change;
@@ -23,6 +24,13 @@ pub fn refuse_what_cannot_change(journal: &Journal, wanted: &LabObject) -> Resul
     };
     if wanted.cluster != journal.cluster {
         return fixed("the cluster's name");
+    }
+    let clusters = |names: Vec<&String>| names.into_iter().cloned().collect::<BTreeSet<_>>();
+    let (now, then) = (&wanted.clusters, &journal.clusters);
+    if clusters(now.iter().map(|it| &it.name).collect())
+        != clusters(then.iter().map(|it| &it.name).collect())
+    {
+        return fixed("the other clusters");
     }
     let same = |host: &External| {
         let named = journal.external.iter().find(|it| it.name == host.name);
@@ -55,7 +63,7 @@ pub fn add_missing(
             say(Change::new(format!("Node/-/{}", node.name), "created"));
             changed = true;
         } else {
-            objects::write(&lab.places, &objects::node(node))?;
+            objects::write(&lab.places.objects(node.cluster.as_deref()), &objects::node(node))?;
         }
     }
     if changed { restart_relay(lab, options) } else { Ok(()) }
@@ -90,7 +98,7 @@ fn add(lab: &mut Lab, node: &Node, options: &Options) -> Result<(), Error> {
     fs::create_dir_all(&state).map_err(Error::file("create", &state))?;
     cgroup::create(&site.groups.node(&node.name))?;
     stations::add_node(&site, &entry, link)?;
-    objects::write(&lab.places, &objects::node(node))?;
+    objects::write(&lab.places.objects(node.cluster.as_deref()), &objects::node(node))?;
     let starting = daemons::start_agent(&site, &entry)?;
     lab.journal.daemons.push(starting.entry.clone());
     lab.journal.write(&lab.places.journal())?;
@@ -106,17 +114,18 @@ fn drain(
     say: &mut dyn FnMut(Change),
 ) -> Result<(), Error> {
     let pods = lab.journal.pods.iter().filter(|pod| pod.node == node);
-    let places = wanted.nodes.iter().cycle().skip(turn);
-    let moves: Vec<_> = pods.cloned().zip(places.map(|node| node.name.clone())).collect();
+    let places = wanted.node_names(lab.journal.cluster_of(node));
+    let places = places.into_iter().cycle().skip(turn);
+    let moves: Vec<_> = pods.cloned().zip(places).collect();
     for (pod, to) in moves {
-        let name = pod.full_name();
+        let (name, object) = (pod.full_name(), pod.object_name());
         let is_of_node = pod.owner.as_ref().is_some_and(|owner| owner.starts_with("DaemonSet/"));
         if is_of_node {
             lab.remove_pod(&name, options)?;
-            say(Change::new(format!("Pod/{name}"), "removed"));
+            say(Change::new(object, "removed"));
         } else {
             lab.move_pod(&name, &to, options)?;
-            say(Change::new(format!("Pod/{name}"), format!("moved from {node} to {to}")));
+            say(Change::new(object, format!("moved from {node} to {to}")));
         }
     }
     Ok(())
@@ -128,8 +137,9 @@ fn remove(lab: &mut Lab, name: &str) -> Result<(), Error> {
         agent.process.kill();
     }
     lab.journal.daemons.retain(|daemon| !is_agent(daemon));
+    let objects = lab.places.objects(lab.journal.cluster_of(name));
     lab.journal.nodes.retain(|node| node.name != name);
-    objects::remove(&lab.places, &serde_json::json!({"kind": "Node", "metadata": {"name": name}}))?;
+    objects::remove(&objects, &serde_json::json!({"kind": "Node", "metadata": {"name": name}}))?;
     Netns::at(lab.places.netns(name)).remove()?;
     for folder in [lab.places.pins(name), lab.places.state(name)] {
         match fs::remove_dir_all(&folder) {

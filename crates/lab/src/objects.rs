@@ -1,31 +1,30 @@
-//! The cluster's objects as agents read them: one file each, replaced whole.
+//! A cluster's objects as its agents read them: one file each, replaced whole.
 //!
-//! In a lab this directory stands for the Kubernetes API.
+//! In a lab this directory stands for the Kubernetes API; each cluster has its own.
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::definition::lab_object::Node;
 use crate::error::Error;
 use crate::journal::replace;
-use crate::places::Places;
 
 /// Writes one object.
-pub fn write(places: &Places, object: &Value) -> Result<(), Error> {
-    replace(&path_of(places, object), &object.to_string())
+pub fn write(folder: &Path, object: &Value) -> Result<(), Error> {
+    replace(&path_of(folder, object), &object.to_string())
 }
 
 /// The object of that kind and name as it was last written.
-pub fn written(places: &Places, object: &Value) -> Option<Value> {
-    serde_json::from_str(&fs::read_to_string(path_of(places, object)).ok()?).ok()
+pub fn written(folder: &Path, object: &Value) -> Option<Value> {
+    serde_json::from_str(&fs::read_to_string(path_of(folder, object)).ok()?).ok()
 }
 
 /// Takes an object away; whether there was one.
-pub fn remove(places: &Places, object: &Value) -> Result<bool, Error> {
-    let path = path_of(places, object);
+pub fn remove(folder: &Path, object: &Value) -> Result<bool, Error> {
+    let path = path_of(folder, object);
     match fs::remove_file(&path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
@@ -34,8 +33,8 @@ pub fn remove(places: &Places, object: &Value) -> Result<bool, Error> {
 }
 
 /// Where a pod is written.
-pub fn pod_file(places: &Places, namespace: &str, name: &str) -> PathBuf {
-    path_of(places, &json!({"kind": "Pod", "metadata": {"namespace": namespace, "name": name}}))
+pub fn pod_file(folder: &Path, namespace: &str, name: &str) -> PathBuf {
+    path_of(folder, &json!({"kind": "Pod", "metadata": {"namespace": namespace, "name": name}}))
 }
 
 /// `Kind/namespace/name`, with `-` for what is in no namespace.
@@ -51,9 +50,8 @@ pub fn is_policy(object: &Value) -> bool {
 }
 
 /// All objects, by the names of their files.
-pub fn read_all(places: &Places) -> Result<Vec<Value>, Error> {
-    let folder = places.cluster();
-    let entries = fs::read_dir(&folder).map_err(Error::file("list", &folder))?;
+pub fn read_all(folder: &Path) -> Result<Vec<Value>, Error> {
+    let entries = fs::read_dir(folder).map_err(Error::file("list", folder))?;
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
     let read = |path: PathBuf| {
@@ -65,12 +63,12 @@ pub fn read_all(places: &Places) -> Result<Vec<Value>, Error> {
     objects.map(read).collect()
 }
 
-fn path_of(places: &Places, object: &Value) -> PathBuf {
+fn path_of(folder: &Path, object: &Value) -> PathBuf {
     let text = |value: &Value| value.as_str().unwrap_or("-").replace('/', "_");
     let kind = text(&object["kind"]);
     let (namespace, name) =
         (text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]));
-    places.cluster().join(format!("{kind}.{namespace}.{name}.json"))
+    folder.join(format!("{kind}.{namespace}.{name}.json"))
 }
 
 /// A Node as the API server would show it.
@@ -119,10 +117,10 @@ mod tests {
 
     #[test]
     fn objects_of_different_kinds_or_namespaces_have_files_of_their_own() {
-        let places = Places::new("tiny".parse().unwrap());
+        let folder = Path::new("cluster");
         let file = |kind: &str, namespace: Option<&str>| {
             path_of(
-                &places,
+                folder,
                 &json!({"kind": kind, "metadata": {"name": "a", "namespace": namespace}}),
             )
         };

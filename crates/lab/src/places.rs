@@ -92,9 +92,14 @@ impl Places {
         self.run().join("lab.json")
     }
 
-    /// The manifests that agents read: the lab's API server.
+    /// The manifests that agents of the first cluster read: the lab's API server.
     pub fn cluster(&self) -> PathBuf {
         self.run().join("cluster")
+    }
+
+    /// The same of a cluster; `None`: the first.
+    pub fn objects(&self, cluster: Option<&str>) -> PathBuf {
+        cluster.map_or_else(|| self.cluster(), |name| self.run().join("clusters").join(name))
     }
 
     /// The root file system of every container: the host's, read-only.
@@ -115,6 +120,11 @@ impl Places {
     /// What containers print.
     pub fn logs(&self) -> PathBuf {
         self.run().join("logs")
+    }
+
+    /// What a pod's container prints.
+    pub fn pod_log(&self, pod: &str, container: &str) -> PathBuf {
+        self.logs().join(format!("{}_{container}.log", pod.replace('/', "_")))
     }
 
     /// What pods of a namespace find in `/etc` before what the host has there.
@@ -148,7 +158,7 @@ impl Places {
     }
 
     /// The name of one of the lab's network namespaces: `member` is a node, an
-    /// external host, `fabric`, or `NAMESPACE.POD`.
+    /// external host, `fabric`, `NAMESPACE.POD` or `CLUSTER.NAMESPACE.POD`.
     pub fn netns(&self, member: &str) -> PathBuf {
         Path::new(NETNS).join(format!("{}{member}", self.netns_prefix()))
     }

@@ -2,6 +2,7 @@
 
 use crate::container;
 use crate::definition::Definition;
+use crate::definition::clusters::Cluster;
 use crate::definition::lab_object::{External, Node};
 use crate::definition::pod::Pod;
 use crate::error::Error;
@@ -14,6 +15,7 @@ pub fn journal(definition: &Definition) -> Result<Journal, Error> {
         name: definition.name.to_string(),
         directory: definition.directory.clone(),
         cluster: definition.cluster.clone(),
+        clusters: definition.clusters.iter().map(cluster).collect(),
         agent: definition.agent.clone(),
         ready: false,
         nodes: definition.nodes.iter().map(node).collect(),
@@ -24,10 +26,15 @@ pub fn journal(definition: &Definition) -> Result<Journal, Error> {
     })
 }
 
+fn cluster(cluster: &Cluster) -> journal::Cluster {
+    journal::Cluster { name: cluster.name.clone(), manifests: cluster.manifests.clone() }
+}
+
 /// Of a node.
 pub fn node(node: &Node) -> journal::Node {
     journal::Node {
         name: node.name.clone(),
+        cluster: node.cluster.clone(),
         addresses: node.addresses.clone(),
         pod_cidrs: node.pod_cidrs.clone(),
     }
@@ -42,6 +49,7 @@ pub fn pod(pod: &Pod) -> Result<journal::Pod, Error> {
         .collect::<Result<_, _>>();
     let owner = pod.owner.as_ref();
     Ok(journal::Pod {
+        cluster: pod.cluster.clone(),
         namespace: pod.namespace.clone(),
         name: pod.name.clone(),
         node: pod.node.clone().unwrap_or_default(),

@@ -56,7 +56,10 @@ fn views(site: &Site, pod: &Pod) -> Result<Vec<View>, Error> {
         Role::Nameless => Ok(vec![]),
         Role::NameServer => Ok(vec![
             View::Bind { source: site.signet.clone(), target: dns::PROGRAM },
-            View::Bind { source: site.places.cluster(), target: dns::CLUSTER },
+            View::Bind {
+                source: site.places.objects(pod.cluster.as_deref()),
+                target: dns::CLUSTER,
+            },
         ]),
         Role::Client => {
             let source = write_settings(&site.places, pod)?;
@@ -69,7 +72,7 @@ fn views(site: &Site, pod: &Pod) -> Result<Vec<View>, Error> {
 pub fn start(site: &Site, entry: &mut journal::Pod, pod: &Pod) -> Result<(), Error> {
     let manifest = |addresses: &[IpAddr]| {
         let object = objects::pod(&pod.object, &entry.namespace, &entry.node, addresses);
-        objects::write(&site.places, &object)
+        objects::write(&site.places.objects(entry.cluster.as_deref()), &object)
     };
     let netns = site.places.netns(&entry.member());
     let addresses = if entry.host_network {
@@ -93,8 +96,7 @@ pub fn start(site: &Site, entry: &mut journal::Pod, pod: &Pod) -> Result<(), Err
             cgroup: site.groups.container(&entry.node, &entry_of.id),
             views: &views,
         };
-        let log = format!("{}_{}_{}.log", pod.namespace, pod.name, container.name);
-        let log = site.places.logs().join(log);
+        let log = site.places.pod_log(&pod.full_name(), &container.name);
         let pid =
             container::start(&site.places, &entry_of.id, &placement, &site.groups.setup(), &log)?;
         entry_of.process = Process::of(pid);

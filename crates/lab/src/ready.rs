@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use api::proto::signet::v1 as signet;
 
 use crate::error::Error;
-use crate::journal::Journal;
+use crate::journal::{Journal, Pod};
 use crate::progress::check_interrupt;
 use crate::relay;
 use crate::site::Site;
@@ -61,10 +61,11 @@ pub fn confirm(site: &Site) -> Result<(), Error> {
     })
 }
 
-/// Waits until every node knows these policies, or until none does.
+/// Waits until every node of a cluster knows these policies, or until none does.
 pub fn wait_for_policies(
     site: &Site,
     journal: &Journal,
+    cluster: Option<&str>,
     names: &BTreeSet<String>,
     known: bool,
 ) -> Result<(), Error> {
@@ -75,7 +76,7 @@ pub fn wait_for_policies(
             check_interrupt()?;
             let rows = client.list_policies(signet::ListPoliciesRequest {}).await;
             let rows = rows.map_err(relay::refused("ListPolicies"))?.into_inner().policies;
-            let late = journal.nodes.iter().find(|node| {
+            let late = journal.nodes_of(cluster).find(|node| {
                 let of_node = rows.iter().filter(|row| bare(&row.node) == node.name);
                 let listed: BTreeSet<_> = of_node.map(policy_name).collect();
                 names.iter().any(|name| listed.contains(name) != known)
@@ -112,8 +113,18 @@ async fn look(client: &mut Client, site: &Site, journal: &Journal) -> Result<Loo
         status.nodes.iter().map(|node| (node.node.clone(), node.policy_revision)).collect();
     revisions.sort();
     let mut missing = missing(journal, &endpoints, &identities);
-    missing.extend(unserved(journal, &expected(&site.places.cluster())?, &services));
+    for cluster in journal.all_clusters() {
+        let expected = expected(&site.places.objects(cluster))?;
+        missing.extend(unserved(journal, cluster, &expected, &services));
+    }
     Ok(Look { missing, revisions })
+}
+
+/// Whether an endpoint is a pod's: clusters may have pods of one name.
+pub fn is_of(endpoint: &signet::Endpoint, pod: &Pod) -> bool {
+    endpoint.namespace == pod.namespace
+        && endpoint.pod == pod.name
+        && bare(&endpoint.node) == pod.node
 }
 
 /// Names of pods are enough: what a pod is called does not change while it is up.
@@ -126,7 +137,7 @@ fn missing(
     // Pods on their node's network are no endpoints.
     for pod in journal.pods.iter().filter(|pod| !pod.host_network) {
         let name = pod.full_name();
-        let found = endpoints.iter().find(|it| it.namespace == pod.namespace && it.pod == pod.name);
+        let found = endpoints.iter().find(|it| is_of(it, pod));
         let Some(endpoint) = found else {
             missing.push(format!("`{}` has no endpoint for {name}", pod.node));
             continue;
@@ -137,7 +148,8 @@ fn missing(
         let identity = identities.iter().find(|identity| identity.id == endpoint.identity);
         let known: BTreeSet<&str> =
             identity.iter().flat_map(|identity| &identity.nodes).map(|node| bare(node)).collect();
-        let ignorant = journal.nodes.iter().find(|node| !known.contains(node.name.as_str()));
+        let mut nodes = journal.nodes_of(pod.cluster.as_deref());
+        let ignorant = nodes.find(|node| !known.contains(node.name.as_str()));
         missing.extend(ignorant.map(|node| format!("`{}` does not know {name}", node.name)));
     }
     missing
@@ -172,7 +184,12 @@ fn protocol(number: u8) -> &'static str {
     }
 }
 
-fn unserved(journal: &Journal, expected: &[Served], found: &[signet::Service]) -> Vec<String> {
+fn unserved(
+    journal: &Journal,
+    cluster: Option<&str>,
+    expected: &[Served],
+    found: &[signet::Service],
+) -> Vec<String> {
     let mut missing = Vec::new();
     for (name, at, ends) in expected {
         let is_known = |node: &str| {
@@ -183,7 +200,7 @@ fn unserved(journal: &Journal, expected: &[Served], found: &[signet::Service]) -
                     && row.backends.iter().cloned().collect::<BTreeSet<_>>() == *ends
             })
         };
-        let ignorant = journal.nodes.iter().find(|node| !is_known(&node.name));
+        let ignorant = journal.nodes_of(cluster).find(|node| !is_known(&node.name));
         missing.extend(
             ignorant.map(|node| format!("`{}` does not know who serves {name}", node.name)),
         );
@@ -206,21 +223,28 @@ fn describe(look: &Look) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Node, Pod, VERSION};
+    use crate::journal::{Node, VERSION};
 
     fn journal() -> Journal {
-        let node = |name: &str| Node { name: name.into(), addresses: vec![], pod_cidrs: vec![] };
+        let node = |name: &str| Node {
+            name: name.into(),
+            cluster: None,
+            addresses: vec![],
+            pod_cidrs: vec![],
+        };
         Journal {
             version: VERSION,
             name: "tiny".into(),
             directory: "/".into(),
             cluster: "default".into(),
+            clusters: vec![],
             agent: vec![],
             ready: false,
             nodes: vec![node("node-1"), node("node-2")],
             external: vec![],
             links: 0,
             pods: vec![Pod {
+                cluster: None,
                 namespace: "web".into(),
                 name: "a".into(),
                 node: "node-1".into(),
@@ -239,6 +263,7 @@ mod tests {
         let endpoint = signet::Endpoint {
             namespace: "web".into(),
             pod: "a".into(),
+            node: "bank/node-1".into(),
             identity: 7,
             ready,
             reason: "no table".into(),
@@ -270,10 +295,10 @@ mod tests {
         let ends: BTreeSet<String> = ["10.244.1.2:8080".to_owned()].into();
         let expected = [("web/api".to_owned(), "10.96.0.11 80/TCP".to_owned(), ends)];
         let ready = [row("node-1", &["10.244.1.2:8080"]), row("bank/node-2", &["10.244.1.2:8080"])];
-        assert_eq!(unserved(&journal(), &expected, &ready), Vec::<String>::new());
+        assert_eq!(unserved(&journal(), None, &expected, &ready), Vec::<String>::new());
         let behind = [row("node-1", &["10.244.1.2:8080"]), row("node-2", &[])];
         let want = ["`node-2` does not know who serves web/api"];
-        assert_eq!(unserved(&journal(), &expected, &behind), want);
+        assert_eq!(unserved(&journal(), None, &expected, &behind), want);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub fn run(
             true => "restarted".to_owned(),
             false => format!("moved from {} to {to}", pod.node),
         };
-        say(Change::new(format!("Pod/{}", pod.full_name()), outcome));
+        say(Change::new(pod.object_name(), outcome));
     }
     lab.settle(options)
 }
@@ -47,6 +47,7 @@ fn pods_called(lab: &Lab, what: &str) -> Result<Vec<Pod>, Error> {
     if !found.is_empty() {
         return Ok(found);
     }
-    let found: Vec<_> = all.iter().filter(|pod| pod.workload() == Some(what)).cloned().collect();
+    let found: Vec<_> =
+        all.iter().filter(|pod| pod.workload().as_deref() == Some(what)).cloned().collect();
     if found.is_empty() { Err(lab.unknown_pod(what)) } else { Ok(found) }
 }

@@ -16,7 +16,7 @@ pub struct Site {
     pub groups: Groups,
     /// The `signet` program, which is agent, relay and CNI plugin too.
     pub signet: PathBuf,
-    /// The cluster's name.
+    /// The first cluster's name.
     pub cluster: String,
     /// Flags of every agent beside those that say where it is.
     pub agent: Vec<String>,

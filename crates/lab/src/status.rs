@@ -56,6 +56,7 @@ impl<'a> Status<'a> {
         let nodes = journal.nodes.iter().map(|it| {
             let mut object = node(&it.name);
             object["name"] = json!(it.name);
+            object["cluster"] = json!(it.cluster.as_ref().unwrap_or(&journal.cluster));
             object["addresses"] = json!(it.addresses);
             object["podCIDRs"] = json!(it.pod_cidrs);
             let agent =
@@ -65,6 +66,7 @@ impl<'a> Status<'a> {
         });
         let pods = journal.pods.iter().map(|it| {
             json!({
+                "cluster": it.cluster.as_ref().unwrap_or(&journal.cluster),
                 "namespace": it.namespace,
                 "name": it.name,
                 "node": it.node,
@@ -92,7 +94,10 @@ impl<'a> Status<'a> {
     /// For people.
     pub fn table(&self) -> String {
         let journal = self.journal();
-        let mut text = format!("Lab {} (cluster {})", journal.name, journal.cluster);
+        let names = journal.all_clusters().map(|name| name.unwrap_or(&journal.cluster));
+        let names: Vec<_> = names.collect();
+        let clusters = if names.len() == 1 { "cluster" } else { "clusters" };
+        let mut text = format!("Lab {} ({clusters} {})", journal.name, names.join(", "));
         match (&self.health, journal.ready) {
             (_, false) => text.push_str(": not whole; end it with `signet lab down`"),
             (None, true) => text.push_str(": its health is not known, the relay does not answer"),

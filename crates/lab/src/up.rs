@@ -61,7 +61,10 @@ pub fn up(directory: &Path, policies: bool, options: &Options) -> Result<Journal
     let progress = Progress::start(options.quiet);
     let mut definition = definition::read(directory)?;
     if !policies {
-        definition.objects.retain(|object| !objects::is_policy(object));
+        let elsewhere = definition.elsewhere.iter_mut().map(|(_, objects)| objects);
+        for objects in elsewhere.chain([&mut definition.objects]) {
+            objects.retain(|object| !objects::is_policy(object));
+        }
     }
     let places = Places::new(definition.name.clone());
     let hierarchies = preflight::check(&definition, &places, &options.signet)?;
@@ -137,12 +140,7 @@ fn make(
     }
     join(journal, site)?;
     progress.say("network: nodes and external hosts are joined, IPv4 and IPv6");
-    for object in &definition.objects {
-        objects::write(&site.places, object)?;
-    }
-    for node in &definition.nodes {
-        objects::write(&site.places, &objects::node(node))?;
-    }
+    write_objects(site, definition)?;
     let mut starting: Vec<Starting> = Vec::new();
     for node in &journal.nodes {
         starting.push(daemons::start_agent(site, node)?);
@@ -153,22 +151,7 @@ fn make(
     start_external(site, &definition.external, &mut journal.external)?;
     starting.into_iter().try_for_each(Starting::wait)?;
     progress.say("agents answer");
-    // Names first: the first thing that a pod does may need one.
-    let is_server = |pod: &definition::pod::Pod| pod.role == Role::NameServer;
-    let at = definition.pods.iter().position(is_server);
-    if let Some((pod, entry)) =
-        at.and_then(|at| definition.pods.get(at).zip(journal.pods.get_mut(at)))
-    {
-        pods::start(site, entry, pod)?;
-        dns::wait(&Netns::at(site.places.netns(&entry.member())), &site.places.logs())?;
-        progress.say(&format!("pod {} on {}: names are answered", entry.full_name(), entry.node));
-    }
-    let others = definition.pods.iter().zip(&mut journal.pods).filter(|(pod, _)| !is_server(pod));
-    side_by_side(others.collect(), |(pod, entry)| {
-        pods::start(site, entry, pod)?;
-        progress.say(&format!("pod {} on {}", entry.full_name(), entry.node));
-        Ok(())
-    })?;
+    start_pods(site, &definition.pods, &mut journal.pods, progress)?;
     journal.write(&path)?;
     listening::wait(&site.places, journal)?;
     if options.confirm {
@@ -181,12 +164,50 @@ fn make(
     journal.write(&path)
 }
 
+/// Puts before agents what they read, each cluster's what is its own.
+fn write_objects(site: &Site, definition: &Definition) -> Result<(), Error> {
+    let others = definition.elsewhere.iter().map(|(name, objects)| (Some(name.as_str()), objects));
+    for (cluster, objects) in others.chain([(None, &definition.objects)]) {
+        let folder = site.places.objects(cluster);
+        objects.iter().try_for_each(|object| objects::write(&folder, object))?;
+    }
+    for node in &definition.nodes {
+        let folder = site.places.objects(node.cluster.as_deref());
+        objects::write(&folder, &objects::node(node))?;
+    }
+    Ok(())
+}
+
+/// Starts pods, name servers first: the first thing that a pod does may need a name.
+fn start_pods(
+    site: &Site,
+    pods: &[definition::pod::Pod],
+    entries: &mut [journal::Pod],
+    progress: &Progress,
+) -> Result<(), Error> {
+    let is_server = |pod: &definition::pod::Pod| pod.role == Role::NameServer;
+    let (servers, others): (Vec<_>, Vec<_>) =
+        pods.iter().zip(entries).partition(|(pod, _)| is_server(pod));
+    side_by_side(servers, |(pod, entry)| {
+        pods::start(site, entry, pod)?;
+        dns::wait(&Netns::at(site.places.netns(&entry.member())), &site.places.logs())?;
+        progress.say(&format!("pod {} on {}: names are answered", entry.full_name(), entry.node));
+        Ok(())
+    })?;
+    side_by_side(others, |(pod, entry)| {
+        pods::start(site, entry, pod)?;
+        progress.say(&format!("pod {} on {}", entry.full_name(), entry.node));
+        Ok(())
+    })
+}
+
 /// Folders, cgroups, and the file system that containers see.
 fn prepare(site: &Site) -> Result<(), Error> {
     let places = &site.places;
-    let shared = [places.cluster(), places.bundles(), places.logs(), places.runtime()];
+    let shared = [places.bundles(), places.logs(), places.runtime()];
     let states = site.nodes.iter().map(|node| places.state(&node.name));
-    for folder in shared.into_iter().chain(states) {
+    let objects = site.nodes.iter().map(|node| places.objects(node.cluster.as_deref()));
+    for folder in shared.into_iter().chain(states).chain(objects) {
         fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
     }
     site.groups.create(site.nodes.iter().map(|node| node.name.as_str()))?;

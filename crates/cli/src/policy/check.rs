@@ -53,6 +53,7 @@ pub fn run(args: &CheckArgs) -> u8 {
             return USAGE;
         }
     };
+    input.tell_left_out();
     let mut report = manifest::check(&input.documents, &args.choices.options());
     report.outcome.refusals.splice(0..0, input.refusals);
     let printed = match args.output {

@@ -91,6 +91,7 @@ pub fn run(args: &EvaluateArgs) -> u8 {
             return USAGE;
         }
     };
+    input.tell_left_out();
     let outcome = manifest::policies(&input.documents);
     let (cluster, refusals) = manifest::cluster(&input.documents);
     let refused = input.refusals.iter().chain(&outcome.refusals).chain(&refusals);

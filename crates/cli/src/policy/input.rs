@@ -1,10 +1,11 @@
 //! Manifests from files, folders and standard input, and the choices of an
 //! installation from flags.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use manifest::{Document, Refusal};
+use manifest::{Document, Node, Refusal, Value};
 use policy::{AllowLocalhost, CidrMatch, Enforcement, Options};
 
 /// How the installation that is meant answers what policies leave open.
@@ -89,6 +90,8 @@ pub struct Input {
     pub refusals: Vec<Refusal>,
     /// How many files there were.
     pub files: usize,
+    /// Folders of other clusters of a lab: what is in them is no part of this one.
+    pub left_out: BTreeSet<PathBuf>,
 }
 
 /// Reads files, folders with all they hold, and standard input for `-`.
@@ -108,6 +111,7 @@ pub fn read(paths: &[PathBuf]) -> Result<Input, InputError> {
             input.add(&file.display().to_string(), &bytes);
         }
     }
+    input.leave_out_other_clusters();
     Ok(input)
 }
 
@@ -119,6 +123,45 @@ impl Input {
             Err(refusals) => self.refusals.extend(refusals),
         }
     }
+
+    /// A Lab says which folders hold the manifests of its other clusters. Who reads a
+    /// folder asks about one cluster: the one whose manifests are beside the Lab.
+    fn leave_out_other_clusters(&mut self) {
+        let labs =
+            self.documents.iter().filter(|it| it.kind == "Lab" && it.group() == "signet.dev");
+        let folders: BTreeSet<PathBuf> = labs.flat_map(other_clusters).collect();
+        let is_in = |document: &Document, folder: &PathBuf| {
+            std::fs::canonicalize(&document.file).is_ok_and(|file| file.starts_with(folder))
+        };
+        self.documents.retain(|document| {
+            let folder = folders.iter().find(|folder| is_in(document, folder));
+            self.left_out.extend(folder.cloned());
+            folder.is_none()
+        });
+    }
+
+    /// Says what was left out.
+    pub fn tell_left_out(&self) {
+        for folder in &self.left_out {
+            eprintln!("note: `{}` is another cluster of the lab: left out", folder.display());
+        }
+    }
+}
+
+/// The folders of the clusters that a Lab has beside its first.
+fn other_clusters(lab: &Document) -> Vec<PathBuf> {
+    let Some(Value::List(clusters)) = lab.root.path(&["spec", "clusters"]).map(|it| &it.value)
+    else {
+        return vec![];
+    };
+    let folder = Path::new(&lab.file).parent().unwrap_or(Path::new("."));
+    let text = |cluster: &Node, key: &str| cluster.get(key)?.as_str().map(str::to_owned);
+    let manifests = |cluster: &Node| {
+        let standard = || Some(format!("clusters/{}", text(cluster, "name")?));
+        text(cluster, "manifests").or_else(standard)
+    };
+    let folders = clusters.iter().filter_map(manifests);
+    folders.filter_map(|path| std::fs::canonicalize(folder.join(path)).ok()).collect()
 }
 
 /// The file itself, or the manifests of a folder and those below it.

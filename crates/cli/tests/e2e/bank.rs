@@ -51,13 +51,13 @@ pub fn demo() {
     // In this order, each once the one before was found.
     let story = [
         "1. A flat network",
-        "18 of 18 pods enforced, 0 policies",
-        "159 attempts: 159 allowed, 0 denied; ",
+        "21 of 21 pods enforced, 0 policies",
+        "164 attempts: 164 allowed, 0 denied; ",
         "the books are open",
         "2. Default deny",
         "51 attempts: 2 allowed, 49 denied; 2 of 51 as expected",
         "3. The policies",
-        "159 attempts: 51 allowed, 108 denied; 159 of 159 as expected",
+        "164 attempts: 51 allowed, 113 denied; 164 of 164 as expected",
         "the ledger reads its books",
         "the virtual machine answers",
         "8 attempts: 0 allowed, 8 denied; 8 of 8 as expected",
@@ -71,7 +71,7 @@ pub fn demo() {
         let Some(at) = rest.find(step) else { panic!("no `{step}` in its place:\n{text}") };
         rest = &rest[at + step.len()..];
     }
-    assert_eq!(text.matches("\nnothing\n").count(), 5, "{text}");
+    assert_eq!(text.matches("\nnothing\n").count(), 6, "{text}");
     assert!(!text.contains("\nreached\n"), "{text}");
     let (_, documents) = text.split_once("5. What the documents show").unwrap();
     for drop in [
@@ -131,7 +131,14 @@ pub fn documents() {
     let words = ["policy", "evaluate", "--manifests", BANK, "--cluster", "jakarta", "--probes"];
     let answers = signet::run(&[&words[..], &[word(Path::new(&probes))]].concat());
     assert_eq!(answers.status, Some(0), "{}", answers.err);
-    assert!(answers.out.contains("159 of 159 as expected"), "{}", answers.out);
+    assert!(answers.out.contains("164 of 164 as expected"), "{}", answers.out);
+
+    let mumbai = format!("{BANK}/clusters/mumbai");
+    let probes_there = format!("{mumbai}/probes.jsonl");
+    let words = ["policy", "evaluate", "--manifests", &mumbai, "--cluster", "mumbai", "--probes"];
+    let answers = signet::run(&[&words[..], &[&probes_there]].concat());
+    assert_eq!(answers.status, Some(0), "{}", answers.err);
+    assert!(answers.out.contains("4 of 4 as expected"), "{}", answers.out);
 
     let probes = signet::lines(&fs::read_to_string(probes).unwrap());
     let allowed = probes.iter().filter(|probe| probe["expect"]["verdict"] == "allowed");

@@ -18,7 +18,7 @@ const SOON: Duration = Duration::from_secs(5);
 
 fn change(scene: &mut Scene, path: &std::path::Path) -> Vec<String> {
     let mut changes = Vec::new();
-    let applied = scene.lab.apply(path, &options(), &mut |change| {
+    let applied = scene.lab.apply(path, None, &options(), &mut |change| {
         if change.outcome != "unchanged" {
             changes.push(format!("{} {}", change.object, change.outcome));
         }
@@ -229,7 +229,7 @@ fn a_policy_that_is_taken_out_closes_its_route(scene: &mut Scene) {
     let warns = || reaches(&name, "fraud/fraud-1", "notif/notif-1", "8080");
     let policy = scene.directory.path().join("policy-notif.yaml");
     assert_eq!(warns(), Some(true));
-    scene.lab.delete(&policy, &options(), &mut |_| {}).unwrap();
+    scene.lab.delete(&policy, None, &options(), &mut |_| {}).unwrap();
     assert_eq!(warns(), Some(false));
     assert_eq!(change(scene, &policy), ["CiliumNetworkPolicy/notif/notif created"]);
     assert_eq!(warns(), Some(true));

@@ -134,7 +134,7 @@ impl Stage {
         // Whoever starts the pod again starts what was applied last.
         let manifest = scene.directory.path().join("sender.yaml");
         fs::write(&manifest, pod(&command)).unwrap();
-        let applied = scene.lab.apply(&manifest, &options(), &mut |_| {});
+        let applied = scene.lab.apply(&manifest, None, &options(), &mut |_| {});
         applied.unwrap_or_else(|error| panic!("{}", error.chain()));
         let listen = |member: &str| Listener::start(scene.netns(member));
         Self { near: listen("raw.near"), far: listen("raw.far"), scene, _program: program }

@@ -62,7 +62,13 @@ fn copy(manifests: &Path, from: &str, name: &str) -> tempfile::TempDir {
 /// Copies a lab's manifests into a folder, and the lab gets another name.
 pub fn copy_into(folder: &Path, manifests: &Path, from: &str, name: &str) {
     let paths = fs::read_dir(manifests).unwrap().map(|entry| entry.unwrap().path());
-    for path in paths.filter(|path| path.is_file()) {
+    for path in paths {
+        if path.is_dir() {
+            let below = folder.join(path.file_name().unwrap());
+            fs::create_dir(&below).unwrap();
+            copy_into(&below, &path, from, name);
+            continue;
+        }
         let text = fs::read_to_string(&path).unwrap();
         let text = text.replacen(&format!("\n  name: {from}\n"), &format!("\n  name: {name}\n"), 1);
         fs::write(folder.join(path.file_name().unwrap()), text).unwrap();

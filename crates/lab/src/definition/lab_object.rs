@@ -9,6 +9,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use manifest::{Document, Refusal, Value};
 
+use crate::definition::clusters::{self, Cluster};
 use crate::definition::fields::Field;
 use crate::dns;
 use crate::places::{FABRIC, LabName};
@@ -28,6 +29,8 @@ const DEFAULT_CLUSTER: &str = "default";
 pub struct Node {
     /// Name.
     pub name: String,
+    /// Its cluster; `None`: the lab's first.
+    pub cluster: Option<String>,
     /// Labels of its Node object.
     pub labels: BTreeMap<String, String>,
     /// Its addresses, at least one of each family.
@@ -56,11 +59,13 @@ pub struct External {
 pub struct LabObject {
     /// Name of the lab, when the object gives one.
     pub name: Option<LabName>,
-    /// Name of the cluster, part of every pod's identity.
+    /// Name of the first cluster, part of every pod's identity.
     pub cluster: String,
+    /// The other clusters.
+    pub clusters: Vec<Cluster>,
     /// Flags of every agent, from what `spec.agent` says.
     pub agent: Vec<String>,
-    /// Nodes, in the order written.
+    /// Nodes of all clusters, in the order written, the first cluster's first.
     pub nodes: Vec<Node>,
     /// External hosts, in the order written; `entity:world` is the first.
     pub external: Vec<External>,
@@ -71,6 +76,7 @@ impl Default for LabObject {
         Self {
             name: None,
             cluster: DEFAULT_CLUSTER.into(),
+            clusters: vec![],
             agent: vec![],
             nodes: (0..DEFAULT_NODES)
                 .map(|index| node(index, format!("node-{}", index + 1)))
@@ -86,7 +92,7 @@ fn node(index: usize, name: String) -> Node {
     let model::Node { name, labels, addresses, pod_cidrs } =
         manifest::lab_node(index, name.clone())
             .unwrap_or_else(|| model::Node { name, ..model::Node::default() });
-    Node { name, labels, addresses, pod_cidrs }
+    Node { name, cluster: None, labels, addresses, pod_cidrs }
 }
 
 /// The host with everything generated, in ranges that are nobody's (RFC 5737, RFC 3849).
@@ -124,7 +130,7 @@ pub fn read(document: &Document, refusals: &mut Vec<Refusal>) -> LabObject {
         });
     }
     let Some(spec) = root.get("spec") else { return lab };
-    spec.only(&["cluster", "agent", "nodes", "external"], refusals);
+    spec.only(&["cluster", "clusters", "agent", "nodes", "external"], refusals);
     if let Some(agent) = spec.get("agent") {
         lab.agent = read_agent(&agent, refusals);
     }
@@ -132,10 +138,14 @@ pub fn read(document: &Document, refusals: &mut Vec<Refusal>) -> LabObject {
         lab.cluster = spec.name_at("cluster", refusals).unwrap_or_default();
     }
     if let Some(nodes) = spec.get("nodes") {
-        lab.nodes = read_nodes(&spec, refusals);
-        if lab.nodes.is_empty() || lab.nodes.len() > MOST {
-            refusals.push(nodes.refuse(format!("a lab has 1 to {MOST} nodes"), None));
+        lab.nodes = read_nodes(&spec, 0, refusals);
+        if lab.nodes.is_empty() {
+            refusals.push(nodes.refuse("a cluster has at least one node", None));
         }
+    }
+    clusters::read(&spec, &mut lab, refusals);
+    if lab.nodes.len() > MOST {
+        refusals.push(spec.refuse(format!("a lab has at most {MOST} nodes"), None));
     }
     if let Some(external) = spec.get("external") {
         lab.external = read_external(&spec, refusals);
@@ -170,12 +180,13 @@ fn read_agent(agent: &Field<'_>, refusals: &mut Vec<Refusal>) -> Vec<String> {
     flags
 }
 
-fn read_nodes(spec: &Field<'_>, refusals: &mut Vec<Refusal>) -> Vec<Node> {
+/// The nodes of one cluster; `before` are the lab's already.
+pub fn read_nodes(spec: &Field<'_>, before: usize, refusals: &mut Vec<Refusal>) -> Vec<Node> {
     let mut nodes = Vec::new();
     for (index, field) in spec.items("nodes", refusals).iter().enumerate() {
         field.only(&["name", "labels", "addresses", "podCIDRs"], refusals);
         let Some(name) = field.name_at("name", refusals) else { continue };
-        let mut node = node(index, name);
+        let mut node = node(before + index, name);
         node.labels = labels(field, refusals);
         replace(&mut node.addresses, list(field, "addresses", "an IP address", refusals));
         let ranges = list::<IpNet>(field, "podCIDRs", "an address range", refusals);

@@ -3,6 +3,7 @@
 //! Kinds that the lab cannot make real are refused, never skipped: a lab that
 //! silently lacks a part of what was written would prove nothing.
 
+pub mod clusters;
 pub mod fields;
 pub mod lab_object;
 pub mod names;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use manifest::{Document, Refusal};
 use serde_json::Value;
 
+use crate::definition::clusters::Cluster;
 use crate::definition::fields::Field;
 use crate::definition::lab_object::{External, LabObject, Node};
 use crate::definition::pod::{Pod, Role};
@@ -48,23 +50,29 @@ pub struct Definition {
     pub name: LabName,
     /// The directory it came from, absolute.
     pub directory: PathBuf,
-    /// Name of the cluster.
+    /// Name of the first cluster.
     pub cluster: String,
+    /// The others, with the absolute paths of their manifests.
+    pub clusters: Vec<Cluster>,
     /// Flags of every agent beside those that say where it is.
     pub agent: Vec<String>,
     /// Nodes.
     pub nodes: Vec<Node>,
     /// External hosts.
     pub external: Vec<External>,
-    /// Pods, by namespace and name; those that workloads make among them.
+    /// Pods, by cluster, namespace and name; those that workloads make among them.
     pub pods: Vec<Pod>,
-    /// Namespaces, policies and what else agents read, as JSON.
+    /// Namespaces, policies and what else agents of the first cluster read, as JSON.
     pub objects: Vec<Value>,
+    /// The same of each other cluster.
+    pub elsewhere: Vec<(String, Vec<Value>)>,
 }
 
-/// What manifests ask of a lab that is there.
+/// What manifests ask of one cluster of a lab that is there.
 #[derive(Clone, Debug)]
 pub struct Part {
+    /// The cluster; `None`: the first.
+    pub cluster: Option<String>,
     /// The lab itself, when they describe it.
     pub lab: Option<LabObject>,
     /// Pods, by namespace and name; placed where a manifest or the kind says so.
@@ -83,32 +91,53 @@ pub fn read(directory: &Path) -> Result<Definition, Error> {
         fs::canonicalize(directory).map_err(Error::file("find the directory", directory))?;
     let (mut documents, mut refusals) = (Vec::new(), Vec::new());
     self::documents(&directory, &mut documents, &mut refusals)?;
-    let definition = build(&directory, &documents, &mut refusals);
+    let mut lab = lab_object(&documents, &mut refusals);
+    let mut others = Vec::new();
+    for cluster in &mut lab.clusters {
+        cluster.manifests = directory.join(&cluster.manifests);
+        let mut documents = Vec::new();
+        self::documents(&cluster.manifests, &mut documents, &mut refusals)?;
+        others.push(documents);
+    }
+    let definition = build(&directory, lab, &documents, &others, &mut refusals);
     match definition {
         Some(definition) if refusals.is_empty() => Ok(definition),
         _ => Err(Error::Refused(refusals)),
     }
 }
 
-/// Reads a file, or all manifests of a directory, for a lab that has these nodes and
-/// objects: services keep the addresses that they have.
-pub fn read_part(path: &Path, nodes: &[String], present: &[Value]) -> Result<Part, Error> {
+/// A cluster as it is before something changes.
+#[derive(Clone, Debug)]
+pub struct Before {
+    /// The cluster; `None`: the first.
+    pub cluster: Option<String>,
+    /// Names of its nodes.
+    pub nodes: Vec<String>,
+    /// Its objects.
+    pub objects: Vec<Value>,
+}
+
+/// Reads a file, or all manifests of a directory, for a cluster that is there already:
+/// services keep the addresses that they have.
+pub fn read_part(path: &Path, before: &Before) -> Result<Part, Error> {
     let files = if path.is_dir() { manifest_files(path)? } else { vec![path.to_owned()] };
     let (mut documents, mut refusals) = (Vec::new(), Vec::new());
     read_files(files, &mut documents, &mut refusals)?;
     let is_lab = |document: &Document| document.kind == lab_object::KIND;
+    let cluster = before.cluster.as_deref();
+    refuse_second_lab(cluster, &documents, &mut refusals);
     let lab = documents.iter().any(is_lab).then(|| lab_object(&documents, &mut refusals));
     let nodes = match &lab {
-        Some(lab) => lab.nodes.iter().map(|node| node.name.clone()).collect(),
-        None => nodes.to_vec(),
+        Some(lab) => lab.node_names(cluster),
+        None => before.nodes.clone(),
     };
-    let mut part = part(lab, &documents, &nodes, &mut refusals);
+    let mut part = part(cluster, lab, &documents, &nodes, &mut refusals);
     refuse_name_server(&part.pods, &part.services, &documents, &mut refusals);
     let elsewhere = LabObject { nodes: vec![], external: vec![], ..LabObject::default() };
     let lab = part.lab.as_ref().unwrap_or(&elsewhere);
     let services = std::mem::take(&mut part.services);
-    part.objects.extend(service::objects(services, lab, present, &mut refusals));
-    if present.iter().any(names::is_service) {
+    part.objects.extend(service::objects(services, lab, &before.objects, &mut refusals));
+    if before.objects.iter().any(names::is_service) {
         part.pods.iter_mut().for_each(|pod| pod.role = Role::Client);
     }
     if refusals.is_empty() { Ok(part) } else { Err(Error::Refused(refusals)) }
@@ -172,43 +201,73 @@ fn manifest_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
 
 fn build(
     directory: &Path,
+    lab: LabObject,
     documents: &[Document],
+    others: &[Vec<Document>],
     refusals: &mut Vec<Refusal>,
 ) -> Option<Definition> {
-    let lab = lab_object(documents, refusals);
-    let nodes: Vec<_> = lab.nodes.iter().map(|node| node.name.clone()).collect();
-    let Part { mut pods, services, mut objects, .. } = part(None, documents, &nodes, refusals);
-    refuse_name_server(&pods, &services, documents, refusals);
-    let has_names = lab.external.iter().any(|host| !host.names.is_empty());
-    if has_names || !services.is_empty() {
-        pods.iter_mut().for_each(|pod| pod.role = Role::Client);
-        pods.push(names::pod(&lab));
-        objects.push(names::service());
-        pods.sort_by(by_name);
+    let (mut pods, objects) = whole(None, &lab, documents, refusals);
+    let mut elsewhere = Vec::new();
+    for (cluster, documents) in lab.clusters.iter().zip(others) {
+        refuse_second_lab(Some(&cluster.name), documents, refusals);
+        let (more, objects) = whole(Some(&cluster.name), &lab, documents, refusals);
+        pods.extend(more);
+        elsewhere.push((cluster.name.clone(), objects));
     }
-    objects.extend(service::objects(services, &lab, &[], refusals));
-    place(&mut pods, &nodes);
-    add_missing_namespaces(&pods, &mut objects);
     Some(Definition {
         name: lab.name.or_else(|| name_from(directory, documents, refusals))?,
         directory: directory.to_owned(),
         cluster: lab.cluster,
+        clusters: lab.clusters,
         agent: lab.agent,
         nodes: lab.nodes,
         external: lab.external,
         pods,
         objects,
+        elsewhere,
     })
 }
 
-/// Everything but the lab itself.
+/// A whole cluster: its pods, each on a node, and what its agents read.
+fn whole(
+    cluster: Option<&str>,
+    lab: &LabObject,
+    documents: &[Document],
+    refusals: &mut Vec<Refusal>,
+) -> (Vec<Pod>, Vec<Value>) {
+    let nodes = lab.node_names(cluster);
+    let read = part(cluster, None, documents, &nodes, refusals);
+    let Part { mut pods, services, mut objects, .. } = read;
+    refuse_name_server(&pods, &services, documents, refusals);
+    let has_names = lab.external.iter().any(|host| !host.names.is_empty());
+    if has_names || !services.is_empty() {
+        pods.iter_mut().for_each(|pod| pod.role = Role::Client);
+        pods.push(names::pod(lab, cluster));
+        objects.push(names::service());
+        pods.sort_by(by_name);
+    }
+    objects.extend(service::objects(services, lab, &[], refusals));
+    place(&mut pods, &nodes);
+    add_missing_namespaces(&pods, &mut objects);
+    (pods, objects)
+}
+
+/// Everything of a cluster but the lab itself.
 fn part(
+    cluster: Option<&str>,
     lab: Option<LabObject>,
     documents: &[Document],
     nodes: &[String],
     refusals: &mut Vec<Refusal>,
 ) -> Part {
-    let mut part = Part { lab, pods: vec![], workloads: vec![], services: vec![], objects: vec![] };
+    let mut part = Part {
+        cluster: cluster.map(str::to_owned),
+        lab,
+        pods: vec![],
+        workloads: vec![],
+        services: vec![],
+        objects: vec![],
+    };
     for document in documents {
         match document.kind.as_str() {
             lab_object::KIND => {}
@@ -233,6 +292,7 @@ fn part(
         }
     }
     refuse_policies(documents, refusals);
+    part.pods.iter_mut().for_each(|pod| pod.cluster.clone_from(&part.cluster));
     part.pods.sort_by(by_name);
     refuse_twins(&part.pods, documents, refusals);
     part
@@ -249,6 +309,15 @@ fn lab_object(documents: &[Document], refusals: &mut Vec<Refusal>) -> LabObject 
         refusals.push(Field::root(second).refuse("a directory describes one Lab", None));
     }
     lab_object::read(first, refusals)
+}
+
+/// The Lab is described once, beside the manifests of its first cluster.
+fn refuse_second_lab(cluster: Option<&str>, documents: &[Document], refusals: &mut Vec<Refusal>) {
+    let Some(cluster) = cluster else { return };
+    for lab in documents.iter().filter(|document| document.kind == lab_object::KIND) {
+        let reason = format!("`{cluster}` is a cluster of a lab that is described elsewhere");
+        refusals.push(Field::root(lab).refuse(reason, None));
+    }
 }
 
 fn name_from(

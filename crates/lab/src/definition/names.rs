@@ -50,8 +50,8 @@ pub fn is_service(object: &Value) -> bool {
     object["kind"] == "Service" && metadata["name"] == SERVICE && metadata["namespace"] == NAMESPACE
 }
 
-/// The pod, with the names of external hosts.
-pub fn pod(lab: &LabObject) -> Pod {
+/// The pod of a cluster, with the names of external hosts.
+pub fn pod(lab: &LabObject, cluster: Option<&str>) -> Pod {
     let mut command =
         [dns::PROGRAM, "lab", "dns", "--cluster-dir", dns::CLUSTER].map(str::to_owned).to_vec();
     for host in &lab.external {
@@ -70,9 +70,10 @@ pub fn pod(lab: &LabObject) -> Pod {
         {"name": "dns-tcp", "containerPort": 53, "protocol": "TCP"},
     ]);
     Pod {
+        cluster: cluster.map(str::to_owned),
         namespace: NAMESPACE.to_owned(),
         name: POD.to_owned(),
-        node: lab.nodes.first().map(|node| node.name.clone()),
+        node: lab.node_names(cluster).into_iter().next(),
         host_network: false,
         containers: vec![Container { command, security, ..Container::pause(POD) }],
         object: json!({

@@ -69,9 +69,17 @@ pub enum Role {
     NameServer,
 }
 
+/// What the lab calls something of a cluster: what that cluster calls it, with the
+/// cluster's name before it where that is not the lab's first.
+pub fn qualified(cluster: Option<&str>, name: &str) -> String {
+    cluster.map_or_else(|| name.to_owned(), |cluster| format!("{cluster}/{name}"))
+}
+
 /// One pod.
 #[derive(Clone, Debug)]
 pub struct Pod {
+    /// Its cluster; `None`: the lab's first.
+    pub cluster: Option<String>,
     /// Namespace.
     pub namespace: String,
     /// Name.
@@ -91,9 +99,9 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// `namespace/name`.
+    /// `namespace/name`, with the cluster before it where that is not the first.
     pub fn full_name(&self) -> String {
-        format!("{}/{}", self.namespace, self.name)
+        qualified(self.cluster.as_deref(), &format!("{}/{}", self.namespace, self.name))
     }
 
     /// The pod that a workload makes of its template under this name.
@@ -159,7 +167,18 @@ pub fn of_spec(
         refusals.push(spec.refuse("a pod needs at least one container", None));
     }
     let role = Role::default();
-    Some(Pod { namespace, name, node, host_network, containers, owner: None, object, role })
+    let cluster = None;
+    Some(Pod {
+        cluster,
+        namespace,
+        name,
+        node,
+        host_network,
+        containers,
+        owner: None,
+        object,
+        role,
+    })
 }
 
 fn container(field: &Field<'_>, pod: &Security, refusals: &mut Vec<Refusal>) -> Option<Container> {

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
+use crate::definition::pod::qualified;
 use crate::journal::{External, Journal, Node, Pod};
+use crate::objects;
 use crate::places::Places;
 use crate::probe::file::{Family, Port};
 
@@ -23,24 +25,45 @@ pub enum End<'a> {
 /// The text for an end with a workload replaced by one of its pods: `turn` chooses
 /// which. Any other text stays as it is.
 pub fn one_of(text: &str, turn: usize, journal: &Journal) -> String {
-    let pod = text.strip_prefix("pod:").and_then(|name| {
-        let is_pod = journal.pods.iter().any(|pod| pod.full_name() == name);
-        let pods = || journal.pods.iter().filter(|pod| !is_pod && pod.workload() == Some(name));
+    let pod = pod_name(text, journal).and_then(|name| {
+        let name = Some(name);
+        let is_pod = journal.pods.iter().any(|pod| Some(pod.full_name()) == name);
+        let pods = || journal.pods.iter().filter(|pod| !is_pod && pod.workload() == name);
         pods().nth(turn.checked_rem(pods().count())?)
     });
-    pod.map_or_else(|| text.to_owned(), |pod| format!("pod:{}", pod.full_name()))
+    pod.map_or_else(|| text.to_owned(), text_of)
+}
+
+/// The text that stands for a pod.
+fn text_of(pod: &Pod) -> String {
+    let own = format!("pod:{}/{}", pod.namespace, pod.name);
+    match &pod.cluster {
+        Some(cluster) => format!("cluster:{cluster}/{own}"),
+        None => own,
+    }
+}
+
+/// What the lab calls the pod of `pod:ns/name` or `cluster:NAME/pod:ns/name`.
+pub fn pod_name(text: &str, journal: &Journal) -> Option<String> {
+    let Some(rest) = text.strip_prefix("cluster:") else {
+        return text.strip_prefix("pod:").map(str::to_owned);
+    };
+    let (cluster, rest) = rest.split_once('/')?;
+    let cluster = (cluster != journal.cluster).then_some(cluster);
+    Some(qualified(cluster, rest.strip_prefix("pod:")?))
 }
 
 impl<'a> End<'a> {
-    /// The end that a text stands for: `pod:ns/name`, `node:name`, `ip:ADDR`, or
-    /// `entity:world`, which is the first external host. Other entities are what
+    /// The end that a text stands for: `pod:ns/name`, with `cluster:NAME/` before it in
+    /// another cluster than the first, `node:name`, `ip:ADDR`, or `entity:world`, which is the first external host. Other entities are what
     /// [`entity::named`](super::entity::named) makes of them.
     pub fn of(text: &str, journal: &'a Journal) -> Result<Self, String> {
         let (kind, name) = text.split_once(':').ok_or(format!("`{text}` is not KIND:NAME"))?;
         let unknown = || format!("the lab has no {text}");
         match kind {
-            "pod" => {
-                let found = journal.pods.iter().find(|pod| pod.full_name() == name);
+            "pod" | "cluster" => {
+                let name = pod_name(text, journal);
+                let found = journal.pods.iter().find(|pod| Some(pod.full_name()) == name);
                 found.map(Self::Pod).ok_or_else(unknown)
             }
             "node" => {
@@ -55,7 +78,7 @@ impl<'a> End<'a> {
                 journal.external.first().map(Self::External).ok_or_else(unknown)
             }
             _ => Err(format!(
-                "`{text}`: a lab probe has pod:, node:, ip:, entity:, and svc: to go to"
+                "`{text}`: a lab probe has pod:, cluster:NAME/pod:, node:, ip:, entity:, and svc: to go to"
             )),
         }
     }
@@ -104,6 +127,15 @@ impl<'a> End<'a> {
         found.ok_or_else(|| format!("{text} has no address of that family"))
     }
 
+    /// The cluster it is in; `None`: the lab's first, or none at all.
+    pub fn cluster(&self) -> Option<&'a str> {
+        match self {
+            Self::Pod(pod) => pod.cluster.as_deref(),
+            Self::Node(node) => node.cluster.as_deref(),
+            Self::External(_) => None,
+        }
+    }
+
     /// The pod, if it is one with a network of its own.
     pub fn pod(&self) -> Option<&'a Pod> {
         match self {
@@ -126,8 +158,9 @@ impl<'a> End<'a> {
         match (port, self) {
             (Port::Number(number), _) => Ok(*number),
             (Port::Name(name), Self::Pod(pod)) => {
-                let file = format!("Pod.{}.{}.json", pod.namespace, pod.name);
-                let text = fs::read_to_string(places.cluster().join(file)).unwrap_or_default();
+                let folder = places.objects(pod.cluster.as_deref());
+                let file = objects::pod_file(&folder, &pod.namespace, &pod.name);
+                let text = fs::read_to_string(file).unwrap_or_default();
                 let object: Value = serde_json::from_str(&text).unwrap_or_default();
                 named_port(&object, name)
                     .ok_or_else(|| format!("pod `{}` has no port `{name}`", pod.full_name()))
@@ -156,10 +189,12 @@ mod tests {
             name: "tiny".into(),
             directory: "/".into(),
             cluster: "default".into(),
+            clusters: vec![],
             agent: vec![],
             ready: true,
             nodes: vec![Node {
                 name: "node-1".into(),
+                cluster: None,
                 addresses: vec!["172.20.0.11".parse().unwrap()],
                 pod_cidrs: vec![],
             }],
@@ -176,6 +211,7 @@ mod tests {
             }],
             links: 0,
             pods: vec![Pod {
+                cluster: None,
                 namespace: "web".into(),
                 name: "a".into(),
                 node: "node-1".into(),
@@ -224,6 +260,23 @@ mod tests {
         assert_eq!(one_of("pod:web/shop-2", 0, &journal), "pod:web/shop-2");
         assert_eq!(one_of("pod:web/b", 0, &journal), "pod:web/b");
         assert_eq!(one_of("node:shop", 0, &journal), "node:shop");
+    }
+
+    #[test]
+    fn pods_of_one_name_in_two_clusters_are_two_ends() {
+        let mut journal = journal();
+        let far = Pod { cluster: Some("far".into()), ..journal.pods[0].clone() };
+        journal.pods.push(Pod { owner: Some("Deployment/web/shop".into()), ..far });
+        let cluster = |text: &str| match End::of(text, &journal).unwrap() {
+            End::Pod(pod) => pod.cluster.clone(),
+            _ => panic!("{text} is no pod"),
+        };
+        assert_eq!(cluster("pod:web/a"), None);
+        assert_eq!(cluster("cluster:default/pod:web/a"), None);
+        assert_eq!(cluster("cluster:far/pod:web/a"), Some("far".into()));
+        assert_eq!(one_of("cluster:far/pod:web/shop", 5, &journal), "cluster:far/pod:web/a");
+        assert_eq!(one_of("pod:web/shop", 0, &journal), "pod:web/shop");
+        assert!(End::of("cluster:nowhere/pod:web/a", &journal).is_err());
     }
 
     #[test]

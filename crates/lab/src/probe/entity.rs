@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::journal::Journal;
 use crate::lab::Lab;
 use crate::objects;
+use crate::probe::end::pod_name;
 use crate::probe::file::Family;
 
 /// The text for an end with its entity replaced by a node or an address that is
@@ -20,12 +21,16 @@ pub fn named(text: &str, other: &str, family: Family, lab: &Lab) -> Result<Strin
         }
         "entity:remote-node" => {
             let own = node_of(other, &lab.journal);
-            let mut nodes = lab.journal.nodes.iter().map(|node| node.name.as_str());
+            let cluster = own.and_then(|node| lab.journal.cluster_of(node));
+            let mut nodes = lab.journal.nodes_of(cluster).map(|node| node.name.as_str());
             let node = nodes.find(|node| Some(*node) != own).ok_or_else(nobody)?;
             Ok(format!("node:{node}"))
         }
         "entity:kube-apiserver" => {
-            let objects = objects::read_all(&lab.places).map_err(|error| error.chain())?;
+            let own = node_of(other, &lab.journal);
+            let cluster = own.and_then(|node| lab.journal.cluster_of(node));
+            let objects =
+                objects::read_all(&lab.places.objects(cluster)).map_err(|error| error.chain())?;
             let mut servers = objects.iter().filter(|it| is_api_server(it)).flat_map(addresses);
             let address = servers.find(|address| address.is_ipv4() == (family == Family::V4));
             Ok(format!("ip:{}", address.ok_or_else(nobody)?))
@@ -38,7 +43,10 @@ pub fn named(text: &str, other: &str, family: Family, lab: &Lab) -> Result<Strin
 fn node_of<'a>(end: &str, journal: &'a Journal) -> Option<&'a str> {
     let (kind, name) = end.split_once(':')?;
     match kind {
-        "pod" => journal.pods.iter().find(|pod| pod.full_name() == name).map(|pod| &*pod.node),
+        "pod" | "cluster" => {
+            let name = pod_name(end, journal);
+            journal.pods.iter().find(|pod| Some(pod.full_name()) == name).map(|pod| &*pod.node)
+        }
         "node" => journal.nodes.iter().find(|node| node.name == name).map(|node| &*node.name),
         _ => None,
     }

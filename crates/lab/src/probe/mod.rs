@@ -154,7 +154,8 @@ impl<'a> Route<'a> {
         };
         if let Some(name) = probe.to.strip_prefix(service::PREFIX) {
             let Probe { protocol, family, ref port, .. } = *probe;
-            let way = service::find(name, Question { port: port.as_ref(), protocol, family }, lab)?;
+            let question = Question { port: port.as_ref(), protocol, family };
+            let way = service::find(name, question, &from, lab)?;
             let asked = tuple(way.asked.ip(), Some(way.asked.port()));
             let target = |backend: &SocketAddr| {
                 if backend.ip() == source {

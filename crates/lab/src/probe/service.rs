@@ -10,6 +10,7 @@ use source::{Service, ServiceName, Snapshot};
 
 use crate::dns;
 use crate::lab::Lab;
+use crate::probe::end::End;
 use crate::probe::file::{Family, Port, Protocol};
 
 /// What such an end is called.
@@ -37,9 +38,9 @@ pub struct Way {
     pub backends: Vec<SocketAddr>,
 }
 
-/// The way to the service `NAMESPACE/NAME` of a lab.
-pub fn find(text: &str, question: Question<'_>, lab: &Lab) -> Result<Way, String> {
-    let scanned = source::Directory::new(lab.places.cluster()).scan();
+/// The way to the service `NAMESPACE/NAME` of the cluster of whoever asks.
+pub fn find(text: &str, question: Question<'_>, from: &End<'_>, lab: &Lab) -> Result<Way, String> {
+    let scanned = source::Directory::new(lab.places.objects(from.cluster())).scan();
     let snapshot = scanned.map_err(|error| error.to_string())?.unwrap_or_default();
     of(text, question, &snapshot)
 }

@@ -34,7 +34,22 @@ pub fn generated(index: usize, name: String) -> Option<Node> {
     })
 }
 
-/// The nodes of a lab, in the order written.
+/// The nodes of the lab's other clusters: a lab does not join its clusters.
+pub(super) fn apart(lab: &Written) -> Result<BTreeMap<String, Vec<Node>>, Fault> {
+    let mut before = nodes(lab)?.len();
+    let mut apart = BTreeMap::new();
+    for cluster in lab.path(&["spec", "clusters"]).map(Written::items).unwrap_or_default() {
+        let name = cluster.get("name").and_then(Written::as_str).unwrap_or_default();
+        let written = cluster.get("nodes").map(Written::items).unwrap_or_default();
+        let nodes = written.iter().zip(before..).map(|(node, index)| read(index, node));
+        let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
+        before += nodes.len();
+        apart.insert(name.to_owned(), nodes);
+    }
+    Ok(apart)
+}
+
+/// The nodes of a lab's first cluster, in the order written.
 pub(super) fn nodes(lab: &Written) -> Result<Vec<Node>, Fault> {
     let Some(written) = lab.path(&["spec", "nodes"]) else {
         let node = |number: u16| generated(number.into(), format!("node-{}", number + 1));
@@ -88,6 +103,17 @@ mod tests {
         let texts: Vec<String> = node.pod_cidrs.iter().map(ToString::to_string).collect();
         assert_eq!(texts, ["10.244.12.0/24", "fd00:10:244:12::/64"]);
         assert_eq!(generated(300, String::new()), None);
+    }
+
+    #[test]
+    fn nodes_of_other_clusters_are_no_nodes_of_this_one() {
+        let text = "apiVersion: signet.dev/v1alpha1\nkind: Lab\nspec:\n  nodes: [{name: a}]\n  \
+                    clusters:\n  - {name: far, nodes: [{name: b}]}\n";
+        let (cluster, refusals) = crate::cluster(&crate::read("f", text).unwrap());
+        assert!(refusals.is_empty(), "{refusals:?}");
+        assert_eq!(cluster.nodes.len(), 1);
+        let far = &cluster.apart["far"];
+        assert_eq!(far[0].pod_cidrs, generated(1, String::new()).unwrap().pod_cidrs);
     }
 
     #[test]

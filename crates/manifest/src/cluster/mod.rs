@@ -91,6 +91,7 @@ impl Found {
             }
             ("signet.dev", "Lab") => {
                 self.cluster.nodes.extend(lab::nodes(&document.root)?);
+                self.cluster.apart = lab::apart(&document.root)?;
                 self.is_lab = true;
                 self.named_hosts = lab::names_hosts(&document.root);
             }

@@ -255,7 +255,7 @@ impl Asked<'_> {
                 matches!(entity, Health | Ingress | Init)
                     .then(|| Judged { labels, ports: BTreeMap::new() })
             }
-            Who::Pod { .. } | Who::Address(_) | Who::Name(_) => None,
+            Who::Pod { .. } | Who::Address(_) | Who::Apart(_) | Who::Name(_) => None,
         }
     }
 

@@ -18,6 +18,8 @@ pub(super) enum Who<'a> {
     Node(&'a Node),
     /// Somebody by address, who is none of these.
     Address(IpAddr),
+    /// Somebody of a cluster that is not joined: whoever has one of these addresses.
+    Apart(Vec<IpAddr>),
     /// A name outside the cluster.
     Name(String),
     /// By what it is.
@@ -49,6 +51,10 @@ impl<'a> Asked<'a> {
         let Some((kind, name)) = rest.split_once(':') else { return Err(unknown(text)) };
         let foreign = cluster.filter(|cluster| *cluster != self.options.cluster);
         let one = |who| Ok(vec![Target { who, name: text.to_owned(), service: None }]);
+        let apart = foreign.as_ref().and_then(|cluster| self.cluster.apart.get(cluster));
+        if let Some(nodes) = apart {
+            return one(apart_from(kind, name, nodes).ok_or_else(|| unknown(text))?);
+        }
         match kind {
             "pod" => {
                 let pod = self.pod(name)?;
@@ -197,6 +203,10 @@ impl<'a> Asked<'a> {
                 None => base(Reserved::Host),
             },
             Who::Address(address) => self.address_labels(*address),
+            Who::Apart(addresses) => {
+                let address = addresses.iter().find(|at| at.is_ipv4() == (family == 4));
+                self.address_labels(address.copied().unwrap_or_else(|| nowhere(family)))
+            }
             Who::Name(name) => {
                 let world = references.at_address(&base(Reserved::World), nowhere(family));
                 if learnt { references.learnt(&world, name) } else { world }
@@ -272,6 +282,22 @@ impl<'a> Asked<'a> {
             4 => Ipv4Addr::new(10, 244, high, low).into(),
             _ => Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 0, number).into(),
         }
+    }
+}
+
+/// An end of a cluster that is not joined. Its pods are not known here: one is taken to
+/// be the first of a range of them.
+fn apart_from<'a>(kind: &str, name: &str, nodes: &[Node]) -> Option<Who<'a>> {
+    match kind {
+        "pod" | "pods" => {
+            let ranges = nodes.iter().flat_map(|node| &node.pod_cidrs);
+            Some(Who::Apart(ranges.filter_map(|range| nth(range, 2)).collect()))
+        }
+        "node" => {
+            let node = nodes.iter().find(|node| node.name == name)?;
+            Some(Who::Apart(node.addresses.clone()))
+        }
+        _ => None,
     }
 }
 

@@ -42,6 +42,9 @@ pub struct Cluster {
     pub api_servers: Vec<IpAddr>,
     /// Services and groups of ranges.
     pub catalogue: Catalogue,
+    /// Nodes of clusters that are known not to be joined with this one: what is there
+    /// is known by its address only.
+    pub apart: BTreeMap<String, Vec<Node>>,
 }
 
 /// A cluster and its policies, ready to be asked.
