@@ -161,9 +161,9 @@ fn settings_that_mean_nothing_are_refused() {
 #[test]
 fn verdicts_that_would_be_others_are_always_counted() {
     let metrics = FlowMetrics::new(Settings::default());
-    metrics.shadow_differs(model::Direction::Ingress, model::Verdict::Dropped, 3);
-    metrics.shadow_differs(model::Direction::Ingress, model::Verdict::Dropped, 1);
-    metrics.shadow_differs(model::Direction::Egress, model::Verdict::Forwarded, 1);
+    metrics.shadow_differs(Direction::Ingress, Verdict::Dropped, 3);
+    metrics.shadow_differs(Direction::Ingress, Verdict::Dropped, 1);
+    metrics.shadow_differs(Direction::Egress, Verdict::Forwarded, 1);
     let mut text = Text::default();
     metrics.render(&mut text);
     let text = text.into_string();

@@ -163,6 +163,6 @@ fn set_mode(scene: &mut Scene, from: &str, to: &str) {
     let (from, to) = (format!("signet.dev/mode: {from}"), format!("signet.dev/mode: {to}"));
     assert!(text.contains(&from));
     fs::write(&path, text.replace(&from, &to)).unwrap();
-    let applied = scene.lab.apply(&path, &options(), &mut |_| {});
+    let applied = scene.lab.apply(&path, None, &options(), &mut |_| {});
     applied.unwrap_or_else(|error| panic!("{}", error.chain()));
 }
