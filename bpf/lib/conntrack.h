@@ -162,43 +162,68 @@ inline_fn void connection_press(void)
 /* enum sg_reason: why the endpoint may not have another connection. What peers
  * open leaves a quarter of the room to the endpoint itself and to its node, and
  * of the second half no peer gets more than a quarter. */
-checked_fn int connection_create(const struct sg_connection_key *key,
-				 const struct sg_connection *conn, __u32 quota)
+checked_fn int connection_admit(const struct sg_connection_key *key,
+				const struct sg_connection *conn, __u32 quota)
 {
-	__u32 *count = NULL, own = 0, room = quota;
-	struct sg_connection_key copy;
-	struct sg_connection value;
+	__u32 *count = NULL, own = 0, room = quota, endpoint;
 	struct sg_usage *used;
 	__u64 total;
-	long err;
 
 	if (!key || !conn)
 		return SG_REASON_NO_CONFIGURATION;
-	/* On the stack: Linux 6.1 takes no element from an argument. */
-	copy = *key;
-	value = *conn;
-	used = bpf_map_lookup_elem(&usage, &copy.endpoint);
+	endpoint = key->endpoint;
+	used = bpf_map_lookup_elem(&usage, &endpoint);
 	if (!used)
 		return SG_REASON_EP_NOT_READY;
 	total = __sync_fetch_and_add(&used->connections, 1);
 	if (connection_is_shared(conn)) {
-		count = peer_count(used, &copy.remote);
+		count = peer_count(used, &key->remote);
 		own = __sync_fetch_and_add(count, 1);
 		room -= quota / 4;
 	}
 	if (total >= quota / 2)
 		connection_press();
-	if (total >= room || (total >= quota / 2 && own >= quota / 4))
-		err = -7 /* E2BIG */;
-	else
-		err = bpf_map_update_elem(&conntrack, &copy, &value, BPF_NOEXIST);
-	if (!err)
+	if (total < room && (total < quota / 2 || own < quota / 4))
 		return SG_REASON_NONE;
 	__sync_fetch_and_add(&used->connections, -1);
 	if (count)
 		__sync_fetch_and_add(count, -1);
-	/* Another CPU was faster with a packet of the same connection. */
-	if (err == -17 /* EEXIST */)
-		return SG_REASON_NONE;
 	return SG_REASON_CT_FULL;
+}
+
+/* Takes back what was admitted and has no entry. */
+checked_fn int connection_retract(const struct sg_connection_key *key,
+				  const struct sg_connection *conn)
+{
+	struct sg_usage *used;
+	__u32 endpoint;
+
+	if (!key || !conn)
+		return 0;
+	endpoint = key->endpoint;
+	used = bpf_map_lookup_elem(&usage, &endpoint);
+	if (!used)
+		return 0;
+	__sync_fetch_and_add(&used->connections, -1);
+	if (connection_is_shared(conn))
+		__sync_fetch_and_add(peer_count(used, &key->remote), -1);
+	return 0;
+}
+
+/* enum sg_reason. Key and entry are on the caller's stack: Linux 6.1 takes neither
+ * from an argument, and copies would not fit into what calls may have together. */
+inline_fn enum sg_reason connection_create(const struct sg_connection_key *key,
+					   const struct sg_connection *conn, __u32 quota)
+{
+	enum sg_reason reason = connection_admit(key, conn, quota);
+	long err;
+
+	if (reason)
+		return reason;
+	err = bpf_map_update_elem(&conntrack, key, conn, BPF_NOEXIST);
+	if (!err)
+		return SG_REASON_NONE;
+	connection_retract(key, conn);
+	/* Another CPU was faster with a packet of the same connection. */
+	return err == -17 /* EEXIST */ ? SG_REASON_NONE : SG_REASON_CT_FULL;
 }

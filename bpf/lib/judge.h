@@ -74,8 +74,8 @@ checked_fn int ask_policy(const struct sg_endpoint *ep, const struct sg_connecti
 	v->direction = ask.direction;
 	reason = policy_judge(&ask, &v->judged);
 	/* Which rule it would take is checked for what decides, not for its shadow. */
-	if (v->judged.shadow.verdict && encapsulation_concerns(key, ask.direction, ask.peer))
-		v->judged.shadow.verdict = SG_VERDICT_NONE;
+	if (v->judged.shadow_verdict && encapsulation_concerns(key, ask.direction, ask.peer))
+		v->judged.shadow_verdict = SG_VERDICT_NONE;
 	return reason;
 }
 
@@ -120,25 +120,28 @@ inline_fn enum sg_reason judge_midstream(const struct sg_endpoint *ep,
 					 __u32 revision, struct verdict *v)
 {
 	__u8 reverse = v->hook == SG_EGRESS ? SG_INGRESS : SG_EGRESS;
-	enum sg_reason reason;
-	struct shadow shadow;
+	enum sg_reason reason = ask_policy(ep, key, ABOUT(v->hook, icmp_type), revision, v);
+	struct judgement own;
+	bool answers;
 
-	if (!ask_policy(ep, key, ABOUT(v->hook, icmp_type), revision, v)) {
-		if (v->judged.shadow.verdict == SG_VERDICT_DENY)
-			v->judged.shadow.verdict = SG_VERDICT_NONE;
+	if (!reason) {
+		if (v->judged.shadow_verdict == SG_VERDICT_DENY)
+			v->judged.shadow_verdict = SG_VERDICT_NONE;
 		return SG_REASON_NONE;
 	}
-	shadow = v->judged.shadow;
-	reason = ask_policy(ep, key, ABOUT(reverse, echo_type(key)), revision, v);
-	if (shadow.verdict == SG_VERDICT_DENY && v->judged.shadow.why == SG_WHY_RULE)
-		shadow = v->judged.shadow;
-	if (!reason && v->judged.why == SG_WHY_RULE) {
+	own = v->judged;
+	answers = !ask_policy(ep, key, ABOUT(reverse, echo_type(key)), revision, v) &&
+		  v->judged.why == SG_WHY_RULE;
+	if (own.shadow_verdict == SG_VERDICT_DENY && v->judged.shadow_why == SG_WHY_RULE)
+		judgement_take_shadow(&own, &v->judged);
+	if (answers) {
 		v->reply = SG_REPLY_YES;
-	} else {
-		v->reply = SG_REPLY_UNKNOWN;
-		reason = ask_policy(ep, key, ABOUT(v->hook, icmp_type), revision, v);
+		judgement_take_shadow(&v->judged, &own);
+		return SG_REASON_NONE;
 	}
-	v->judged.shadow = shadow;
+	v->reply = SG_REPLY_UNKNOWN;
+	v->direction = v->hook;
+	v->judged = own;
 	return reason;
 }
 

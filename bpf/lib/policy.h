@@ -12,23 +12,25 @@
 
 #define POLICY_KEY_BITS 64	/* direction, identity, protocol, port */
 
-/* What would be decided if policies in shadow mode were in force. */
-struct shadow {
-	__u32 rule_sets[2];
-	__u8 verdict;		/* enum sg_verdict; NONE: not known */
-	__u8 why;		/* enum sg_why */
-	__u8 pad[2];
-};
-
+/* What is decided, and what would be if policies in shadow mode were in force. It is
+ * on the stack of programs that have none to spare. */
 struct judgement {
 	__u32 revision;
 	__u32 rule_sets[2];
-	__u8 verdict;		/* enum sg_verdict */
+	__u32 shadow_rule_sets[2];
 	__u8 why;		/* enum sg_why */
 	__u8 match_type;
-	__u8 reason;		/* enum sg_reason when denied */
-	struct shadow shadow;
+	__u8 shadow_verdict;	/* enum sg_verdict; NONE: not known */
+	__u8 shadow_why;
 };
+
+inline_fn void judgement_take_shadow(struct judgement *to, const struct judgement *from)
+{
+	to->shadow_rule_sets[0] = from->shadow_rule_sets[0];
+	to->shadow_rule_sets[1] = from->shadow_rule_sets[1];
+	to->shadow_verdict = from->shadow_verdict;
+	to->shadow_why = from->shadow_why;
+}
 
 inline_fn const struct sg_subject *subject_at(const struct sg_endpoint *ep, __u32 revision)
 {
@@ -114,7 +116,7 @@ inline_fn __u32 policy_also(const struct sg_decision *own, const struct sg_decis
 }
 
 inline_fn void policy_shadow(const struct sg_decision *own, const struct sg_decision *any,
-			     struct shadow *out)
+			     struct judgement *out)
 {
 	const struct sg_decision *best = any;
 
@@ -123,11 +125,11 @@ inline_fn void policy_shadow(const struct sg_decision *own, const struct sg_deci
 
 		if (specific)
 			best = own;
-		out->rule_sets[1] = policy_also(own, any, specific);
+		out->shadow_rule_sets[1] = policy_also(own, any, specific);
 	}
-	out->rule_sets[0] = best->rule_set;
-	out->verdict = best->verdict;
-	out->why = best->why;
+	out->shadow_rule_sets[0] = best->rule_set;
+	out->shadow_verdict = best->verdict;
+	out->shadow_why = best->why;
 }
 
 /* enum sg_reason. No table, or a table without its default entry: denied. */
@@ -146,14 +148,12 @@ inline_fn enum sg_reason policy_judge(const struct question *ask, struct judgeme
 	table = bpf_map_lookup_elem(&tables, &number);
 	__builtin_memset(out, 0, sizeof(*out));
 	out->revision = ask->revision;
-	out->verdict = SG_VERDICT_DENY;
-	out->reason = SG_REASON_NO_CONFIGURATION;
 	if (!table)
-		return out->reason;
+		return SG_REASON_NO_CONFIGURATION;
 	__builtin_memcpy(key.port, &ask->port, 2);
 	any = policy_find(table, &key, 0, ask->revision);
 	if (!any || any->live.verdict == SG_VERDICT_NONE)
-		return out->reason;
+		return SG_REASON_NO_CONFIGURATION;
 	best = &any->live;
 	if (ask->peer)
 		own = policy_find(table, &key, ask->peer, ask->revision);
@@ -164,15 +164,11 @@ inline_fn enum sg_reason policy_judge(const struct question *ask, struct judgeme
 		out->rule_sets[1] = policy_also(&own->live, &any->live, specific);
 	}
 	if (any->shadow.verdict != SG_VERDICT_NONE)
-		policy_shadow(own ? &own->shadow : NULL, &any->shadow, &out->shadow);
+		policy_shadow(own ? &own->shadow : NULL, &any->shadow, out);
 	out->rule_sets[0] = best->rule_set;
-	out->verdict = best->verdict;
 	out->why = best->why;
 	out->match_type = policy_match_type(best, specific);
 	if (best->verdict == SG_VERDICT_ALLOW)
-		out->reason = SG_REASON_NONE;
-	else
-		out->reason = best->why == SG_WHY_DENY_RULE ? SG_REASON_POLICY_DENY
-							    : SG_REASON_POLICY_DENIED;
-	return out->reason;
+		return SG_REASON_NONE;
+	return best->why == SG_WHY_DENY_RULE ? SG_REASON_POLICY_DENY : SG_REASON_POLICY_DENIED;
 }

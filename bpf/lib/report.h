@@ -81,14 +81,14 @@ checked_fn __u64 report_peer_cookie(const struct packet *pkt, const struct verdi
  * drops a packet asks which policies are in force. */
 inline_fn void report_shadow(struct sg_record *record, const struct verdict *v)
 {
-	const struct shadow *shadow = &v->judged.shadow;
+	const struct judgement *judged = &v->judged;
 
 	if (v->reason && v->reason != SG_REASON_POLICY_DENIED && v->reason != SG_REASON_POLICY_DENY)
 		return;
-	record->shadow_rule_sets[0] = shadow->rule_sets[0];
-	record->shadow_rule_sets[1] = shadow->rule_sets[1];
-	record->shadow_verdict = shadow->verdict;
-	record->shadow_why = shadow->why;
+	record->shadow_rule_sets[0] = judged->shadow_rule_sets[0];
+	record->shadow_rule_sets[1] = judged->shadow_rule_sets[1];
+	record->shadow_verdict = judged->shadow_verdict;
+	record->shadow_why = judged->shadow_why;
 }
 
 /* 0, or -1 when there was no room and the loss was counted. `ep` may be NULL. */

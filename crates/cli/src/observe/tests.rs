@@ -489,5 +489,5 @@ fn hubbles_forms_have_it_in_the_summary_and_a_block_has_a_field() {
     let want = serde_json::json!({
         "verdict": "allowed", "differs": false, "reason": "unenforced", "rules": [], "because": []
     });
-    assert_eq!(value["flow"]["extensions"]["shadow"], want, "{out}");
+    assert_eq!(value["flow"]["extensions"]["value"]["shadow"], want, "{out}");
 }

@@ -73,8 +73,8 @@ pub fn on_the_wire() {
             _ => None,
         });
         flow.is_some_and(|flow| {
-            flow["extensions"]["because"] == json!(["NetworkPolicy/bank/closed"])
-                && flow["extensions"]["shadow"].is_null()
+            flow["extensions"]["value"]["because"] == json!(["NetworkPolicy/bank/closed"])
+                && flow["extensions"]["value"]["shadow"].is_null()
         })
     });
 
@@ -104,7 +104,7 @@ fn port(flow: &Value) -> u64 {
 fn shadows_are_told(scene: &Scene) {
     let denied = |flow: &Value| {
         let pod = flow["source"]["pod_name"].as_str().unwrap().to_owned();
-        (pod, port(flow), flow["extensions"]["shadow"].clone())
+        (pod, port(flow), flow["extensions"]["value"]["shadow"].clone())
     };
     let told = || {
         let mut told: Vec<_> =
@@ -123,7 +123,7 @@ fn shadows_are_told(scene: &Scene) {
     let [allowed] = allowed.as_slice() else { panic!("{allowed:?}") };
     assert_eq!((allowed["source"]["pod_name"].as_str(), port(allowed)), (Some("web"), 8080));
     let rule = "CiliumNetworkPolicy/bank/callers#spec.ingress[0]";
-    assert_eq!(allowed["extensions"]["shadow"]["rule"], rule);
+    assert_eq!(allowed["extensions"]["value"]["shadow"]["rule"], rule);
     assert_eq!(flows(scene, &["--all", "--shadow", "differs"]).len(), 2);
     assert_eq!(flows(scene, &["--all", "--not", "--shadow", "differs"]).len(), 1);
 
