@@ -6,11 +6,12 @@ MATRIX := tests/matrix
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo matrix test lint bench soak fuzz
+.PHONY: help build demo pictures matrix test lint bench soak fuzz
 
 help:
 	@echo 'make build   compile target/release/signet'
 	@echo 'make demo    the story of the bank: flat, closed, opened, attacked; leaves the lab up'
+	@echo 'make pictures  the pictures of docs/pictures, taken anew'
 	@echo 'make matrix  every family, protocol, path and policy on real traffic, as expected or not'
 	@echo 'make test    all tests, on this kernel and under Debian'\''s 6.1 and 6.12'
 	@echo 'make lint    format, clippy, generated code, architecture, licences, C warnings, shell'
@@ -27,6 +28,11 @@ demo: build
 	@echo 'demo: a minute'
 	@.ci/bootstrap demo
 	@PATH=$$PWD/target/release:$$PATH examples/bank/demo.sh
+
+pictures: build
+	@echo 'pictures: two minutes'
+	@.ci/bootstrap demo
+	@cargo xtask pictures
 
 matrix: build
 	@echo 'matrix: a minute'

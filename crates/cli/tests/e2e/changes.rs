@@ -179,8 +179,8 @@ pub fn relabel() {
 pub fn nodes() {
     let mut scene = Scene::bank("nodes");
     let before = fs::read_to_string(scene.directory.path().join("lab.yaml")).unwrap();
-    let fourth = "    - name: jakarta-4\n      addresses: [\"172.20.0.14\", \"fd00:172:20::14\"]\n      podCIDRs: [\"10.244.4.0/24\", \"fd00:10:244:4::/64\"]\n  external:\n";
-    edit(&scene, "lab.yaml", "  external:\n", fourth);
+    let fourth = "    - name: jakarta-4\n      addresses: [\"172.20.0.14\", \"fd00:172:20::14\"]\n      podCIDRs: [\"10.244.4.0/24\", \"fd00:10:244:4::/64\"]\n  clusters:\n";
+    edit(&scene, "lab.yaml", "  clusters:\n", fourth);
     edit(&scene, "payment.yaml", "replicas: 2", "replicas: 3");
     let directory = scene.directory.path().to_owned();
     let changes = change(&mut scene, &directory);

@@ -32,6 +32,7 @@ mod matrix;
 mod memory;
 mod observe;
 mod peers;
+mod pictures;
 mod probes;
 mod ranges;
 mod reach;
