@@ -36,6 +36,7 @@ mod probes;
 mod ranges;
 mod reach;
 mod refusals;
+mod reserved;
 mod restart;
 mod scene;
 mod sender;
@@ -104,6 +105,8 @@ const TESTS: &[(&str, fn())] = &[
     ("refusals::a_bad_manifest_is_refused_with_its_place", refusals::manifests),
     ("refusals::a_name_in_use_is_refused_and_its_lab_stays", refusals::name_in_use),
     ("refusals::a_user_who_is_not_root_is_refused", refusals::not_root),
+    ("reserved::health_and_ingress_are_who_annotations_say", reserved::on_the_wire),
+    ("reserved::an_annotation_without_an_address_is_refused", reserved::refused),
     ("restart::verdicts_connections_and_flows_outlive_the_agents", restart::killed_agents),
     ("service_rules::rules_about_services_hold_on_the_wire", service_rules::on_the_wire),
     ("shadow::what_would_be_denied_is_told_and_then_denied", shadow::on_the_wire),
