@@ -237,8 +237,8 @@ fn a_policy_that_is_taken_out_closes_its_route(scene: &mut Scene) {
 
 fn business_works(scene: &Scene) {
     let file = scene.directory.path().join("probes.jsonl");
-    let report =
-        probe::run_lines(&scene.lab, &fs::read_to_string(file).unwrap(), Some("allowed"), &[])
-            .unwrap();
+    let run = probe::Run { only: Some("allowed".into()), ..probe::Run::default() };
+    let text = fs::read_to_string(file).unwrap();
+    let report = probe::run_lines(&scene.lab, &text, &run, &[]).unwrap();
     assert!(report.is_as_expected(), "{}", report.summary());
 }

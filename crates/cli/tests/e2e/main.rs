@@ -92,6 +92,7 @@ const TESTS: &[(&str, fn())] = &[
     ),
     ("host_policy::who_reaches_a_node_and_whom_it_reaches", host_policy::on_the_wire),
     ("matrix::observed_expected_and_evaluated_are_the_same", matrix::on_the_wire),
+    ("matrix::sctp_is_judged_as_every_other_protocol", matrix::sctp_on_the_wire),
     ("memory::an_agent_stays_within_what_is_promised", memory::promise),
     ("memory::an_agent_stays_within_what_is_promised_for_long", memory::promise_for_long),
     ("observe::filters_select_and_every_form_can_be_read", observe::filters_and_forms),
