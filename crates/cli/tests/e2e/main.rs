@@ -38,6 +38,7 @@ mod reach;
 mod refusals;
 mod reserved;
 mod restart;
+mod reuse;
 mod scene;
 mod sender;
 mod service_rules;
@@ -109,6 +110,7 @@ const TESTS: &[(&str, fn())] = &[
     ("reserved::health_and_ingress_are_who_annotations_say", reserved::on_the_wire),
     ("reserved::an_annotation_without_an_address_is_refused", reserved::refused),
     ("restart::verdicts_connections_and_flows_outlive_the_agents", restart::killed_agents),
+    ("reuse::an_address_means_who_has_it_now", reuse::from_hand_to_hand),
     ("service_rules::rules_about_services_hold_on_the_wire", service_rules::on_the_wire),
     ("shadow::what_would_be_denied_is_told_and_then_denied", shadow::on_the_wire),
     ("services::backends_are_judged_and_own_addresses_never_travel", services::on_the_wire),
