@@ -14,7 +14,7 @@ help:
 	@echo 'make matrix  every family, protocol, path and policy on real traffic, as expected or not'
 	@echo 'make test    all tests, on this kernel and under Debian'\''s 6.1 and 6.12'
 	@echo 'make lint    format, clippy, generated code, architecture, licences, C warnings, shell'
-	@echo 'make bench   time per packet, round trips beside nftables, memory of the kernel'
+	@echo 'make bench   time per packet, round trips beside nftables, memory, flows a second'
 	@echo 'make soak    the long tests (MINUTES=10 each)'
 	@echo 'make fuzz    hostile input for the parsers (MINUTES=10 each)'
 
@@ -47,7 +47,7 @@ lint:
 	@cargo xtask lint
 
 bench:
-	@echo 'bench: 5 minutes from nothing, 2 afterwards'
+	@echo 'bench: 16 minutes from nothing, 8 afterwards'
 	@.ci/bootstrap bench
 	@cargo xtask bench
 
