@@ -6,15 +6,16 @@ MATRIX := tests/matrix
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo matrix test lint bench soak fuzz
+.PHONY: help build demo pictures matrix test lint bench soak fuzz
 
 help:
 	@echo 'make build   compile target/release/signet'
 	@echo 'make demo    the story of the bank: flat, closed, opened, attacked; leaves the lab up'
+	@echo 'make pictures  the pictures of docs/pictures, taken anew'
 	@echo 'make matrix  every family, protocol, path and policy on real traffic, as expected or not'
 	@echo 'make test    all tests, on this kernel and under Debian'\''s 6.1 and 6.12'
 	@echo 'make lint    format, clippy, generated code, architecture, licences, C warnings, shell'
-	@echo 'make bench   time per packet, round trips beside nftables, memory of the kernel'
+	@echo 'make bench   time per packet, round trips beside nftables, memory, flows a second'
 	@echo 'make soak    the long tests (MINUTES=10 each)'
 	@echo 'make fuzz    hostile input for the parsers (MINUTES=10 each)'
 
@@ -27,6 +28,11 @@ demo: build
 	@echo 'demo: a minute'
 	@.ci/bootstrap demo
 	@PATH=$$PWD/target/release:$$PATH examples/bank/demo.sh
+
+pictures: build
+	@echo 'pictures: two minutes'
+	@.ci/bootstrap demo
+	@cargo xtask pictures
 
 matrix: build
 	@echo 'matrix: a minute'
@@ -47,7 +53,7 @@ lint:
 	@cargo xtask lint
 
 bench:
-	@echo 'bench: 5 minutes from nothing, 2 afterwards'
+	@echo 'bench: 16 minutes from nothing, 8 afterwards'
 	@.ci/bootstrap bench
 	@cargo xtask bench
 

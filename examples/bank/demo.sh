@@ -18,11 +18,16 @@ signet() {
   esac
 }
 
+# On a terminal, commands are told from what they print.
+prompt='$ %s\n'
+if [ -t 1 ]; then prompt='\033[32m$\033[0m \033[1m%s\033[0m\n'; fi
+
 part() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 tell() { printf '%s\n' "$*"; }
 run() {
-  printf '$ %s\n' "$*"
-  eval "$*" 2>&1 || true
+  # shellcheck disable=SC2059
+  printf "$prompt" "$*"
+  eval "$*" 2>&1 </dev/null || true
 }
 
 command signet lab down "$lab" 2>/dev/null || true
@@ -33,7 +38,7 @@ part "1. A flat network: what Kubernetes starts with"
 run "signet lab up --without-policies $bank 2>/dev/null | head -2"
 ledger=$(address banking/ledger-db-1)
 payment=$(address payment/payment-1)
-tell "Every route that the bank needs, and 108 that nobody should have:"
+tell "Every route that the bank needs, and 113 that nobody should have:"
 run "signet lab probe $bank/probes.jsonl -o summary"
 tell "A pod of the public web pages opens the ledger's database:"
 run "signet lab exec web/web -- psql -h ledger-db.banking -U bank -d postgres -Atc \"select 'the books are open'\""
@@ -56,8 +61,11 @@ part "4. A pod is taken over: web/web-1 looks around"
 for try in "$ledger 5432" "$payment 8080" "10.123.123.10 5432" "172.20.0.2 443" "185.220.101.42 443"; do
   run "signet lab exec web/web-1 -- nc -zw1 $try && echo reached || echo nothing"
 done
+tell "And one of cluster mumbai, with the name and the labels of the ledger:"
+run "signet lab exec mumbai/ledger/ledger -- nc -zw1 $ledger 5432 && echo reached || echo nothing"
 tell "All dropped, and all seen, with program and reason:"
 run "signet observe --from-pod web/web-1 --verdict DROPPED --last 10 -o brief | cut -c1-120 | sort -uk7,7 | sort"
+run "signet observe --from-ip 10.246.0.0/16 --verdict DROPPED --last 1 -o brief | cut -c1-120"
 
 part "5. What the documents show"
 run "signet lab exec banking/pay-svc -- nc -zw1 $ledger 5432"

@@ -41,11 +41,24 @@ const COVERAGE: &str = "--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-trace-compares \
     -Cdebug-assertions -Coverflow-checks";
 
-/// Time per packet, round trips and memory of the kernel.
+/// Seconds of each flood of flows.
+const FLOOD_SECONDS: &str = "60";
+
+/// Time per packet, round trips and memory of the kernel; then an agent under more flows
+/// than it can tell.
 pub fn bench() -> Result<(), Error> {
-    let mut bench = process::command("cargo");
-    bench.args(["run", "--release", "--package", "signet-datapath", "--example", "bench"]);
-    Ok(process::run(&mut bench)?)
+    let example = |verb: &str, package: &str, name: &str| {
+        let mut cargo = process::command("cargo");
+        cargo.args([verb, "--release", "--package", package, "--example", name]);
+        cargo
+    };
+    process::run(&mut example("run", "signet-datapath", "bench"))?;
+    process::run(&mut example("build", "signet-datapath", "generate"))?;
+    let mut program = process::command("cargo");
+    process::run(program.args(["build", "--release", "--package", "signet-cli"]))?;
+    let signet = repository::target().join("release/signet");
+    let mut flood = example("run", "signet-agent", "flood");
+    Ok(process::run(flood.args(["--", FLOOD_SECONDS]).arg(signet))?)
 }
 
 /// The tests that are marked `#[ignore = "soak: ..."]` and whose names end in

@@ -4,6 +4,7 @@ mod clang;
 mod codegen;
 mod lint;
 mod long;
+mod pictures;
 mod process;
 mod repository;
 mod vm;
@@ -11,6 +12,7 @@ mod worlds;
 
 use std::error::Error;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -36,6 +38,12 @@ enum Task {
     },
     /// Check format, lints, generated code, architecture, licences, C warnings and scripts.
     Lint,
+    /// Take the documentation's pictures: the demo and some commands on its lab.
+    Pictures {
+        /// The program to show, other than the release build.
+        #[arg(long, value_name = "PATH")]
+        signet: Option<PathBuf>,
+    },
     /// Measure nanoseconds per packet.
     Bench,
     /// Run the long tests.
@@ -93,6 +101,7 @@ fn run(task: Task) -> Result<ExitCode, Box<dyn Error>> {
     match task {
         Task::Codegen { check } => codegen::run(check)?,
         Task::Lint => return Ok(verdict(lint::run())),
+        Task::Pictures { signet } => pictures::run(signet.as_deref())?,
         Task::Bench => long::bench()?,
         Task::Soak { minutes } => long::soak(minutes)?,
         Task::Fuzz { target, minutes } => long::fuzz(target.as_deref(), minutes)?,

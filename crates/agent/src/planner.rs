@@ -237,8 +237,12 @@ impl Meaning {
         found: (IpAddr, Reserved),
     ) -> Labels {
         let (address, reserved) = found;
-        if reserved == Reserved::Host {
-            return self.at(&self.host, address);
+        match reserved {
+            Reserved::Host => return self.at(&self.host, address),
+            Reserved::Health | Reserved::Ingress => {
+                return self.at(&reserved.identity().labels, address);
+            }
+            _ => {}
         }
         let mut nodes = snapshot.nodes.values().filter(|node| node.name != options.node);
         let node = nodes.find(|node| node.addresses.contains(&address));

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use lab::Exec;
 use lab::command::{Command, Format, ProbeFormat, Probes, Target};
 use lab::label::Label;
+use lab::probe::Run;
 use lab::traffic::Load;
 
 /// What to do with labs.
@@ -184,6 +185,10 @@ Examples:
         /// Only probes that are expected to end like this
         #[arg(long, value_name = "VERDICT", value_parser = ["allowed", "denied"])]
         only: Option<String>,
+        /// Probes at the same time; fewer where the machine is slow
+        #[arg(long, value_name = "N", default_value_t = 24,
+              value_parser = clap::value_parser!(u16).range(1..=256))]
+        at_once: u16,
         /// Folder of manifests; what they mean is compared, too
         #[arg(long, value_name = "DIR")]
         manifests: Vec<PathBuf>,
@@ -268,12 +273,13 @@ pub fn run(command: LabCommand) -> u8 {
         LabCommand::Dns { cluster_dir, host } => {
             Command::Dns { cluster: cluster_dir, hosts: host.into_iter().collect() }
         }
-        LabCommand::Probe { lab, file, from, to, port, only, manifests, output } => {
+        LabCommand::Probe { lab, file, from, to, port, only, at_once, manifests, output } => {
             let what = match file {
                 Some(file) => Probes::File(file),
                 None => Probes::One(one_probe(from, to, port)),
             };
-            Command::Probe { lab, what, only, manifests, format: output.into() }
+            let run = Run { only, at_once: at_once.into() };
+            Command::Probe { lab, what, run, manifests, format: output.into() }
         }
     })
 }

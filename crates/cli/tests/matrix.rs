@@ -21,13 +21,16 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/matrix")
 }
 
-fn file() -> PathBuf {
-    directory().join("probes.jsonl")
+/// Those that any kernel can send, and those that need its SCTP.
+const FILES: [&str; 2] = ["probes.jsonl", "sctp-probes.jsonl"];
+
+fn probes_of(file: &str) -> Vec<Probe> {
+    let text = std::fs::read_to_string(directory().join(file)).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn probes() -> Vec<Probe> {
-    let text = std::fs::read_to_string(file()).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    FILES.into_iter().flat_map(probes_of).collect()
 }
 
 fn text<'a>(probe: &'a Probe, key: &str) -> &'a str {
@@ -42,6 +45,7 @@ fn place(probe: &Probe) -> Place {
     let (protocol, family) = match text(probe, "protocol") {
         "TCP" => ("TCP", None),
         "UDP" => ("UDP", None),
+        "SCTP" => ("SCTP", None),
         "ICMP" => ("ICMP", Some(4)),
         "ICMPv6" => ("ICMP", Some(6)),
         other => panic!("{}: `{other}`", text(probe, "id")),
@@ -55,14 +59,16 @@ fn place(probe: &Probe) -> Place {
 fn cells() -> (BTreeSet<Place>, BTreeSet<(String, &'static str)>) {
     let table = std::fs::read_to_string(directory().join("cells.tsv")).unwrap();
     let mut rows = table.lines().filter(|line| !line.starts_with('#'));
-    assert_eq!(rows.next(), Some("path\tpolicy\tTCP\tUDP\tICMP\tnote"));
+    assert_eq!(rows.next(), Some("path\tpolicy\tTCP\tUDP\tICMP\tSCTP\tnote"));
     let (mut legal, mut illegal) = (BTreeSet::new(), BTreeSet::new());
     for row in rows {
         let fields: Vec<&str> = row.split('\t').collect();
         let cell = format!("{}/{}", fields[0], fields[1]);
-        for (protocol, word) in ["TCP", "UDP", "ICMP"].into_iter().zip(&fields[2..5]) {
+        for (protocol, word) in ["TCP", "UDP", "ICMP", "SCTP"].into_iter().zip(&fields[2..6]) {
             match *word {
                 "yes" => legal.extend([4, 6].map(|family| (cell.clone(), protocol, family))),
+                "v4" => drop(legal.insert((cell.clone(), protocol, 4))),
+                "v6" => drop(legal.insert((cell.clone(), protocol, 6))),
                 "1" | "2" | "3" => drop(illegal.insert((cell.clone(), protocol))),
                 other => panic!("{row}: `{other}`"),
             }
@@ -110,6 +116,21 @@ fn every_legal_cell_is_probed_and_no_other() {
     assert!(beyond.is_empty(), "not legal: {beyond:?}");
 }
 
+/// Where a protocol has one family of a cell, it has the other one elsewhere.
+#[test]
+fn both_families_of_every_protocol_take_every_path_and_meet_every_policy() {
+    let (legal, _) = cells();
+    let half = |cell: &str, at: usize| cell.split('/').nth(at).unwrap().to_owned();
+    for at in [0, 1] {
+        let mut families: BTreeMap<_, BTreeSet<u64>> = BTreeMap::new();
+        for (cell, protocol, family) in &legal {
+            families.entry((half(cell, at), protocol)).or_default().insert(*family);
+        }
+        let single: Vec<_> = families.into_iter().filter(|(_, found)| found.len() < 2).collect();
+        assert!(single.is_empty(), "{single:?}");
+    }
+}
+
 /// A cell named after a denial that its note does not say is allowed must deny.
 #[test]
 fn cells_named_after_a_denial_deny() {
@@ -117,7 +138,7 @@ fn cells_named_after_a_denial_deny() {
     let excused = |cell: &str| {
         let start = cell.replace('/', "\t");
         let row = table.lines().find(|row| row.starts_with(&format!("{start}\t"))).unwrap();
-        row.split('\t').nth(5).is_some_and(|note| note.starts_with("allowed:"))
+        row.split('\t').nth(6).is_some_and(|note| note.starts_with("allowed:"))
     };
     let mut denied: BTreeMap<_, bool> = BTreeMap::new();
     for probe in &probes() {
@@ -133,12 +154,16 @@ fn cells_named_after_a_denial_deny() {
 
 #[test]
 fn every_denied_probe_has_an_allowed_twin_that_differs_in_one_field() {
-    let probes = probes();
-    let mut by_id = BTreeMap::new();
-    for probe in &probes {
-        assert!(by_id.insert(text(probe, "id"), probe).is_none(), "twice: {}", text(probe, "id"));
-    }
-    for probe in &probes {
+    let every = probes();
+    let ids: BTreeSet<&str> = every.iter().map(|probe| text(probe, "id")).collect();
+    assert_eq!(ids.len(), every.len(), "an id is there twice");
+    FILES.into_iter().for_each(|file| check_twins(&probes_of(file)));
+}
+
+/// A twin runs with its probe: it is in the same file.
+fn check_twins(probes: &[Probe]) {
+    let by_id: BTreeMap<_, _> = probes.iter().map(|probe| (text(probe, "id"), probe)).collect();
+    for probe in probes {
         let id = text(probe, "id");
         if probe["expect"]["verdict"] == "allowed" {
             assert!(!probe.contains_key("twin"), "{id}");
@@ -183,15 +208,17 @@ fn every_expectation_names_its_reason_and_rule() {
 
 #[test]
 fn what_is_expected_is_what_policies_mean() {
-    let output = Command::new(env!("CARGO_BIN_EXE_signet"))
-        .args(["policy", "evaluate", "-o", "jsonl", "--manifests"])
-        .arg(directory())
-        .arg("--probes")
-        .arg(file())
-        .output()
-        .unwrap();
-    let errors = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{errors}");
-    let number = probes().len();
-    assert_eq!(errors.lines().last().unwrap(), format!("{number} of {number} as expected"));
+    for file in FILES {
+        let output = Command::new(env!("CARGO_BIN_EXE_signet"))
+            .args(["policy", "evaluate", "-o", "jsonl", "--manifests"])
+            .arg(directory())
+            .arg("--probes")
+            .arg(directory().join(file))
+            .output()
+            .unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{errors}");
+        let number = probes_of(file).len();
+        assert_eq!(errors.lines().last().unwrap(), format!("{number} of {number} as expected"));
+    }
 }

@@ -162,8 +162,8 @@ pub enum Command {
         lab: Option<String>,
         /// What to try.
         what: Probes,
-        /// Only those that are expected to be `allowed`, or `denied`.
-        only: Option<String>,
+        /// Which of them, and how.
+        run: probe::Run,
         /// Directories of manifests to compare with; without any, nothing is.
         manifests: Vec<PathBuf>,
         /// Form of the answers.
@@ -225,7 +225,7 @@ fn dispatch(command: Command) -> Result<u8, Error> {
             Ok(if report.is_as_expected() { DONE } else { FAILED })
         }
         Command::Dns { cluster, hosts } => dns::serve(&cluster, hosts).map(|()| DONE),
-        Command::Probe { lab, what, only, manifests, format } => {
+        Command::Probe { lab, what, run, manifests, format } => {
             let lab = open(lab.as_deref())?;
             let text = match what {
                 Probes::One(line) => line,
@@ -233,7 +233,7 @@ fn dispatch(command: Command) -> Result<u8, Error> {
                     std::fs::read_to_string(&file).map_err(Error::file("read", &file))?
                 }
             };
-            let report = probe::run_lines(&lab, &text, only.as_deref(), &manifests)?;
+            let report = probe::run_lines(&lab, &text, &run, &manifests)?;
             match format {
                 ProbeFormat::Table => print(&report.table()),
                 ProbeFormat::Summary => print(&report.counts()),

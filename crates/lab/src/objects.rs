@@ -81,7 +81,11 @@ pub fn node(node: &Node) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": node.name, "labels": node.labels},
+        "metadata": {
+            "name": node.name,
+            "labels": node.labels,
+            "annotations": node.annotations,
+        },
         "spec": {"podCIDR": node.pod_cidrs.first(), "podCIDRs": node.pod_cidrs},
         "status": {"addresses": addresses},
     })

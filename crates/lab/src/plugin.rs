@@ -16,7 +16,10 @@ use crate::site::Site;
 const CNI_VERSION: &str = "1.1.0";
 /// The interface inside a pod.
 const INTERFACE: &str = "eth0";
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(45);
+/// How long the plugin waits for the agent: many pods come at once, and an emulated
+/// machine is ten times slower.
+const ENFORCE_TIMEOUT_MS: u32 = 30_000;
 
 /// Gives a pod its interface; the plugin answers with addresses.
 pub fn add(site: &Site, pod: &Pod) -> Result<Vec<IpAddr>, Error> {
@@ -43,6 +46,7 @@ fn call(site: &Site, pod: &Pod, command: &str, what: &str) -> Result<Output, Err
         "pins": site.places.pins(&node.name),
         "stateDir": site.places.state(&node.name),
         "subnets": node.pod_cidrs,
+        "enforceTimeoutMs": ENFORCE_TIMEOUT_MS,
     });
     let launch = Launch {
         what,

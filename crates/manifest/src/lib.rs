@@ -28,7 +28,7 @@ mod selector;
 mod tiered;
 
 pub use check::{Cost, Report, check};
-pub use cluster::{cluster, generated as lab_node};
+pub use cluster::{BadAnnotation, cluster, generated as lab_node, reserved_addresses};
 pub use document::{Document, Key, Node, Position, Value};
 pub use outcome::{Note, Outcome, Refusal, policies};
 pub use read::{read, read_bytes};

@@ -45,6 +45,9 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// Ranges from which its pods get their addresses (`spec.podCIDRs`).
     pub pod_cidrs: Vec<IpNet>,
+    /// Addresses of its health endpoint and of its ingress proxy, which are neither
+    /// the node's own nor a pod's.
+    pub reserved: BTreeMap<IpAddr, Reserved>,
 }
 
 impl Node {

@@ -288,7 +288,14 @@ fn shown(text: &str) -> String {
 /// goes towards it.
 fn position(root: &ManifestNode, field: &str) -> Position {
     let mut here = root;
-    for step in field.split('.').filter(|step| !step.is_empty()) {
+    let mut rest = field;
+    while !rest.is_empty() {
+        // Names of annotations have dots of their own.
+        if let Some(last) = here.get(rest) {
+            return last.at;
+        }
+        let (step, behind) = rest.split_once('.').unwrap_or((rest, ""));
+        rest = behind;
         let (key, index) = match step.strip_suffix(']').and_then(|step| step.split_once('[')) {
             Some((key, index)) => (key, index.parse::<usize>().ok()),
             None => (step, None),

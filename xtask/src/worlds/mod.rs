@@ -18,7 +18,7 @@ use list::{List, World};
 use crate::{process, repository, vm};
 
 /// Emulated processors are slow: this is several times what the tests need.
-const GUEST_TIMEOUT: Duration = Duration::from_secs(900);
+const GUEST_TIMEOUT: Duration = Duration::from_secs(1500);
 const GUEST_CPUS: u32 = 2;
 
 /// Why the tests of a world cannot be said to have run.

@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use world::{Accounts, Flood, World};
+use world::{Accounts, Flood, Seen, World};
 
 /// Memory of an agent whose flows are all taken: 16 MiB of flows with what is beside
 /// them, both rings, the records on their way, the program itself.
@@ -40,6 +40,7 @@ fn main() {
         "status",
         "policy"
     );
+    measure_generated(&world, Duration::from_secs(seconds));
     for (per_second, equal) in [(1_000_000, 1), (1_000_000, 2), (1_000_000, 64)] {
         measure(&world, Flood { per_second, equal }, Duration::from_secs(seconds));
     }
@@ -60,8 +61,25 @@ fn main() {
 
 /// One line; what it was told and what was lost.
 fn measure(world: &World, flood: Flood, during: Duration) -> Accounts {
+    account(world, &flood.equal.to_string(), || world.flood(flood, during))
+}
+
+/// The same of packets that the kernel makes: beside the agent, no sender in user space
+/// can offer as many.
+fn measure_generated(world: &World, during: Duration) {
+    const PER_SECOND: u64 = 1_000_000;
+    let program = std::env::current_exe().unwrap().with_file_name("generate");
+    if !program.exists() {
+        let build = "cargo build --release -p signet-datapath --example generate";
+        println!("not measured: a million different packets a second, for want of `{build}`");
+        return;
+    }
+    account(world, "none", || world.generate(&program, PER_SECOND, during));
+}
+
+fn account(world: &World, equal: &str, offer: impl FnOnce() -> Seen) -> Accounts {
     let before = world.client.settled();
-    let seen = world.flood(flood, during);
+    let seen = offer();
     let after = world.client.settled();
     let offered = after.attempted - before.attempted;
     let (told, lost) = (after.delivered - before.delivered, after.lost - before.lost);
@@ -69,8 +87,7 @@ fn measure(world: &World, flood: Flood, during: Duration) -> Accounts {
     let cost = seen.reading.as_micros() as f64 / told.max(1) as f64;
     let slowest = seen.answers.last().copied().unwrap_or_default();
     println!(
-        "{rate:>11.0} {:>6} {:>9.1} {offered:>11} {told:>11} {lost:>11} {cost:>8.2} {:>9.1} {:>7}ms {:>7}ms",
-        flood.equal,
+        "{rate:>11.0} {equal:>6} {:>9.1} {offered:>11} {told:>11} {lost:>11} {cost:>8.2} {:>9.1} {:>7}ms {:>7}ms",
         seen.took.as_secs_f64(),
         seen.resident as f64 / f64::from(1 << 20),
         slowest.as_millis(),

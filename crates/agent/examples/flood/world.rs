@@ -50,6 +50,9 @@ spec:
   egress: [{}]
 ";
 
+/// Where the maps are, in the folder.
+const PINS: &str = "bpf/flood/node-1";
+
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
 /// How long anything may take that is not measured.
 const LONG: Duration = Duration::from_secs(20);
@@ -125,7 +128,7 @@ impl World {
         assert!(up.success());
         // The flood is one pod's: without its quota it would end in the kernel.
         let limits = Limits { drop_records: u32::MAX, ..Limits::default() };
-        let pins = folder.join("bpf/flood/node-1");
+        let pins = folder.join(PINS);
         let config = Config { pins: pins.clone(), cgroup: None, limits };
         let datapath = Datapath::open(&config).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -187,6 +190,25 @@ impl World {
 
     /// Offers a flood and watches the agent meanwhile.
     pub fn flood(&self, flood: Flood, during: Duration) -> Seen {
+        self.watched(during, |stop| self.offer(flood, stop))
+    }
+
+    /// The same of another program, `generate` of crate `datapath`, by which the kernel
+    /// itself makes packets that all differ.
+    pub fn generate(&self, program: &Path, per_second: u64, during: Duration) -> Seen {
+        let pins = self.client.folder.join(PINS);
+        let arguments = [per_second, during.as_secs()].map(|number| number.to_string());
+        self.watched(during, |_| {
+            let output = Command::new(program).arg(&pins).args(arguments).output().unwrap();
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{}: {error}", program.display());
+            let text = String::from_utf8(output.stdout).unwrap();
+            text.split_whitespace().next().unwrap().parse().unwrap()
+        })
+    }
+
+    /// Lets somebody offer, who says how much it was, and watches the agent meanwhile.
+    fn watched(&self, during: Duration, offer: impl FnOnce(&AtomicBool) -> u64) -> Seen {
         let reading = reading_time();
         let stop = AtomicBool::new(false);
         let (mut seen, offered) = thread::scope(|scope| {
@@ -196,7 +218,7 @@ impl World {
                 stop.store(true, Ordering::Relaxed);
                 seen
             });
-            let offered = self.offer(flood, &stop);
+            let offered = offer(&stop);
             (watching.join().unwrap(), offered)
         });
         seen.offered = offered;

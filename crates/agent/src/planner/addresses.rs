@@ -17,7 +17,7 @@ use super::{Inputs, Meaning, PlanOptions};
 pub enum Holder {
     /// A pod.
     Pod(PodName),
-    /// This node, another one, or the API server.
+    /// This node, another one, the API server, or what stands on a node.
     Node(Reserved),
     /// Several pods claim it, so none has it.
     Contested,
@@ -99,8 +99,17 @@ pub(super) fn gather(
         book.insert(address, entry);
     }
     for (address, reserved) in nodes {
-        // An API server that is a pod is that pod.
-        if reserved == Reserved::KubeApiserver && book.contains_key(&address) {
+        // An API server that is a pod is that pod; a health endpoint that is one is
+        // of an installation that has gone.
+        if !is_a_nodes_own(reserved)
+            && let Some((_, holder)) = book.get(&address)
+        {
+            if reserved != Reserved::KubeApiserver {
+                let pod = holder_name(holder);
+                let text =
+                    format!("a node says that {address} is `{}`: it is {pod}", reserved.name());
+                problems.push(text);
+            }
             continue;
         }
         let identity = sources.of_node(address, reserved).unwrap_or(reserved.id());
@@ -109,9 +118,12 @@ pub(super) fn gather(
     AddressBook(book)
 }
 
-/// Addresses of nodes and of the API server.
+/// Addresses of nodes, of what stands on them, and of the API server.
 pub(super) fn nodes(inputs: &Inputs, options: &PlanOptions) -> BTreeMap<IpAddr, Reserved> {
-    let mut nodes = BTreeMap::new();
+    let mut nodes: BTreeMap<IpAddr, Reserved> = BTreeMap::new();
+    for node in inputs.snapshot.nodes.values() {
+        nodes.extend(&node.reserved);
+    }
     for node in inputs.snapshot.nodes.values().filter(|node| node.name != options.node) {
         nodes.extend(node.addresses.iter().map(|address| (*address, Reserved::RemoteNode)));
     }
@@ -157,11 +169,24 @@ fn pods(
     claims
 }
 
+/// Whether an address is of a node's own interfaces; else a pod may have it, too.
+fn is_a_nodes_own(reserved: Reserved) -> bool {
+    matches!(reserved, Reserved::Host | Reserved::RemoteNode)
+}
+
+fn holder_name(holder: &Holder) -> String {
+    match holder {
+        Holder::Pod(pod) => format!("pod {pod}"),
+        Holder::Node(reserved) => reserved.name().to_owned(),
+        Holder::Contested => "claimed by several pods".to_owned(),
+    }
+}
+
 /// Whether a pod can have the address: it names one machine, and none of the
 /// nodes. The API server of some distributions is a pod.
 fn may_be_a_pods(address: IpAddr, nodes: &BTreeMap<IpAddr, Reserved>) -> bool {
     let broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
     let shared = address.is_unspecified() || address.is_loopback() || address.is_multicast();
-    let node = nodes.get(&address).is_some_and(|holder| *holder != Reserved::KubeApiserver);
+    let node = nodes.get(&address).is_some_and(|holder| is_a_nodes_own(*holder));
     !(broadcast || shared || node)
 }

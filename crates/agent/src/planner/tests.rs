@@ -252,6 +252,36 @@ fn the_nodes_own_interfaces_are_the_host() {
     check_address(&plan, "172.16.0.2", Some(Reserved::Host.id()));
 }
 
+/// The cluster whose second node says that its health endpoint is at an address.
+fn with_health(address: &str) -> String {
+    let annotations = format!("annotations: {{network.cilium.io/ipv4-health-ip: {address}}}");
+    CLUSTER.replace("{name: node-2}", &format!("{{name: node-2, {annotations}}}"))
+}
+
+#[test]
+fn what_stands_on_a_node_is_who_its_annotations_say() {
+    let plan = usual(&with_health("10.2.0.99"));
+    check_address(&plan, "10.2.0.99", Some(Reserved::Health.id()));
+    check_address(&usual(CLUSTER), "10.2.0.99", None);
+    assert_eq!(plan.problems, Vec::<String>::new());
+}
+
+#[test]
+fn nobody_becomes_a_health_endpoint_by_an_annotation_of_old() {
+    for (address, pod) in [("10.2.0.7", "web/front-1"), ("10.1.0.6", "payment/db")] {
+        let plan = usual(&with_health(address));
+        check_address(&plan, address, Some(identity(&plan, pod)));
+        check_left_out(&plan, &[(5, ""), (6, "")]);
+        let want = format!("a node says that {address} is `health`: it is pod {pod}");
+        assert_eq!(plan.problems, [want]);
+    }
+    for (address, reserved) in
+        [("192.168.0.1", Reserved::Host), ("192.168.0.2", Reserved::RemoteNode)]
+    {
+        check_address(&usual(&with_health(address)), address, Some(reserved.id()));
+    }
+}
+
 /// The cluster with its API served at an address.
 fn with_apiserver(address: &str) -> String {
     format!(

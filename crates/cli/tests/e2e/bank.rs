@@ -8,6 +8,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::pictures;
 use crate::scene::{self, BANK};
 use crate::signet::{self, Answer, PROGRAM, word};
 use crate::told;
@@ -94,6 +95,9 @@ pub fn demo() {
         .map(|line| line.split_whitespace().count())
         .sum();
     assert!(prose < 480, "{prose} words");
+
+    pictures::of_the_demo(&text, &place.lab);
+    pictures::of_its_lab(place.folder.path(), &place.lab);
 }
 
 pub fn tutorial() {

@@ -179,8 +179,8 @@ pub fn relabel() {
 pub fn nodes() {
     let mut scene = Scene::bank("nodes");
     let before = fs::read_to_string(scene.directory.path().join("lab.yaml")).unwrap();
-    let fourth = "    - name: jakarta-4\n      addresses: [\"172.20.0.14\", \"fd00:172:20::14\"]\n      podCIDRs: [\"10.244.4.0/24\", \"fd00:10:244:4::/64\"]\n  external:\n";
-    edit(&scene, "lab.yaml", "  external:\n", fourth);
+    let fourth = "    - name: jakarta-4\n      addresses: [\"172.20.0.14\", \"fd00:172:20::14\"]\n      podCIDRs: [\"10.244.4.0/24\", \"fd00:10:244:4::/64\"]\n  clusters:\n";
+    edit(&scene, "lab.yaml", "  clusters:\n", fourth);
     edit(&scene, "payment.yaml", "replicas: 2", "replicas: 3");
     let directory = scene.directory.path().to_owned();
     let changes = change(&mut scene, &directory);
@@ -237,8 +237,8 @@ fn a_policy_that_is_taken_out_closes_its_route(scene: &mut Scene) {
 
 fn business_works(scene: &Scene) {
     let file = scene.directory.path().join("probes.jsonl");
-    let report =
-        probe::run_lines(&scene.lab, &fs::read_to_string(file).unwrap(), Some("allowed"), &[])
-            .unwrap();
+    let run = probe::Run { only: Some("allowed".into()), ..probe::Run::default() };
+    let text = fs::read_to_string(file).unwrap();
+    let report = probe::run_lines(&scene.lab, &text, &run, &[]).unwrap();
     assert!(report.is_as_expected(), "{}", report.summary());
 }

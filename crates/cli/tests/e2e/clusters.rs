@@ -81,7 +81,7 @@ fn check(scene: &Scene, from: &str, to: &str, port: u16, want: &str) {
     let line = format!(
         r#"{{"id":"one","from":"{from}","to":"{to}","port":{port},"expect":{{"verdict":"{want}"}}}}"#
     );
-    let report = probe::run_lines(&scene.lab, &line, None, &[]).unwrap();
+    let report = probe::run_lines(&scene.lab, &line, &probe::Run::default(), &[]).unwrap();
     assert!(report.is_as_expected(), "{}", report.table());
 }
 

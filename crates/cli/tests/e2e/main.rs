@@ -32,11 +32,14 @@ mod matrix;
 mod memory;
 mod observe;
 mod peers;
+mod pictures;
 mod probes;
 mod ranges;
 mod reach;
 mod refusals;
+mod reserved;
 mod restart;
+mod reuse;
 mod scene;
 mod sender;
 mod service_rules;
@@ -91,6 +94,7 @@ const TESTS: &[(&str, fn())] = &[
     ),
     ("host_policy::who_reaches_a_node_and_whom_it_reaches", host_policy::on_the_wire),
     ("matrix::observed_expected_and_evaluated_are_the_same", matrix::on_the_wire),
+    ("matrix::sctp_is_judged_as_every_other_protocol", matrix::sctp_on_the_wire),
     ("memory::an_agent_stays_within_what_is_promised", memory::promise),
     ("memory::an_agent_stays_within_what_is_promised_for_long", memory::promise_for_long),
     ("observe::filters_select_and_every_form_can_be_read", observe::filters_and_forms),
@@ -104,7 +108,10 @@ const TESTS: &[(&str, fn())] = &[
     ("refusals::a_bad_manifest_is_refused_with_its_place", refusals::manifests),
     ("refusals::a_name_in_use_is_refused_and_its_lab_stays", refusals::name_in_use),
     ("refusals::a_user_who_is_not_root_is_refused", refusals::not_root),
+    ("reserved::health_and_ingress_are_who_annotations_say", reserved::on_the_wire),
+    ("reserved::an_annotation_without_an_address_is_refused", reserved::refused),
     ("restart::verdicts_connections_and_flows_outlive_the_agents", restart::killed_agents),
+    ("reuse::an_address_means_who_has_it_now", reuse::from_hand_to_hand),
     ("service_rules::rules_about_services_hold_on_the_wire", service_rules::on_the_wire),
     ("shadow::what_would_be_denied_is_told_and_then_denied", shadow::on_the_wire),
     ("services::backends_are_judged_and_own_addresses_never_travel", services::on_the_wire),

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use crate::scene::Scene;
 use crate::signet::{self, word};
@@ -11,11 +12,23 @@ use crate::signet::{self, word};
 const MATRIX: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/matrix");
 
 pub fn on_the_wire() {
-    let scene = Scene::like(Path::new(MATRIX), "matrix", "matrix");
+    check("matrix", "probes.jsonl", &[]);
+}
+
+/// Only selected where the kernel has SCTP (.config/nextest.toml), and fails where it
+/// has not. Emulated processors start few programs at a time.
+pub fn sctp_on_the_wire() {
+    let loaded = Command::new("modprobe").arg("sctp").status();
+    assert!(loaded.is_ok_and(|status| status.success()), "this kernel has no SCTP");
+    check("sctp", "sctp-probes.jsonl", &["--at-once", "4"]);
+}
+
+fn check(test: &str, probes: &str, more: &[&str]) {
+    let scene = Scene::like(Path::new(MATRIX), "matrix", test);
     let manifests = word(scene.directory.path());
-    let file = Path::new(MATRIX).join("probes.jsonl");
+    let file = Path::new(MATRIX).join(probes);
     let words = ["lab", "probe", "--lab", scene.name(), word(&file), "--manifests", manifests];
-    let answer = signet::run(&[&words[..], &["-o", "cells"]].concat());
+    let answer = signet::run(&[&words, more, &["-o", "cells"]].concat());
     let number = fs::read_to_string(&file).unwrap().lines().count();
     let last = answer.out.lines().last();
     assert_eq!(last, Some(&*format!("{number} of {number} as expected")), "{}", answer.out);

@@ -33,6 +33,8 @@ pub struct Node {
     pub cluster: Option<String>,
     /// Labels of its Node object.
     pub labels: BTreeMap<String, String>,
+    /// Annotations of its Node object.
+    pub annotations: BTreeMap<String, String>,
     /// Its addresses, at least one of each family.
     pub addresses: Vec<IpAddr>,
     /// Ranges of its pods, one of each family.
@@ -89,10 +91,10 @@ impl Default for LabObject {
 /// The node with everything generated: as whoever reads manifests takes it.
 fn node(index: usize, name: String) -> Node {
     // There are numbers for more nodes than a lab may have.
-    let model::Node { name, labels, addresses, pod_cidrs } =
+    let model::Node { name, labels, addresses, pod_cidrs, reserved: _ } =
         manifest::lab_node(index, name.clone())
             .unwrap_or_else(|| model::Node { name, ..model::Node::default() });
-    Node { name, cluster: None, labels, addresses, pod_cidrs }
+    Node { name, cluster: None, labels, annotations: BTreeMap::new(), addresses, pod_cidrs }
 }
 
 /// The host with everything generated, in ranges that are nobody's (RFC 5737, RFC 3849).
@@ -184,10 +186,11 @@ fn read_agent(agent: &Field<'_>, refusals: &mut Vec<Refusal>) -> Vec<String> {
 pub fn read_nodes(spec: &Field<'_>, before: usize, refusals: &mut Vec<Refusal>) -> Vec<Node> {
     let mut nodes = Vec::new();
     for (index, field) in spec.items("nodes", refusals).iter().enumerate() {
-        field.only(&["name", "labels", "addresses", "podCIDRs"], refusals);
+        field.only(&["name", "labels", "annotations", "addresses", "podCIDRs"], refusals);
         let Some(name) = field.name_at("name", refusals) else { continue };
         let mut node = node(before + index, name);
-        node.labels = labels(field, refusals);
+        node.labels = texts(field, "labels", refusals);
+        node.annotations = annotations(field, refusals);
         replace(&mut node.addresses, list(field, "addresses", "an IP address", refusals));
         let ranges = list::<IpNet>(field, "podCIDRs", "an address range", refusals);
         if let Some(bad) = ranges.iter().find(|range| range.trunc() != **range) {
@@ -243,14 +246,30 @@ fn names(field: &Field<'_>, refusals: &mut Vec<Refusal>) -> Vec<String> {
     names
 }
 
-/// The labels of an object that carries them directly.
-pub fn labels(field: &Field<'_>, refusals: &mut Vec<Refusal>) -> BTreeMap<String, String> {
-    let Some(labels) = field.get("labels") else { return BTreeMap::new() };
-    let Value::Map(entries) = &labels.node().value else {
-        refusals.push(labels.refuse("must be a map", None));
+/// Annotations are the cluster's to read; those that say who stands at an address of
+/// the node are read before anything is made.
+fn annotations(field: &Field<'_>, refusals: &mut Vec<Refusal>) -> BTreeMap<String, String> {
+    let annotations = texts(field, "annotations", refusals);
+    let read = manifest::reserved_addresses(|key| annotations.get(key).map(String::as_str));
+    if let (Err(bad), Some(at)) = (read, field.get("annotations")) {
+        let at = at.get(bad.key).unwrap_or(at);
+        refusals.push(at.refuse(bad.reason, None));
+    }
+    annotations
+}
+
+/// The labels or annotations of an object that carries them directly.
+pub fn texts(
+    field: &Field<'_>,
+    key: &str,
+    refusals: &mut Vec<Refusal>,
+) -> BTreeMap<String, String> {
+    let Some(texts) = field.get(key) else { return BTreeMap::new() };
+    let Value::Map(entries) = &texts.node().value else {
+        refusals.push(texts.refuse("must be a map", None));
         return BTreeMap::new();
     };
-    let value = |key: &str, refusals: &mut Vec<Refusal>| labels.text_at(key, refusals);
+    let value = |key: &str, refusals: &mut Vec<Refusal>| texts.text_at(key, refusals);
     entries
         .iter()
         .map(|(key, _)| (key.text.clone(), value(&key.text, refusals).unwrap_or_default()))

@@ -75,7 +75,7 @@ fn unknown_fields_of_a_lab_are_refused_where_they_stand() {
     check_refused(
         "spec:\n  nodes:\n    - name: a\n      adresses: []\n",
         &[
-            "lab.yaml:7:7: spec.nodes[0].adresses: unknown field; known here: name, labels, addresses, podCIDRs",
+            "lab.yaml:7:7: spec.nodes[0].adresses: unknown field; known here: name, labels, annotations, addresses, podCIDRs",
         ],
     );
 }

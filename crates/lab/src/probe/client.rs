@@ -41,7 +41,7 @@ impl Attempt {
     pub fn new(client: Client, tuple: &Tuple, name: Option<&str>) -> Result<Self, Error> {
         let nonce = match tuple.mark {
             Mark::Udp(..) => Some(container::new_id()?),
-            Mark::Tcp(..) | Mark::Echo(_) => None,
+            Mark::Tcp(..) | Mark::Sctp(..) | Mark::Echo(_) => None,
         };
         Ok(Self { command: command(client, tuple, name), nonce })
     }
@@ -80,6 +80,18 @@ fn command(client: Client, tuple: &Tuple, name: Option<&str>) -> Vec<String> {
             let mut command = own(&["nc", flag, "-n", "-u", "-w", PATIENCE, "-W", "1"]);
             command.extend(own(&["-s", &from, "-p", &source, &to, &port]));
             command
+        }
+        // Only the handshake: SCTP has no half-closed state in which to wait for an answer.
+        (_, Mark::Sctp(source, port)) => {
+            let at = |address: &str, port: u16| match tuple.source.is_ipv4() {
+                true => format!("{address}:{port}"),
+                false => format!("[{address}]:{port}"),
+            };
+            let kind = if tuple.source.is_ipv4() { "SCTP4" } else { "SCTP6" };
+            let (own_end, there) = (at(&from, source), at(&to, port));
+            let association =
+                format!("{kind}-CONNECT:{there},bind={own_end},connect-timeout={PATIENCE}");
+            own(&["socat", "-u", "/dev/null", &association])
         }
         (_, Mark::Echo(identifier)) => {
             let identifier = identifier.to_string();
@@ -154,6 +166,20 @@ mod tests {
             "10.0.0.2",
             Mark::Udp(20000, 53),
             "nc -4 -n -u -w 2 -W 1 -s 10.0.0.1 -p 20000 10.0.0.2 53",
+        );
+        check(
+            Client::Socat,
+            "10.0.0.1",
+            "10.0.0.2",
+            Mark::Sctp(20000, 3868),
+            "socat -u /dev/null SCTP4-CONNECT:10.0.0.2:3868,bind=10.0.0.1:20000,connect-timeout=2",
+        );
+        check(
+            Client::Socat,
+            "fd00::1",
+            "fd00::2",
+            Mark::Sctp(20000, 3868),
+            "socat -u /dev/null SCTP6-CONNECT:[fd00::2]:3868,bind=[fd00::1]:20000,connect-timeout=2",
         );
         check(
             Client::Ping,

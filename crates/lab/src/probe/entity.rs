@@ -27,16 +27,31 @@ pub fn named(text: &str, other: &str, family: Family, lab: &Lab) -> Result<Strin
             Ok(format!("node:{node}"))
         }
         "entity:kube-apiserver" => {
-            let own = node_of(other, &lab.journal);
-            let cluster = own.and_then(|node| lab.journal.cluster_of(node));
-            let objects =
-                objects::read_all(&lab.places.objects(cluster)).map_err(|error| error.chain())?;
+            let objects = objects_around(other, lab)?;
             let mut servers = objects.iter().filter(|it| is_api_server(it)).flat_map(addresses);
             let address = servers.find(|address| address.is_ipv4() == (family == Family::V4));
             Ok(format!("ip:{}", address.ok_or_else(nobody)?))
         }
+        "entity:health" | "entity:ingress" => {
+            let objects = objects_around(other, lab)?;
+            let nodes = objects.iter().filter(|object| object["kind"] == "Node");
+            let mut addresses = nodes.flat_map(|node| {
+                let text = |key: &str| node["metadata"]["annotations"].get(key)?.as_str();
+                manifest::reserved_addresses(text).unwrap_or_default()
+            });
+            let found = addresses.find(|(address, reserved)| {
+                text.ends_with(reserved.name()) && address.is_ipv4() == (family == Family::V4)
+            });
+            Ok(format!("ip:{}", found.ok_or_else(nobody)?.0))
+        }
         _ => Ok(text.to_owned()),
     }
+}
+
+/// The objects of the cluster that an end is in.
+fn objects_around(end: &str, lab: &Lab) -> Result<Vec<Value>, String> {
+    let cluster = node_of(end, &lab.journal).and_then(|node| lab.journal.cluster_of(node));
+    objects::read_all(&lab.places.objects(cluster)).map_err(|error| error.chain())
 }
 
 /// The node that an end is on, or is.

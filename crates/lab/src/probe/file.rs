@@ -13,6 +13,8 @@ pub enum Protocol {
     Tcp,
     /// A datagram that is answered.
     Udp,
+    /// An SCTP association (RFC 9260), where the kernel has it.
+    Sctp,
     /// An echo request of the probe's family.
     Icmp,
 }
@@ -46,6 +48,8 @@ pub enum Client {
     Curl,
     /// ping of iputils.
     Ping,
+    /// socat.
+    Socat,
 }
 
 impl Client {
@@ -55,6 +59,7 @@ impl Client {
             Self::Nc => "nc",
             Self::Curl => "curl",
             Self::Ping => "ping",
+            Self::Socat => "socat",
         }
     }
 }
@@ -120,6 +125,14 @@ pub struct Probe {
     pub expected: Option<Expected>,
 }
 
+impl Probe {
+    /// Whether its packets carry a service's own address: no hook leads these
+    /// sockets to a backend.
+    pub fn is_on_the_wire(&self) -> bool {
+        matches!(self.protocol, Protocol::Sctp | Protocol::Icmp)
+    }
+}
+
 /// One line of the file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
@@ -172,9 +185,12 @@ fn probe(object: &Map<String, Value>) -> Result<Probe, String> {
     let (protocol, implied) = match text("protocol").unwrap_or("TCP") {
         "TCP" => (Protocol::Tcp, Family::V4),
         "UDP" => (Protocol::Udp, Family::V4),
+        "SCTP" => (Protocol::Sctp, Family::V4),
         "ICMP" => (Protocol::Icmp, Family::V4),
         "ICMPv6" => (Protocol::Icmp, Family::V6),
-        other => return Err(format!("the lab sends TCP, UDP, ICMP and ICMPv6, not `{other}`")),
+        other => {
+            return Err(format!("the lab sends TCP, UDP, SCTP, ICMP and ICMPv6, not `{other}`"));
+        }
     };
     let family = match object.get("family").map(Value::as_u64) {
         None => implied,
@@ -185,13 +201,17 @@ fn probe(object: &Map<String, Value>) -> Result<Probe, String> {
     let port: Option<Port> = optional(object, "port")?;
     let client = optional(object, "client")?.unwrap_or(match protocol {
         Protocol::Tcp | Protocol::Udp => Client::Nc,
+        Protocol::Sctp => Client::Socat,
         Protocol::Icmp => Client::Ping,
     });
     match (protocol, client, &port) {
         (Protocol::Tcp, Client::Nc | Client::Curl, Some(_)) => {}
         (Protocol::Udp, Client::Nc, Some(_)) => {}
+        (Protocol::Sctp, Client::Socat, Some(_)) => {}
         (Protocol::Icmp, Client::Ping, None) => {}
-        (Protocol::Tcp | Protocol::Udp, _, None) => return Err("`port` is missing".into()),
+        (Protocol::Tcp | Protocol::Udp | Protocol::Sctp, _, None) => {
+            return Err("`port` is missing".into());
+        }
         (Protocol::Icmp, _, Some(_)) => return Err("ICMP has no ports".into()),
         _ => return Err(format!("`{}` cannot do that", client.program())),
     }
@@ -238,6 +258,8 @@ mod tests {
         );
         let probe = good(r#"{"id":"a","from":"pod:web/a","to":"node:n","protocol":"ICMPv6"}"#);
         assert_eq!((probe.family, probe.client), (Family::V6, Client::Ping));
+        let probe = good(r#"{"id":"a","from":"x","to":"y","port":7,"protocol":"SCTP"}"#);
+        assert_eq!((probe.protocol, probe.client), (Protocol::Sctp, Client::Socat));
     }
 
     #[test]
@@ -257,8 +279,12 @@ mod tests {
     #[test]
     fn what_the_lab_cannot_send_is_refused() {
         check_refused(
-            r#"{"id":"a","from":"x","to":"y","port":53,"protocol":"SCTP"}"#,
-            "the lab sends TCP, UDP, ICMP and ICMPv6, not `SCTP`",
+            r#"{"id":"a","from":"x","to":"y","port":53,"protocol":"DCCP"}"#,
+            "the lab sends TCP, UDP, SCTP, ICMP and ICMPv6, not `DCCP`",
+        );
+        check_refused(
+            r#"{"id":"a","from":"x","to":"y","port":53,"protocol":"SCTP","client":"nc"}"#,
+            "`nc` cannot do that",
         );
         check_refused(
             r#"{"id":"a","from":"x","to":"y","port":80,"http":{"method":"GET"}}"#,

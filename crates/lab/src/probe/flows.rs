@@ -1,6 +1,5 @@
 //! The decisions that the datapath reported about a probe's packets.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use api::flow::detail::{Actor, Detail};
@@ -15,8 +14,9 @@ use crate::lab::Lab;
 use crate::probe::frame::{Mark, Tuple};
 use crate::relay;
 
-/// How long a decision may take from the kernel to the relay.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a decision may take from the kernel to the relay, also on an emulated
+/// machine. Only waited for where one is missing.
+const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(40);
 /// Flows carry the kernel's clock, translated: it may differ a little from ours.
 const SLACK_NS: u64 = 20_000_000;
@@ -103,23 +103,23 @@ pub fn find(
 }
 
 fn filter(tuple: &Tuple) -> proto::FlowFilter {
+    let protocol = match tuple.mark {
+        Mark::Tcp(..) => "tcp",
+        Mark::Udp(..) => "udp",
+        Mark::Sctp(..) => "sctp",
+        Mark::Echo(_) if tuple.source.is_ipv4() => "icmpv4",
+        Mark::Echo(_) => "icmpv6",
+    };
     let mut filter = proto::FlowFilter {
         source_ip: vec![tuple.source.to_string()],
         destination_ip: vec![tuple.destination.to_string()],
         reply: vec![false],
+        protocol: vec![protocol.into()],
         ..proto::FlowFilter::default()
     };
-    match tuple.mark {
-        Mark::Tcp(source, destination) | Mark::Udp(source, destination) => {
-            let tcp = matches!(tuple.mark, Mark::Tcp(..));
-            filter.protocol = vec![if tcp { "tcp" } else { "udp" }.into()];
-            filter.source_port = vec![source.to_string()];
-            filter.destination_port = vec![destination.to_string()];
-        }
-        Mark::Echo(_) => {
-            let v4 = matches!(tuple.source, IpAddr::V4(_));
-            filter.protocol = vec![if v4 { "icmpv4" } else { "icmpv6" }.into()];
-        }
+    if let Some((source, destination)) = tuple.mark.ports() {
+        filter.source_port = vec![source.to_string()];
+        filter.destination_port = vec![destination.to_string()];
     }
     filter
 }

@@ -6,6 +6,7 @@ const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const SCTP: u8 = 132;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 
@@ -16,6 +17,8 @@ pub enum Mark {
     Tcp(u16, u16),
     /// Source and destination port.
     Udp(u16, u16),
+    /// Source and destination port.
+    Sctp(u16, u16),
     /// Identifier of an echo request or reply.
     Echo(u16),
 }
@@ -37,6 +40,7 @@ impl Tuple {
         let mark = match self.mark {
             Mark::Tcp(source, destination) => Mark::Tcp(destination, source),
             Mark::Udp(source, destination) => Mark::Udp(destination, source),
+            Mark::Sctp(source, destination) => Mark::Sctp(destination, source),
             Mark::Echo(identifier) => Mark::Echo(identifier),
         };
         Self { source: self.destination, destination: self.source, mark }
@@ -58,9 +62,21 @@ impl Tuple {
 }
 
 impl Mark {
+    /// Source and destination port of what has ports.
+    pub fn ports(self) -> Option<(u16, u16)> {
+        match self {
+            Self::Tcp(source, destination)
+            | Self::Udp(source, destination)
+            | Self::Sctp(source, destination) => Some((source, destination)),
+            Self::Echo(_) => None,
+        }
+    }
+
     fn matches(self, protocol: u8, transport: &[u8]) -> bool {
         match (self, protocol) {
-            (Self::Tcp(source, destination), TCP) | (Self::Udp(source, destination), UDP) => {
+            (Self::Tcp(source, destination), TCP)
+            | (Self::Udp(source, destination), UDP)
+            | (Self::Sctp(source, destination), SCTP) => {
                 number(transport, 0) == Some(source) && number(transport, 2) == Some(destination)
             }
             (Self::Echo(identifier), ICMP) => {
@@ -133,6 +149,11 @@ mod tests {
         packet[9] = UDP;
         assert!(datagrams.matches(ETHERTYPE_IPV4, &packet));
         assert!(!tuple(1000).matches(ETHERTYPE_IPV4, &packet));
+        let associations = Tuple { mark: Mark::Sctp(1000, 80), ..tuple(1000) };
+        assert!(!associations.matches(ETHERTYPE_IPV4, &packet));
+        packet[9] = SCTP;
+        assert!(associations.matches(ETHERTYPE_IPV4, &packet));
+        assert!(!datagrams.matches(ETHERTYPE_IPV4, &packet));
     }
 
     #[test]

@@ -38,30 +38,38 @@ use crate::probe::report::Report;
 use crate::probe::responder::{Port, Responder};
 use crate::probe::service::Question;
 
-/// Probes at the same time: a denied one mostly waits for an answer.
-const AT_ONCE: usize = 24;
 /// Source ports of probes: below those that the kernel gives out itself.
 const FIRST_PORT: u16 = 10_000;
 const PORTS: u16 = 20_000;
+
+/// Which probes of a text run, and how.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Run {
+    /// Only those that are expected to end like this: `allowed`, or `denied`.
+    pub only: Option<String>,
+    /// How many at the same time.
+    pub at_once: usize,
+}
+
+impl Default for Run {
+    /// All of them; many at once, because a denied one mostly waits for an answer.
+    fn default() -> Self {
+        Self { only: None, at_once: 24 }
+    }
+}
 
 /// Runs all probes of a file; with directories of manifests, compares with what
 /// those mean, too.
 pub fn run(lab: &Lab, file: &Path, manifests: &[PathBuf]) -> Result<Report, Error> {
     let text = fs::read_to_string(file).map_err(Error::file("read", file))?;
-    run_lines(lab, &text, None, manifests)
+    run_lines(lab, &text, &Run::default(), manifests)
 }
 
-/// As [`run`], of a file's text: all probes, or those that are expected to end like
-/// `only`.
-pub fn run_lines(
-    lab: &Lab,
-    text: &str,
-    only: Option<&str>,
-    manifests: &[PathBuf],
-) -> Result<Report, Error> {
+/// As [`run`], of a file's text.
+pub fn run_lines(lab: &Lab, text: &str, run: &Run, manifests: &[PathBuf]) -> Result<Report, Error> {
     let mut lines = file::read(text);
-    if only.is_some() {
-        lines.retain(|line| expected_verdict(line) == only);
+    if run.only.is_some() {
+        lines.retain(|line| expected_verdict(line) == run.only.as_deref());
     }
     choose_pods(lab, &mut lines);
     let meant = meant(lab, &lines, manifests)?;
@@ -80,7 +88,7 @@ pub fn run_lines(
         }
     };
     thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(lines.len()) {
+        for _ in 0..run.at_once.min(lines.len()) {
             scope.spawn(worker);
         }
     });
@@ -148,6 +156,7 @@ impl<'a> Route<'a> {
             let mark = match (probe.protocol, port) {
                 (Protocol::Tcp, Some(port)) => Mark::Tcp(number, port),
                 (Protocol::Udp, Some(port)) => Mark::Udp(number, port),
+                (Protocol::Sctp, Some(port)) => Mark::Sctp(number, port),
                 _ => Mark::Echo(number),
             };
             Tuple { source, destination, mark }
@@ -192,7 +201,7 @@ impl<'a> Route<'a> {
         };
         // Without anybody behind a service nothing is sent, so nothing is reported.
         let has_target = !self.targets.is_empty();
-        let is_sent = has_target || matches!(self.asked.mark, Mark::Echo(_));
+        let is_sent = has_target || probe.is_on_the_wire();
         Wanted {
             egress: is_sent && (egress || self.from.pod().is_some()),
             ingress: has_target && (ingress || pods().all(|pod| pod.is_some())),
@@ -240,7 +249,7 @@ fn try_probe(lab: &Lab, probe: &Probe, number: u16, echoes: &Echoes) -> Result<F
     let arrived = arrived.map_err(failed)?;
     let mut tuples: Vec<_> = route.targets.iter().map(|target| target.tuple).collect();
     // What is on its way to a service without a socket's help stays as it was asked.
-    if tuples.is_empty() && pair.is_some() {
+    if tuples.is_empty() && probe.is_on_the_wire() {
         tuples.push(route.asked);
     }
     let (decisions, unreported) = match flows::find(lab, &tuples, since, wanted) {

@@ -35,6 +35,8 @@ pub enum Port {
     Tcp(SocketAddr),
     /// Of UDP.
     Udp(SocketAddr),
+    /// Of SCTP.
+    Sctp(SocketAddr),
 }
 
 impl Port {
@@ -43,6 +45,7 @@ impl Port {
         match tuple.mark {
             Mark::Tcp(_, port) => Some(Self::Tcp((tuple.destination, port).into())),
             Mark::Udp(_, port) => Some(Self::Udp((tuple.destination, port).into())),
+            Mark::Sctp(_, port) => Some(Self::Sctp((tuple.destination, port).into())),
             Mark::Echo(_) => None,
         }
     }
@@ -51,14 +54,26 @@ impl Port {
     /// or where there is no such address: then a probe that should be allowed fails.
     fn open(self) -> Option<Socket> {
         match self {
-            Self::Tcp(address) => TcpListener::bind(address).map(Socket::Tcp).ok(),
+            Self::Tcp(address) => TcpListener::bind(address).map(Socket::Stream).ok(),
             Self::Udp(address) => UdpSocket::bind(address).map(Socket::Udp).ok(),
+            Self::Sctp(address) => listen_sctp(address).map(Socket::Stream).ok(),
         }
     }
 }
 
+/// A socket of the one-to-one style (RFC 6458, section 4) is used as one of TCP is.
+fn listen_sctp(address: SocketAddr) -> io::Result<TcpListener> {
+    const BACKLOG: i32 = 128;
+    let domain = socket2::Domain::for_address(address);
+    let protocol = socket2::Protocol::from(nix::libc::IPPROTO_SCTP);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(protocol))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
 enum Socket {
-    Tcp(TcpListener),
+    Stream(TcpListener),
     Udp(UdpSocket),
 }
 
@@ -107,7 +122,7 @@ impl Drop for Responder {
 
 fn serve(socket: Socket) -> io::Result<tokio::task::JoinHandle<()>> {
     match socket {
-        Socket::Tcp(listener) => {
+        Socket::Stream(listener) => {
             listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
             Ok(tokio::spawn(async move {

@@ -54,9 +54,13 @@ fn of(text: &str, question: Question<'_>, snapshot: &Snapshot) -> Result<Way, St
     let protocol = match question.protocol {
         Protocol::Tcp => 6,
         Protocol::Udp => 17,
-        // No socket asks, so nobody is behind the address.
-        Protocol::Icmp => {
-            let asked = SocketAddr::new(own.ok_or_else(no_address)?, 0);
+        // No hook leads these, so nobody is behind the address.
+        Protocol::Sctp | Protocol::Icmp => {
+            let port = match question.port {
+                Some(Port::Number(number)) => *number,
+                _ => 0,
+            };
+            let asked = SocketAddr::new(own.ok_or_else(no_address)?, port);
             return Ok(Way { asked, name: None, backends: vec![] });
         }
     };

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::{Node, Pod};
 
-use super::{Fault, addresses, labels, ranges};
+use super::{Fault, addresses, labels, ranges, reserved};
 use crate::document::Node as Written;
 
 /// Nodes of a lab that names none.
@@ -31,6 +31,7 @@ pub fn generated(index: usize, name: String) -> Option<Node> {
         labels: BTreeMap::new(),
         addresses: vec![[172, 20, 0, own].into(), address.into()],
         pod_cidrs: vec![IpNet::V4(v4), IpNet::V6(v6)],
+        reserved: BTreeMap::new(),
     })
 }
 
@@ -63,6 +64,7 @@ fn read(index: usize, written: &Written) -> Result<Node, Fault> {
     let mut node = generated(index, name.to_owned()).unwrap_or_default();
     name.clone_into(&mut node.name);
     node.labels = labels(written, &["labels"])?;
+    node.reserved = reserved::of(written.get("annotations"), "spec.nodes.annotations")?;
     let (own, pods) = (
         addresses(written.get("addresses"), "spec.nodes.addresses")?,
         ranges(written.get("podCIDRs"), "spec.nodes.podCIDRs")?,

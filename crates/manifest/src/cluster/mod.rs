@@ -7,6 +7,7 @@
 mod backend;
 mod lab;
 mod pod;
+mod reserved;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -21,6 +22,7 @@ use crate::group;
 use crate::outcome::Refusal;
 
 pub use lab::generated;
+pub use reserved::{BadAnnotation, reserved_addresses};
 
 /// Reads the cluster that documents describe. Kinds that say nothing about it
 /// are left alone.
@@ -138,7 +140,8 @@ fn node(document: &Document) -> Result<Node, Fault> {
         pod_cidrs.push(range(one, "spec.podCIDR")?);
     }
     let labels = labels(root, &["metadata", "labels"])?;
-    Ok(Node { name: document.name().to_owned(), labels, addresses: found, pod_cidrs })
+    let reserved = reserved::of(root.path(&["metadata", "annotations"]), "metadata.annotations")?;
+    Ok(Node { name: document.name().to_owned(), labels, addresses: found, pod_cidrs, reserved })
 }
 
 fn range(written: &Written, field: &str) -> Result<IpNet, Fault> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Direction, DropReason, Labels, Node, PolicyName, RuleId};
+use model::{Direction, DropReason, Labels, Node, PolicyName, Reserved, RuleId};
 
 use crate::conflict::{Disagreement, disagreement};
 use crate::evaluate::{Judgement, Probe, judge};
@@ -249,13 +249,9 @@ impl Asked<'_> {
                     });
                 selected.then(|| Judged { labels, ports: BTreeMap::new() })
             }
-            Who::Entity(entity) => {
-                use model::Reserved::{Health, Ingress, Init};
-                let labels = entity.identity().labels;
-                matches!(entity, Health | Ingress | Init)
-                    .then(|| Judged { labels, ports: BTreeMap::new() })
-            }
-            Who::Pod { .. } | Who::Address(_) | Who::Apart(_) | Who::Name(_) => None,
+            Who::Entity(entity) => judged_entity(*entity),
+            Who::Address(address) => judged_entity(self.reserved_at(*address)?),
+            Who::Pod { .. } | Who::Apart(_) | Who::Name(_) => None,
         }
     }
 
@@ -294,6 +290,13 @@ fn family(ask: &Ask, from: &Who<'_>, to: &Who<'_>) -> u8 {
     let v6 =
         ask.protocol == 58 || is_v6(from) || is_v6(to) || text_v6(&ask.from) || text_v6(&ask.to);
     if v6 { 6 } else { 4 }
+}
+
+/// Those without labels that policies select all the same.
+fn judged_entity(entity: Reserved) -> Option<Judged> {
+    let labels = entity.identity().labels;
+    matches!(entity, Reserved::Health | Reserved::Ingress | Reserved::Init)
+        .then(|| Judged { labels, ports: BTreeMap::new() })
 }
 
 /// Whether an end can prove who it is.
@@ -369,10 +372,13 @@ fn no_backend() -> Answer {
     path_alone("service_backend_not_found", SERVICE_BACKEND_NOT_FOUND)
 }
 
-/// Only sockets that connect or send are led to a service; an echo request of a
-/// pod is sent to the service's own address.
+/// Only sockets of TCP and UDP are led to a service; a pod's echo request or SCTP
+/// association is sent to the service's own address.
 fn stays_on_the_wire(ask: &Ask, from: &Target<'_>, to: &Target<'_>) -> bool {
-    matches!(ask.protocol, 1 | 58)
+    const ICMP: u8 = 1;
+    const ICMPV6: u8 = 58;
+    const SCTP: u8 = 132;
+    matches!(ask.protocol, ICMP | ICMPV6 | SCTP)
         && is_workload(&from.who)
         && to.service.is_some_and(|service| !service.headless)
 }

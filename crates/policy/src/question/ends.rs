@@ -246,8 +246,18 @@ impl<'a> Asked<'a> {
         }
     }
 
+    /// What stands at an address of a node that is not the node's own.
+    pub(super) fn reserved_at(&self, address: IpAddr) -> Option<Reserved> {
+        self.cluster.nodes.iter().find_map(|node| node.reserved.get(&address)).copied()
+    }
+
     /// Labels of an address that no pod and no node has.
     fn address_labels(&self, address: IpAddr) -> Labels {
+        if let Some(reserved) = self.reserved_at(address)
+            && !self.cluster.api_servers.contains(&address)
+        {
+            return self.references.at_address(&reserved.identity().labels, address);
+        }
         let ranges = self.cluster.nodes.iter().flat_map(|node| &node.pod_cidrs);
         let in_pods = ranges.into_iter().any(|range| range.contains(&address));
         if in_pods {

@@ -1,18 +1,28 @@
-//! `v1 Node`: addresses and pod ranges.
+//! `v1 Node`: addresses, pod ranges, and who else stands at addresses of it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use manifest::Document;
-use model::Node;
+use model::{Node, Reserved};
 use serde::Deserialize;
 
-use super::{Fault, Metadata, Object};
+use super::{Fault, Metadata, Object, fault};
 use super::{checked_address, checked_cidr, checked_labels, checked_name, parse};
 
 #[derive(Deserialize)]
 struct NodeObject {
-    metadata: Metadata,
+    metadata: NodeMetadata,
     spec: Option<NodeSpec>,
     status: Option<NodeStatus>,
+}
+
+#[derive(Deserialize)]
+struct NodeMetadata {
+    #[serde(flatten)]
+    any: Metadata,
+    annotations: Option<BTreeMap<String, serde_json::Value>>,
 }
 
 #[derive(Deserialize)]
@@ -61,6 +71,19 @@ pub(super) fn read(document: &Document) -> Result<Object, Fault> {
     }
     pod_cidrs.sort_unstable();
     pod_cidrs.dedup();
-    let name = checked_name(&metadata)?;
-    Ok(Object::Node(Node { name, labels: checked_labels(metadata.labels)?, addresses, pod_cidrs }))
+    let NodeMetadata { any: metadata, annotations } = metadata;
+    let reserved = reserved(&annotations.unwrap_or_default())?;
+    let (name, labels) = (checked_name(&metadata)?, checked_labels(metadata.labels)?);
+    Ok(Object::Node(Node { name, labels, addresses, pod_cidrs, reserved }))
+}
+
+/// Addresses of the node's health endpoint and ingress proxy. An annotation of theirs
+/// that says something else is refused: half of them would let the wrong peer in.
+fn reserved(
+    annotations: &BTreeMap<String, serde_json::Value>,
+) -> Result<BTreeMap<IpAddr, Reserved>, Fault> {
+    // What is no text is no address either; `{}` is refused as such.
+    let text = |key: &str| Some(annotations.get(key)?.as_str().unwrap_or("{}"));
+    manifest::reserved_addresses(text)
+        .map_err(|bad| fault(format!("metadata.annotations.{}", bad.key), bad.reason))
 }

@@ -179,6 +179,32 @@ status:
     );
 }
 
+#[test]
+fn a_node_says_who_else_stands_on_it() {
+    let text = "
+apiVersion: v1
+kind: Node
+metadata:
+  name: node-1
+  annotations:
+    network.cilium.io/ipv4-health-ip: 10.1.0.9
+    network.cilium.io/ipv6-Ingress-ip: 'fd00:1::9'
+    other: 7
+";
+    let Object::Node(node) = object(text) else { panic!() };
+    let want = [("10.1.0.9", model::Reserved::Health), ("fd00:1::9", model::Reserved::Ingress)];
+    let want = want.map(|(address, reserved)| (address.parse::<IpAddr>().unwrap(), reserved));
+    assert_eq!(node.reserved, want.into());
+    check_refused(
+        &text.replace("10.1.0.9", "10.1.0"),
+        "a.yaml:7:39: metadata.annotations.network.cilium.io/ipv4-health-ip: `10.1.0` is not an IP address",
+    );
+    check_refused(
+        &text.replace("10.1.0.9", "[10.1.0.9]"),
+        "a.yaml:7:39: metadata.annotations.network.cilium.io/ipv4-health-ip: `{}` is not an IP address",
+    );
+}
+
 #[track_caller]
 fn check_apiserver(text: &str, want: &[&str]) {
     let documents = manifest::read("a.yaml", text).unwrap();
