@@ -3,8 +3,9 @@
  * sweep - free connections that have ended, or whose endpoint is gone.
  *
  * Run by the agent every few seconds; here and not in user space, because the
- * use counters are moved by packets at the same time. When no agent has done it
- * for a while, a timer does: it needs nobody alive, only the pinned map.
+ * use counters are moved by packets at the same time. When nobody has done it for
+ * a while, a timer does: it needs nobody alive, only the pinned map. An agent that
+ * only starts, again and again, has swept nothing.
  */
 #pragma once
 
@@ -12,7 +13,7 @@
 
 #define SWEEP_LOOK (1 * NANOSECONDS)	/* how often the timer looks */
 #define SWEEP_AGENT_SILENT (15 * NANOSECONDS)
-#define SWEEP_PRESSED (5 * NANOSECONDS)	/* between runs when room is short */
+#define SWEEP_PRESSED (5 * NANOSECONDS)	/* since anybody's when room is short */
 #define SWEEP_IDLE (60 * NANOSECONDS)	/* between runs otherwise */
 #define SWEEP_AT_ONCE 4096		/* freed by one run of the timer */
 #define SWEEP_GO_ON (NANOSECONDS / 50)	/* pause when there is more */
@@ -54,6 +55,15 @@ int sweep_connections(void *ctx)
 	return sweep.freed;
 }
 
+static bool sweep_is_due(const struct sg_sweeps *known, __u64 now)
+{
+	if (known->pressure)
+		return now > known->agent_ns + SWEEP_PRESSED &&
+		       now > known->kernel_ns + SWEEP_PRESSED;
+	return now > known->agent_ns + SWEEP_AGENT_SILENT &&
+	       now > known->kernel_ns + SWEEP_IDLE;
+}
+
 static int sweeper_fires(void *map, __u32 *key, struct sweeper *timer)
 {
 	struct sweep sweep = { .now = bpf_ktime_get_ns(), .limit = SWEEP_AT_ONCE };
@@ -64,8 +74,7 @@ static int sweeper_fires(void *map, __u32 *key, struct sweeper *timer)
 	(void)map;
 	(void)key;
 	known = bpf_map_lookup_elem(&sweeps, &zero);
-	if (known && sweep.now > known->agent_ns + SWEEP_AGENT_SILENT &&
-	    sweep.now > known->kernel_ns + (known->pressure ? SWEEP_PRESSED : SWEEP_IDLE)) {
+	if (known && sweep_is_due(known, sweep.now)) {
 		known->pressure = 0;
 		known->kernel_ns = sweep.now;
 		bpf_for_each_map_elem(&conntrack, connection_sweep, &sweep, 0);
@@ -88,15 +97,11 @@ static int sweeper_fires(void *map, __u32 *key, struct sweeper *timer)
 SEC("syscall")
 int sweeper_arm(void *ctx)
 {
-	struct sg_sweeps *known;
 	struct sweeper *timer;
 	__u32 zero = 0;
 	long err;
 
 	(void)ctx;
-	known = bpf_map_lookup_elem(&sweeps, &zero);
-	if (known)
-		known->agent_ns = bpf_ktime_get_ns();
 	timer = bpf_map_lookup_elem(&sweeper, &zero);
 	if (!timer)
 		return -2 /* ENOENT */;

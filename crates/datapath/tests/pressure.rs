@@ -211,6 +211,25 @@ fn what_has_ended_makes_room_while_no_agent_lives() {
 }
 
 #[test]
+fn what_has_ended_makes_room_while_agents_only_start() {
+    let mut scene = scene("loop");
+    let server = scene.server.udp(7000);
+    let others: Vec<UdpSocket> = (0..ROOM).map(|port| scene.flooder.udp(10_000 + port)).collect();
+    for socket in &others {
+        socket.send_to(b"x", server.local_addr().unwrap()).unwrap();
+    }
+    let late = scene.flooder.udp(30_000);
+    assert!(!arrives(&late, &server), "there is no room for one more");
+    let start = Instant::now();
+    while !arrives(&late, &server) {
+        assert!(start.elapsed() < Duration::from_secs(60), "nobody made room");
+        scene.site.kill_agent();
+        scene.site.agent();
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+#[test]
 fn rules_and_ports_do_not_matter_to_what_a_pod_may_hold() {
     let (mut node, world) = (Node::new(limits()), World::new());
     let rules = vec![rule("all", Egress, Action::Allow, app("web"), Ports::All)];

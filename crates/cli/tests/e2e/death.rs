@@ -134,6 +134,10 @@ fn run(deaths: &Deaths) {
         }
     }
     thread::sleep(Duration::from_secs(1));
+    // What was dropped, should anything be wrong.
+    for node in NODES {
+        println!("{node}: {}", scene.status(node)["drops"]);
+    }
     let tally = load.end();
     println!(
         "{} kills, {} stops of {:?}, {} upgrades in {:?}",
