@@ -35,7 +35,7 @@ fn main() -> Outcome<()> {
         return Err("usage: generate PINS PER_SECOND SECONDS".into());
     };
     let (rate, during) = (per_second.parse::<u64>()?, Duration::from_secs(seconds.parse()?));
-    let mut object = load(Path::new(pins))?;
+    let object = load(Path::new(pins))?;
     let mut programs = object.progs_mut();
     let program =
         programs.find(|it| it.name() == "bench_egress").ok_or("no program `bench_egress`")?;

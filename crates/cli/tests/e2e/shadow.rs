@@ -114,7 +114,7 @@ fn shadows_are_told(scene: &Scene) {
     };
     eventually("both are told", || told().len() == 2);
     let shadow = json!({
-        "verdict": "denied", "differs": true, "reason": "default-deny", "code": 133.0, "rules": [],
+        "verdict": "denied", "differs": true, "reason": "default-deny", "code": 133, "rules": [],
         "because": ["NetworkPolicy/bank/closed"],
     });
     let want = [("job".to_owned(), 8080, shadow.clone()), ("web".to_owned(), 9090, shadow)];
