@@ -4,6 +4,7 @@
  */
 #include "prog/adopt.h"
 #include "prog/host.h"
+#include "prog/inherit.h"
 #include "prog/pod_egress.h"
 #include "prog/pod_ingress.h"
 #include "prog/sockets.h"

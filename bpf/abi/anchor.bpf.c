@@ -37,6 +37,7 @@ struct sg_prefix_key abi_prefix_key;
 struct sg_connection_key abi_connection_key;
 enum sg_connection_flag abi_connection_flag;
 struct sg_connection abi_connection;
+struct sg_inherited abi_inherited;
 struct sg_sweeps abi_sweeps;
 
 enum sg_ring abi_ring;

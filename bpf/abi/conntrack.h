@@ -13,11 +13,16 @@
  * ICMP echo: local_port is the id, remote_port 0 when the endpoint asks, 1 when
  * it is asked. Protocols without ports: both 0. */
 struct sg_connection_key {
+#if SG_LAYOUT_AHEAD > 1
+	__u32 endpoint;
+#endif
 	struct sg_address local;
 	struct sg_address remote;
 	__be16 local_port;
 	__be16 remote_port;
+#if SG_LAYOUT_AHEAD < 2
 	__u32 endpoint;		/* sg_endpoint.id */
+#endif
 	__u8 protocol;
 	__u8 pad[3];		/* zero */
 };
@@ -36,16 +41,31 @@ enum sg_connection_flag {
 #define SG_REVISION_UNDONE 0x80000000u
 
 struct sg_connection {
+#if SG_LAYOUT_AHEAD > 1
+	__u32 peer_ifindex;
+	__u16 ahead;		/* where this version has padding */
+	__u8 direction;
+	__u8 flags;
+#endif
 	__u64 expires_ns;	/* CLOCK_MONOTONIC, coarse */
 	__u64 cookie;		/* socket of the initiator, when it is on this node; else 0 */
 	__u32 revision;		/* that last judged it, with SG_REVISION_UNDONE */
 	__u32 epoch;		/* of the address book then */
 	__u32 peer;		/* identity then */
 	__u32 rule_set;
+#if SG_LAYOUT_AHEAD < 2
 	__u8 direction;		/* enum sg_direction of the first packet */
 	__u8 flags;		/* enum sg_connection_flag */
 	__u8 pad[2];		/* zero */
 	__u32 peer_ifindex;	/* of a pod of this node that opened it; else 0 */
+#endif
+};
+
+/* One connection of a map of another layout, given to inherit_connection. */
+struct sg_inherited {
+	struct sg_connection_key key;
+	__u8 pad[4];		/* zero */
+	struct sg_connection connection;
 };
 
 /* The one element of map `sweeps`: who frees what has ended. */

@@ -32,9 +32,14 @@ struct sg_subject {
 /* Value of map `endpoints`; the key is the index of the host-side interface, 0
  * for the node itself. */
 struct sg_endpoint {
+#if SG_LAYOUT_AHEAD
+	struct sg_subject before;
+#endif
 	__u32 id;		/* unique on the node, never used twice */
 	__u32 from_revision;	/* `after` counts from here on */
+#if !SG_LAYOUT_AHEAD
 	struct sg_subject before;
+#endif
 	struct sg_subject after;
 	struct sg_address ipv4;	/* mapped; all zero: none */
 	struct sg_address ipv6;	/* all zero: none */
@@ -52,6 +57,9 @@ struct sg_usage {
 	__u64 suppressed;	/* drops that were counted and not told */
 	__u32 salt;		/* so that nobody can choose whom to share a place with */
 	__u32 pad;		/* zero */
+#if SG_LAYOUT_AHEAD > 1
+	__u64 ahead;
+#endif
 	__u32 peers[256];	/* connections that peers opened, by a hash of their address */
 };
 
@@ -62,9 +70,14 @@ struct sg_holder {
 
 /* Value of map `addresses`. */
 struct sg_peer {
+#if SG_LAYOUT_AHEAD
+	struct sg_holder after;
+#endif
 	__u32 from_revision;	/* `after` counts from here on */
 	struct sg_holder before;
+#if !SG_LAYOUT_AHEAD
 	struct sg_holder after;
+#endif
 };
 
 /* Value of map `prefixes`: identities. */
@@ -81,7 +94,9 @@ struct sg_prefix_key {
 };
 
 _Static_assert(sizeof(struct sg_endpoint) == 84, "sg_endpoint is ABI");
+#if SG_LAYOUT_AHEAD < 2
 _Static_assert(sizeof(struct sg_usage) == 1064, "sg_usage is ABI");
+#endif
 _Static_assert(sizeof(struct sg_peer) == 20, "sg_peer is ABI");
 _Static_assert(sizeof(struct sg_range) == 12, "sg_range is ABI");
 _Static_assert(sizeof(struct sg_prefix_key) == 20, "sg_prefix_key is ABI");

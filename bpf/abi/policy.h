@@ -61,21 +61,31 @@ struct sg_decisions {
 };
 
 struct sg_policy_entry {
+#if SG_LAYOUT_AHEAD
+	struct sg_decisions after;
+#endif
 	__u32 from_revision;	/* `after` counts from here on */
 	struct sg_decisions before;
+#if !SG_LAYOUT_AHEAD
 	struct sg_decisions after;
+#endif
 };
 
 /* The one element of map `control`. */
 struct sg_control {
-	__u32 abi_version;	/* SG_ABI_VERSION of who wrote the maps */
+	__u32 abi_version;	/* SG_ABI_VERSION of who wrote the maps; always first */
+#if SG_LAYOUT_AHEAD
+	__u32 host;
+#endif
 	__u32 revision;		/* of the policy in force */
 	__u32 epoch;		/* moves when a known address changes its identity or goes */
 	__u32 world_ipv4;	/* identity of unmapped IPv4 addresses */
 	__u32 world_ipv6;	/* identity of unmapped IPv6 addresses */
 	__u32 connections;	/* quota of an endpoint */
 	__u32 drop_records;	/* that an endpoint may cause in a second */
+#if !SG_LAYOUT_AHEAD
 	__u32 host;		/* 1: the node itself is an endpoint; 0: nobody judges it */
+#endif
 };
 
 _Static_assert(sizeof(struct sg_policy_key) == 12, "sg_policy_key is ABI");

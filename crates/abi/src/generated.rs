@@ -6,7 +6,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Raised whenever the layout of a shared type or the meaning of a field changes.
+/// Raised whenever the layout of a shared type or the meaning of a field changes. What another version pinned is taken over by the names of its fields: a field whose meaning changes gets another name, a bit of `flags` is not used again.
 ///
 /// Values of `enum sg_abi`.
 pub mod abi {
@@ -365,7 +365,7 @@ const _: () = assert!(size_of::<ConnectionKey>() == 44);
 #[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Control {
-    /// SG_ABI_VERSION of who wrote the maps.
+    /// SG_ABI_VERSION of who wrote the maps; always first.
     pub abi_version: u32,
     /// Of the policy in force.
     pub revision: u32,
@@ -458,6 +458,22 @@ pub struct Holder {
 }
 
 const _: () = assert!(size_of::<Holder>() == 8);
+
+/// One connection of a map of another layout, given to inherit_connection.
+///
+/// `struct sg_inherited`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Inherited {
+    /// Field `key`.
+    pub key: ConnectionKey,
+    /// Zero.
+    pub pad: [u8; 4],
+    /// Field `connection`.
+    pub connection: Connection,
+}
+
+const _: () = assert!(size_of::<Inherited>() == 88);
 
 /// Key of map `members`, whose value is nothing: who is in a set.
 ///

@@ -13,7 +13,7 @@ use crate::map::Map;
 use crate::pins::Pins;
 
 /// Stands in map `usage` for interfaces without an endpoint.
-const NOBODY: u32 = 0;
+pub(crate) const NOBODY: u32 = 0;
 
 /// The maps that hold accounts, by number of the endpoint.
 #[derive(Debug)]
@@ -32,11 +32,28 @@ impl Accounts {
 
     /// A new account, and an empty one if there was one.
     pub(crate) fn open(&self, id: u32) -> Result<(), MapError> {
+        self.forget_fragments(id)?;
+        self.open_usage(id)
+    }
+
+    /// As [`Self::open`], but one that another version has opened is kept.
+    pub(crate) fn keep(&self, id: u32) -> Result<(), MapError> {
+        let known = self.fragments.lookup(id.as_bytes(), MapFlags::ANY);
+        if known.map_err(|source| failed("read", source))?.is_none() {
+            self.forget_fragments(id)?;
+        }
+        if self.usage.contains(&id)? { Ok(()) } else { self.open_usage(id) }
+    }
+
+    fn forget_fragments(&self, id: u32) -> Result<(), MapError> {
         let empty = vec![0; self.fragments.value_size() as usize];
         crash::point();
         self.fragments
             .update(id.as_bytes(), &empty, MapFlags::ANY)
-            .map_err(|source| failed("write", source))?;
+            .map_err(|source| failed("write", source))
+    }
+
+    fn open_usage(&self, id: u32) -> Result<(), MapError> {
         // The standard library's seed for hash maps: nobody outside knows it.
         let salt = RandomState::new().build_hasher().finish() as u32;
         let mut usage = Usage::new_zeroed();
@@ -47,6 +64,11 @@ impl Accounts {
     /// The one of interfaces without an endpoint, for the drops that they cause.
     pub(crate) fn open_nobody_s(&self) -> Result<(), MapError> {
         self.usage.set(&NOBODY, &Usage::new_zeroed())
+    }
+
+    /// How many there may be.
+    pub(crate) fn room(&self) -> u32 {
+        self.usage.max_entries()
     }
 
     /// Connections of each.

@@ -37,6 +37,8 @@ pub(crate) struct Apply<'a> {
     pub(crate) pins: &'a Pins,
     pub(crate) limits: Limits,
     pub(crate) desired: &'a Desired,
+    /// Another version's revision, that ours must not stay behind.
+    pub(crate) above: u32,
     /// Frees connections whose endpoint is gone.
     pub(crate) sweep: &'a dyn Fn() -> Result<u32, MapError>,
 }
@@ -44,7 +46,7 @@ pub(crate) struct Apply<'a> {
 impl Apply<'_> {
     pub(crate) fn run(mut self) -> Result<Applied, ApplyError> {
         let revision = self.control.revision();
-        let next = revision.max(self.installed.highest_revision()) + 1;
+        let next = revision.max(self.installed.highest_revision()).max(self.above) + 1;
         let changes = self.plan_tables(revision, next);
         let mut book = self.plan_book(revision, next);
         self.check_fit(&changes)?;
@@ -239,7 +241,8 @@ impl Apply<'_> {
             }
             if same.is_none() {
                 for id in sharers(endpoint.id) {
-                    self.installed.accounts.open(id)?;
+                    let accounts = &self.installed.accounts;
+                    if self.pins.is_staged() { accounts.keep(id) } else { accounts.open(id) }?;
                 }
             }
             self.installed.endpoint_map.set(&ifindex, &value)?;

@@ -15,7 +15,7 @@ use libbpf_rs::{Link, Object, Program, TC_EGRESS, TC_INGRESS, TcHook, TcHookBuil
 
 use crate::account::Accounts;
 use crate::crash;
-use crate::error::{AttachError, MapError};
+use crate::error::AttachError;
 use crate::map::Map;
 use crate::object;
 use crate::pins::{self, Pins};
@@ -48,7 +48,7 @@ pub(crate) struct Hook {
     pub(crate) clsact: libbpf_rs::TcAttachPoint,
 }
 
-const HOOKS: [Hook; 2] = [
+pub(crate) static HOOKS: [Hook; 2] = [
     Hook {
         name: "ingress",
         program: "pod_egress",
@@ -276,45 +276,6 @@ pub(crate) fn link_is_detached(path: &Path) -> bool {
     matches!(info.info, LinkTypeInfo::Tcx(tcx) if tcx.ifindex == 0)
 }
 
-/// Puts this version's programs behind the pinned links, each at once. One that
-/// cannot be replaced goes on with the old program on the same maps.
-pub(crate) fn replace_programs(object: &Object, pins: &Pins) {
-    for path in pins.links().unwrap_or_default() {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-        let hook = HOOKS.iter().find(|hook| {
-            name.as_deref().is_some_and(|name| name.ends_with(&format!("_{}", hook.name)))
-        });
-        let Some(program) = hook.and_then(|hook| object::program(object, hook.program)) else {
-            continue;
-        };
-        if link_is_detached(&path) {
-            continue;
-        }
-        crash::point();
-        let replaced = Link::open(&path).and_then(|mut link| link.update_prog(&program));
-        if let Err(error) = replaced {
-            tracing::warn!(path = %path.display(), %error, "program of the earlier agent stays");
-        }
-    }
-}
-
-/// The same for filters of clsact: each endpoint's are attached anew, in place.
-pub(crate) fn replace_filters(pins: &Pins, interfaces: impl Iterator<Item = u32>) {
-    if kind() != AttachKind::Clsact {
-        return;
-    }
-    for ifindex in interfaces {
-        for hook in &HOOKS {
-            let replaced = Program::fd_from_pinned_path(pins.program(hook.program))
-                .map_err(io::Error::other)
-                .and_then(|program| attach_clsact(hook, program.as_fd(), ifindex));
-            if let Err(error) = replaced {
-                tracing::warn!(ifindex, %error, "program of the earlier agent stays");
-            }
-        }
-    }
-}
-
 /// Removes the pins and the endpoint of an interface. What is not there is as
 /// good: it may be called any number of times, before or after the interface goes.
 pub fn detach_pod(pins: &Path, ifindex: u32) -> Result<(), AttachError> {
@@ -322,8 +283,12 @@ pub fn detach_pod(pins: &Path, ifindex: u32) -> Result<(), AttachError> {
     let endpoints = pins.map("endpoints");
     if endpoints.exists() {
         let map: Map<u32, abi::Endpoint> = Map::open("endpoints", &endpoints)?;
-        if let Some(endpoint) = map.get(&ifindex)? {
-            map.remove(&ifindex)?;
+        // In another version's layout it has its number elsewhere: that one's agent
+        // ends its account.
+        let ours = object::raw_version(&pins).is_ok_and(|it| it == abi::abi::VERSION);
+        let endpoint = if ours { map.get(&ifindex)? } else { None };
+        map.remove(&ifindex)?;
+        if let Some(endpoint) = endpoint {
             Accounts::of(&pins)?.close(endpoint.id)?;
         }
     }
@@ -368,7 +333,7 @@ pub fn is_enforced(pins: &Path, ifindex: u32) -> Result<bool, AttachError> {
     if !fs::exists(&path).unwrap_or(false) {
         return Err(AttachError::NotInstalled { pins: pins.root().to_owned() });
     }
+    // Whatever the layout of the agent's version.
     let map: Map<u32, abi::Endpoint> = Map::open("endpoints", &path)?;
-    let endpoint = map.get(&ifindex).map_err(|error: MapError| AttachError::Map(error))?;
-    Ok(endpoint.is_some())
+    Ok(map.contains(&ifindex)?)
 }

@@ -41,6 +41,12 @@ pub struct HookState {
     pub missing: Option<String>,
 }
 
+/// Hooks that are loaded and wait for their turn.
+pub(crate) fn loaded() -> Vec<HookState> {
+    let names = HOOKS.into_iter().chain([ADOPT]);
+    names.map(|name| HookState { name, missing: None }).collect()
+}
+
 /// Attaches the hooks to the cgroup and pins their links in place of older ones.
 ///
 /// A hook that the kernel refuses leaves processes unknown and services out of

@@ -106,7 +106,10 @@ impl Datapath {
     /// what is not as it was. `None`: nothing was applied yet, so that only pins
     /// and words can be compared.
     pub fn check(&mut self, desired: Option<&Desired>) -> Vec<Fault> {
-        let mut found = Findings::default();
+        let mut found = Findings(std::mem::take(&mut self.reports));
+        if self.predecessor.is_some() {
+            return found.0;
+        }
         self.watch.suspects_before = std::mem::take(&mut self.watch.suspects);
         self.check_control(&mut found);
         let installed = self.installed.endpoints.keys().copied();
@@ -253,7 +256,7 @@ impl Datapath {
 }
 
 /// Name of an interface; `None`: there is none of this number.
-fn interface(ifindex: u32) -> Option<String> {
+pub(crate) fn interface(ifindex: u32) -> Option<String> {
     let name = if_indextoname(ifindex).ok()?.to_string_lossy().into_owned();
     (!name.is_empty()).then_some(name)
 }

@@ -52,10 +52,11 @@ pub enum OpenError {
         /// The folder.
         path: PathBuf,
     },
-    /// Pinned by a version whose layout this one does not know.
+    /// Pinned by a version whose state cannot be taken over. It stays in force.
     #[error(
-        "the state pinned at `{}` has layout {found}, this program knows {known}: \
-         stop the other version and remove the folder",
+        "the state pinned at `{}` has layout {found} and cannot be taken over by this program, \
+         which has {known}: {reason}; it stays in force: start the version that made it again, \
+         or drain the node and remove the folder",
         path.display()
     )]
     Version {
@@ -65,6 +66,8 @@ pub enum OpenError {
         found: u32,
         /// Version of this program.
         known: u32,
+        /// What is missing.
+        reason: String,
     },
     /// A map could not be read or written.
     #[error(transparent)]
@@ -123,6 +126,15 @@ pub enum ApplyError {
         ifindex: u32,
         /// The number.
         id: u32,
+    },
+    /// What another version has in force could not be replaced. It stays in force
+    /// where it was not replaced yet; the next call goes on.
+    #[error("cannot take over from another version ({step}): {reason}")]
+    Succession {
+        /// What was tried.
+        step: &'static str,
+        /// Why it failed.
+        reason: String,
     },
     /// A map could not be written.
     #[error(transparent)]

@@ -56,12 +56,10 @@ impl Installed {
             services: InstalledServices::read(pins)?,
         };
         installed.endpoints = installed.endpoint_map.dump()?.into_iter().collect();
-        let exists = |id| installed.endpoints.values().any(|endpoint| endpoint.id == id);
-        let owned = |id| match id {
-            abi::endpoint_id::BEHIND => exists(abi::endpoint_id::HOST),
-            id => exists(id),
-        };
-        installed.accounts.close_unowned(owned)?;
+        // Accounts may be another version's, whose endpoints are not here yet.
+        if !pins.is_staged() {
+            installed.close_unowned()?;
+        }
         let addresses = installed.address_map.dump()?.into_iter();
         installed.addresses = addresses.map(|(key, peer)| (key.bytes, peer)).collect();
         let prefixes = installed.prefix_map.dump()?.into_iter();
@@ -75,6 +73,16 @@ impl Installed {
             installed.tables.insert(number, Table { map, image });
         }
         Ok(installed)
+    }
+
+    /// Ends accounts whose endpoint is gone.
+    pub(crate) fn close_unowned(&self) -> Result<(), MapError> {
+        let exists = |id| self.endpoints.values().any(|endpoint| endpoint.id == id);
+        let owned = |id| match id {
+            abi::endpoint_id::BEHIND => exists(abi::endpoint_id::HOST),
+            id => exists(id),
+        };
+        self.accounts.close_unowned(owned)
     }
 
     /// Where another reading of the same maps says something else: a line for each

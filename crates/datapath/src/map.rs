@@ -50,6 +50,12 @@ where
         Ok(bytes.and_then(|bytes| V::read_from_bytes(&bytes).ok()))
     }
 
+    /// Whether there is an element, whatever is in it.
+    pub(crate) fn contains(&self, key: &K) -> Result<bool, MapError> {
+        let found = self.handle.lookup(key.as_bytes(), MapFlags::ANY);
+        found.map(|value| value.is_some()).map_err(|source| self.failed("read", source))
+    }
+
     pub(crate) fn set(&self, key: &K, value: &V) -> Result<(), MapError> {
         crash::point();
         self.handle

@@ -1,27 +1,31 @@
 //! Loads the kernel programs, or takes over what another agent pinned.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use abi::Control;
 use libbpf_rs::{MapCore, Object, ObjectBuilder, OpenObject, Program, ProgramMut};
 use model::Reserved;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use crate::account;
 use crate::apply::Apply;
 use crate::attach::{self, AttachKind};
 use crate::cgroup::{self, HookState};
-use crate::check::{self, Watch};
+use crate::check::{self, Fault, Watch};
 use crate::control::ControlWord;
 use crate::counters::{self, Counters};
-use crate::crash;
 use crate::desired::{Applied, Config, Desired, Limits, OF_THE_HOST};
 use crate::error::{ApplyError, MapError, OpenError};
 use crate::fill::{self, Fill};
 use crate::installed::{self, Installed};
 use crate::map::Map;
 use crate::pins::{self, Pins};
+use crate::recover;
+use crate::succession::{self, Predecessor};
+use crate::swap;
 use crate::uplink::{Guarded, UplinkState};
 
 /// The compiled programs, aligned as an ELF file must be in memory.
@@ -55,6 +59,12 @@ pub struct Datapath {
     pub(crate) control: ControlWord,
     pub(crate) installed: Installed,
     pub(crate) watch: Watch,
+    /// Another version that is in force until the first desired state is complete.
+    pub(crate) predecessor: Option<Predecessor>,
+    /// Where socket hooks belong.
+    pub(crate) cgroup: Option<PathBuf>,
+    /// What the next check tells besides.
+    pub(crate) reports: Vec<Fault>,
     limits: Limits,
     features: Features,
     guarded: Guarded,
@@ -64,47 +74,83 @@ pub struct Datapath {
 
 impl Datapath {
     /// Loads and pins the programs, or takes over what is pinned and puts this
-    /// version's programs in place of the old ones, link by link.
+    /// version's programs in place of the old ones, link by link. What another
+    /// version pinned stays in force until the first desired state is complete.
     pub fn open(config: &Config) -> Result<Self, OpenError> {
         check_limits(&config.limits)?;
         libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Warn, log_libbpf)));
-        let pins = Pins::new(&config.pins);
+        let mut pins = Pins::new(&config.pins);
+        let reports = recover::pins(&pins)?;
         // Interfaces need pinned programs, and those are pinned after the version
         // is written: without a version nothing can depend on what is there.
-        let taken_over = version(&pins)? != 0;
-        if !taken_over {
+        let found = raw_version(&pins)?;
+        if found == 0 {
             pins.clear()?;
         }
         pins.create()?;
-        let object = load(&pins, &config.limits, taken_over)?;
-        let control = open_control(&pins)?;
-        if !taken_over {
-            control.initialise(&first_control(&config.limits));
+        let mut predecessor = None;
+        if found != 0 && found != abi::abi::VERSION {
+            predecessor = Some(Predecessor::read(&pins, found)?);
+            pins = pins.staged(abi::abi::VERSION);
+            succession::prepare_stage(&pins)?;
         }
-        let hooks = match &config.cgroup {
-            Some(cgroup) => cgroup::attach_hooks(&object, &pins, cgroup)?,
-            None => Vec::new(),
-        };
-        pin_programs(&object, &pins)?;
-        if taken_over {
-            attach::replace_programs(&object, &pins);
+        let object = load(&pins, &config.limits, predecessor.as_ref())?;
+        let control = open_control(&pins)?;
+        if control.version() == 0 {
+            control.initialise(&first_control(&config.limits, predecessor.as_ref()));
         }
         let installed = Installed::read(&pins)?;
-        installed.accounts.open_nobody_s()?;
-        arm_sweeper(&object)?;
         let limits = actual_limits(&installed, &pins, &config.limits)?;
-        control.set_quotas(limits.connections_per_endpoint, limits.drop_records);
-        if taken_over {
-            // Connections are judged again, whatever the earlier agent died in.
-            control.next_epoch();
-            let interfaces = installed.endpoints.keys().copied();
-            let pods = interfaces.filter(|ifindex| *ifindex != installed::HOST_INTERFACE);
-            attach::replace_filters(&pins, pods);
+        let (cgroup, taken_over) = (config.cgroup.clone(), found != 0);
+        let features = Features { attach: attach::kind(), hooks: cgroup::loaded(), taken_over };
+        let (guarded, watch) = (Guarded::default(), Watch::default());
+        let revision = control.revision();
+        let mut datapath = Self {
+            object,
+            pins,
+            control,
+            installed,
+            watch,
+            predecessor,
+            cgroup,
+            reports,
+            limits,
+            features,
+            guarded,
+            revision,
+        };
+        datapath.control.set_quotas(limits.connections_per_endpoint, limits.drop_records);
+        if datapath.predecessor.is_some() {
+            // Theirs, until ours know what to do.
+            datapath.reports.extend(recover::interfaces(&Pins::new(&config.pins)));
+            datapath.installed.accounts.keep(account::NOBODY)?;
+        } else {
+            datapath.begin()?;
         }
-        let features = Features { attach: attach::kind(), hooks, taken_over };
-        let guarded = Guarded::default();
-        let (revision, watch) = (control.revision(), Watch::default());
-        Ok(Self { object, pins, control, installed, watch, limits, features, guarded, revision })
+        Ok(datapath)
+    }
+
+    /// Programs of this version, on maps of its layout.
+    fn begin(&mut self) -> Result<(), OpenError> {
+        self.features.hooks = match &self.cgroup {
+            Some(cgroup) => cgroup::attach_hooks(&self.object, &self.pins, cgroup)?,
+            None => Vec::new(),
+        };
+        pin_programs(&self.object, &self.pins)?;
+        self.reports.extend(recover::interfaces(&self.pins));
+        self.installed.accounts.open_nobody_s()?;
+        arm_sweeper(&self.object)?;
+        if !self.features.taken_over {
+            return Ok(());
+        }
+        // Connections are judged again, whatever the earlier agent died in.
+        self.control.next_epoch();
+        if let Err(stay) = swap::programs(&self.object, &self.pins) {
+            // They go on with the old program on the same maps.
+            tracing::warn!(stay, "programs of the earlier agent stay");
+        }
+        self.retire();
+        Ok(())
     }
 
     /// Moves the kernel to what is desired, whole or not at all.
@@ -126,6 +172,7 @@ impl Datapath {
             pins: &self.pins,
             limits: self.limits,
             desired,
+            above: self.predecessor.as_ref().map_or(0, |predecessor| predecessor.revision),
             sweep: &|| sweep(object),
         };
         let result = apply.run();
@@ -135,14 +182,24 @@ impl Datapath {
             self.installed = Installed::read(&self.pins)?;
         }
         self.revision = self.control.revision();
+        let applied = result?;
+        self.succeed()?;
         // Before anybody could take their pins away.
         self.watch.hold(&self.pins, &desired.endpoints.keys().copied().collect());
-        result
+        Ok(applied)
     }
 
     /// Judges packets of the node itself on these devices, by index and with their
     /// names, and on no others. Says which could not be guarded.
     pub fn guard_uplinks(&mut self, uplinks: &BTreeMap<u32, String>) -> Vec<UplinkState> {
+        if self.predecessor.is_some() {
+            let state = |(ifindex, interface): (&u32, &String)| UplinkState {
+                interface: interface.clone(),
+                ifindex: *ifindex,
+                missing: Some("left to another version until the first policy is complete".into()),
+            };
+            return uplinks.iter().map(state).collect();
+        }
         self.guarded.guard(&self.object, &self.pins, uplinks)
     }
 
@@ -185,7 +242,7 @@ impl Datapath {
     pub(crate) fn expected_control(&self) -> Control {
         let limits = &self.limits;
         let host = self.installed.endpoints.contains_key(&installed::HOST_INTERFACE);
-        Control { revision: self.revision, host: host.into(), ..first_control(limits) }
+        Control { revision: self.revision, host: host.into(), ..first_control(limits, None) }
     }
 
     /// Bytes of the kernel that the maps of this node take.
@@ -232,7 +289,7 @@ fn sweep(object: &Object) -> Result<u32, MapError> {
 }
 
 /// From here on the kernel frees what has ended when no agent does.
-fn arm_sweeper(object: &Object) -> Result<(), MapError> {
+pub(crate) fn arm_sweeper(object: &Object) -> Result<(), MapError> {
     let failed = |source| MapError { step: "arm", map: "sweeper".into(), source };
     let program = program(object, ARM_SWEEPER).ok_or_else(|| missing(ARM_SWEEPER))?;
     let output = program.test_run(libbpf_rs::ProgramInput::default()).map_err(failed)?;
@@ -293,23 +350,37 @@ fn prepare(step: &'static str) -> impl Fn(libbpf_rs::Error) -> OpenError {
 }
 
 /// Loads the object on the pinned maps, or on new ones that it pins.
-fn load(pins: &Pins, limits: &Limits, reuse: bool) -> Result<Object, OpenError> {
+fn load(
+    pins: &Pins,
+    limits: &Limits,
+    predecessor: Option<&Predecessor>,
+) -> Result<Object, OpenError> {
     let mut open =
         ObjectBuilder::default().open_memory(&OBJECT.0).map_err(prepare("open the object"))?;
     size_maps(&mut open, limits)?;
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
+        if !is_pinned(&name) {
+            continue;
+        }
+        let kept = predecessor.and_then(|predecessor| predecessor.map(pins, &name));
         // A map that earlier versions did not have is made, and empty.
-        if reuse && is_pinned(&name) && pins.map(&name).exists() {
-            map.reuse_pinned_map(pins.map(&name)).map_err(prepare("reuse a pinned map"))?;
+        let known = [Some(pins.map(&name)), kept].into_iter().flatten().find(|path| path.exists());
+        if let Some(path) = known {
+            map.reuse_pinned_map(path).map_err(prepare("reuse a pinned map"))?;
         }
     }
     let mut object = open.load().map_err(|source| OpenError::Load { source })?;
-    for mut map in object.maps_mut() {
+    for map in object.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
-        if is_pinned(&name) && !pins.map(&name).exists() {
-            crash::point();
-            map.pin(pins.map(&name)).map_err(prepare("pin a map"))?;
+        let path = pins.map(&name);
+        if is_pinned(&name) && !path.exists() {
+            // By its descriptor: one that another version pinned may have two names.
+            attach::pin_fd(map.as_fd().as_raw_fd(), &path).map_err(|source| OpenError::Pin {
+                step: "pin",
+                path,
+                source,
+            })?;
         }
     }
     Ok(object)
@@ -318,6 +389,14 @@ fn load(pins: &Pins, limits: &Limits, reuse: bool) -> Result<Object, OpenError> 
 /// Maps that the compiler makes for constants are not state.
 pub(crate) fn is_pinned(map: &str) -> bool {
     !map.contains('.')
+}
+
+/// Names of the maps that are pinned.
+pub(crate) fn map_names() -> Result<Vec<String>, OpenError> {
+    let open =
+        ObjectBuilder::default().open_memory(&OBJECT.0).map_err(prepare("open the object"))?;
+    let names = open.maps().map(|map| map.name().to_string_lossy().into_owned());
+    Ok(names.filter(|name| is_pinned(name)).collect())
 }
 
 fn size_maps(open: &mut OpenObject, limits: &Limits) -> Result<(), OpenError> {
@@ -346,11 +425,19 @@ fn size_maps(open: &mut OpenObject, limits: &Limits) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn first_control(limits: &Limits) -> Control {
+/// `predecessor`: its connections may be ours, and must not look as if we had
+/// judged them; nor does a revision ever go back.
+fn first_control(limits: &Limits, predecessor: Option<&Predecessor>) -> Control {
+    let (revision, epoch) = match predecessor {
+        Some(predecessor) => {
+            (predecessor.revision, RandomState::new().build_hasher().finish() as u32)
+        }
+        None => (1, 1),
+    };
     Control {
         abi_version: abi::abi::VERSION,
-        revision: 1,
-        epoch: 1,
+        revision,
+        epoch,
         world_ipv4: Reserved::WorldIpv4.id().into(),
         world_ipv6: Reserved::WorldIpv6.id().into(),
         connections: limits.connections_per_endpoint,
@@ -365,19 +452,16 @@ fn open_control(pins: &Pins) -> Result<ControlWord, OpenError> {
 }
 
 /// Version of what is pinned; 0: nothing, or a start that was not finished.
-fn version(pins: &Pins) -> Result<u32, OpenError> {
-    if !pins.map("control").exists() {
-        return Ok(0);
-    }
-    let found = open_control(pins)?.version();
-    let known = abi::abi::VERSION;
-    if found == 0 || found == known {
-        return Ok(found);
-    }
-    Err(OpenError::Version { path: pins.root().to_owned(), found, known })
+pub(crate) fn raw_version(pins: &Pins) -> Result<u32, OpenError> {
+    if pins.map("control").exists() { Ok(open_control(pins)?.version()) } else { Ok(0) }
 }
 
-fn pin_programs(object: &Object, pins: &Pins) -> Result<(), OpenError> {
+/// The compiled programs.
+pub(crate) fn object_bytes() -> &'static [u8] {
+    &OBJECT.0
+}
+
+pub(crate) fn pin_programs(object: &Object, pins: &Pins) -> Result<(), OpenError> {
     for name in INTERFACE_PROGRAMS {
         let Some(program) = program(object, name) else { continue };
         pin_in_place(&program, &pins.program(name))?;
@@ -401,7 +485,10 @@ fn pin_in_place(program: &Program<'_>, path: &Path) -> Result<(), OpenError> {
 
 /// Sizes of pinned maps cannot be changed: what they are is what counts.
 fn actual_limits(installed: &Installed, pins: &Pins, asked: &Limits) -> Result<Limits, MapError> {
-    let endpoints = installed.endpoint_map.max_entries().saturating_sub(1);
+    // One account for each, for the host's, and for nobody's: the map may be another
+    // version's.
+    let accounts = installed.accounts.room().saturating_sub(1 + OF_THE_HOST);
+    let endpoints = installed.endpoint_map.max_entries().saturating_sub(1).min(accounts);
     let conntrack: Map<abi::ConnectionKey, abi::Connection> = typed(pins, "conntrack")?;
     let room = conntrack.max_entries() / endpoints.saturating_add(OF_THE_HOST);
     let actual = Limits {

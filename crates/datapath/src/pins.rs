@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use crate::crash;
@@ -13,11 +14,50 @@ use crate::error::OpenError;
 #[derive(Clone, Debug)]
 pub(crate) struct Pins {
     root: PathBuf,
+    /// Folder of the maps, below `root`.
+    maps: PathBuf,
 }
+
+/// The folder of the maps in force. Others, beside it, have a version behind it.
+const MAPS: &str = "maps";
 
 impl Pins {
     pub(crate) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self { root: root.to_owned(), maps: root.join(MAPS) }
+    }
+
+    /// The same node, with maps of its own that are not in force yet.
+    pub(crate) fn staged(&self, version: u32) -> Self {
+        Self { root: self.root.clone(), maps: self.root.join(format!("{MAPS}_{version}")) }
+    }
+
+    pub(crate) fn is_staged(&self) -> bool {
+        self.maps != self.root.join(MAPS)
+    }
+
+    /// Puts the staged maps in the place of those in force, at once; these are left
+    /// where the staged ones were.
+    pub(crate) fn enter_force(&mut self) -> io::Result<()> {
+        let in_force = self.root.join(MAPS);
+        crash::point();
+        renameat2(AT_FDCWD, &self.maps, AT_FDCWD, &in_force, RenameFlags::RENAME_EXCHANGE)?;
+        self.maps = in_force;
+        Ok(())
+    }
+
+    /// Folders of maps that are not ours.
+    pub(crate) fn others(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let maps = entries.map(|entry| entry.path()).filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name == MAPS || name.starts_with(&format!("{MAPS}_"))
+        });
+        maps.filter(|path| *path != self.maps).collect()
+    }
+
+    /// Folder of the maps.
+    pub(crate) fn maps(&self) -> &Path {
+        &self.maps
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -25,7 +65,7 @@ impl Pins {
     }
 
     pub(crate) fn map(&self, name: &str) -> PathBuf {
-        self.root.join("maps").join(name)
+        self.maps.join(name)
     }
 
     pub(crate) fn program(&self, name: &str) -> PathBuf {
@@ -69,7 +109,7 @@ impl Pins {
         if !on_bpffs {
             return Err(OpenError::NotBpffs { path: self.root.clone() });
         }
-        for folder in ["maps", "programs", "hooks", "links", "uplinks"] {
+        for folder in [MAPS, "programs", "hooks", "links", "uplinks"] {
             let path = self.root.join(folder);
             crash::point();
             fs::create_dir_all(&path).map_err(|source| OpenError::Pin {
@@ -84,8 +124,9 @@ impl Pins {
     /// Removes what a start that did not finish left behind. Programs are pinned
     /// last and interfaces need pinned programs, so nothing can depend on it.
     pub(crate) fn clear(&self) -> Result<(), OpenError> {
-        for folder in ["programs", "hooks", "links", "uplinks", "maps"] {
-            let path = self.root.join(folder);
+        let folders = ["programs", "hooks", "links", "uplinks", MAPS];
+        let folders = folders.map(|folder| self.root.join(folder)).into_iter();
+        for path in folders.chain(self.others()) {
             crash::point();
             match fs::remove_dir_all(&path) {
                 Ok(()) => {}

@@ -18,6 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::error::MapError;
 use crate::pins::Pins;
 use crate::record::{DecodeError, Record};
+use crate::succession;
 
 /// Drops handed over at once.
 const DROPS_AT_ONCE: usize = 4096;
@@ -84,7 +85,7 @@ impl std::fmt::Debug for RecordReader {
 impl RecordReader {
     /// Opens the rings pinned at a node's folder.
     pub fn open(pins: &Path) -> Result<Self, MapError> {
-        let pins = Pins::new(pins);
+        let pins = succession::own_maps(pins);
         Ok(Self {
             traces: RingReader::open(&pins, "traces")?,
             drops: RingReader::open(&pins, "drops")?,

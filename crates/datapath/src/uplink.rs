@@ -17,7 +17,7 @@ use crate::error::AttachError;
 use crate::object;
 use crate::pins::{self, Pins};
 
-const HOOKS: [Hook; 2] = [
+pub(crate) static HOOKS: [Hook; 2] = [
     Hook {
         name: "ingress",
         program: "host_ingress",

@@ -56,11 +56,23 @@ pub enum Error {
     },
 }
 
-/// Writes the generated file, or with `check` only compares it.
+/// Where the types go, of this version and of those that exist only for tests, and
+/// how far ahead of this one each is.
+const GENERATED: [(&str, u32); 3] = [
+    ("crates/abi/src/generated.rs", 0),
+    ("tests/layouts/next-abi/src/generated.rs", 1),
+    ("tests/layouts/other-abi/src/generated.rs", 2),
+];
+
+/// Writes the generated files, or with `check` only compares them.
 pub fn run(check: bool) -> Result<(), Error> {
+    GENERATED.iter().try_for_each(|(path, ahead)| write(path, *ahead, check))
+}
+
+fn write(path: &str, ahead: u32, check: bool) -> Result<(), Error> {
     let anchor = repository::root().join("bpf/abi/anchor.bpf.c");
-    let generated = repository::root().join("crates/abi/src/generated.rs");
-    let fresh = generate(&anchor)?;
+    let generated = repository::root().join(path);
+    let fresh = generate(&anchor, ahead)?;
     let committed = fs::read_to_string(&generated).unwrap_or_default();
     match (fresh == committed, check) {
         (true, _) => Ok(()),
@@ -71,14 +83,15 @@ pub fn run(check: bool) -> Result<(), Error> {
 }
 
 /// The text of the Rust module for the types that `anchor` refers to.
-fn generate(anchor: &Path) -> Result<String, Error> {
+fn generate(anchor: &Path, ahead: u32) -> Result<String, Error> {
     let at = |path: &Path| {
         let path = path.to_path_buf();
         move |source| Error::File { path, source }
     };
     let scratch = tempfile::tempdir().map_err(at(&std::env::temp_dir()))?;
     let object = scratch.path().join("anchor.o");
-    process::output(&mut clang::compile(anchor, &object))?;
+    let define = format!("-DSG_LAYOUT_AHEAD={ahead}");
+    process::output(clang::compile(anchor, &object).arg(define))?;
     let bytes = fs::read(&object).map_err(at(&object))?;
     let btf = Btf::from_raw("anchor", &bytes)
         .map_err(|source| Error::Btf { path: anchor.to_path_buf(), source })?
@@ -110,7 +123,7 @@ mod tests {
         let anchor = directory.path().join("anchor.bpf.c");
         fs::write(&header, source).unwrap();
         fs::write(&anchor, "#include <linux/types.h>\n#include \"sample.h\"\n").unwrap();
-        generate(&anchor)
+        generate(&anchor, 0)
     }
 
     #[track_caller]

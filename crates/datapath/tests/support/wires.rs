@@ -136,6 +136,12 @@ fn namespace() -> File {
     receiver.recv().unwrap()
 }
 
+/// From here on this thread is there.
+#[allow(dead_code, reason = "each test file uses a part of it")]
+pub fn enter(place: &File) {
+    setns(place.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
+}
+
 fn inside<T: Send>(place: &File, act: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let enter = || {
@@ -191,7 +197,20 @@ impl Wires {
             ip(&format!("route replace {address}/32 dev {interface}"));
             let mac = pod.mac().map(|byte| format!("{byte:02x}")).join(":");
             ip(&format!("neigh replace {address} lladdr {mac} dev {interface} nud permanent"));
+            inside(&self.places[&pod], await_carrier);
         }
+    }
+
+    /// Where somebody is.
+    #[allow(dead_code, reason = "each test file uses a part of it")]
+    pub fn place(&self, who: Who) -> File {
+        self.places[&who].try_clone().unwrap()
+    }
+
+    /// Does something there; sockets stay there.
+    #[allow(dead_code, reason = "each test file uses a part of it")]
+    pub fn inside<T: Send>(&self, who: Who, act: impl FnOnce() -> T + Send) -> T {
+        inside(&self.places[&who], act)
     }
 
     fn socket(&self, who: Who, port: u16) -> UdpSocket {
@@ -264,6 +283,20 @@ pub struct Arrivals {
     pub old: Probes,
     /// By new ones.
     pub new: Probes,
+}
+
+/// The other end is raised by a queue of the kernel, which a busy machine is late
+/// with: what is sent before is lost.
+fn await_carrier() {
+    let start = Instant::now();
+    while start.elapsed() < LONG {
+        let shown = Command::new("ip").args(["-o", "link", "show", "eth0"]).output().unwrap();
+        if String::from_utf8_lossy(&shown.stdout).contains("state UP") {
+            return;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    panic!("a link that is up has no carrier");
 }
 
 fn wire_pod(pod: Who) -> File {
