@@ -16,7 +16,7 @@ use model::{EndpointRecord, LabelFilter};
 use source::{Changes, Directory, Snapshot};
 
 use crate::accepted::Memory;
-use crate::catalogue::{self, Catalogue};
+use crate::catalogue::{Catalogue, Journal};
 use crate::chain::chain;
 use crate::config::AgentConfig;
 use crate::control::node::OwnNode;
@@ -140,7 +140,7 @@ pub struct Control<K> {
     memory: Memory,
     endpoints_dir: PathBuf,
     catalogue: Catalogue,
-    catalogue_path: PathBuf,
+    journal: Journal,
     seen: Seen,
     node: OwnNode,
     view: ControlView,
@@ -155,11 +155,10 @@ impl<K: Kernel> Control<K> {
     /// A loop that has not looked yet. A catalogue that cannot be read is left
     /// behind: old records then show no rule names.
     pub fn new(kernel: K, config: &AgentConfig, state: Arc<NodeState>) -> Self {
-        let catalogue_path = config.state_dir.join("rules.json");
-        let catalogue = catalogue::load(&catalogue_path).unwrap_or_else(|error| {
+        let (journal, catalogue, error) = Journal::open(config.state_dir.join("rules.json"));
+        if let Some(error) = error {
             tracing::warn!(error = chain(&error), "the rule catalogue starts empty");
-            Catalogue::default()
-        });
+        }
         let (node, unknown) = OwnNode::recall(config);
         let mut view = ControlView {
             standings: node.standings(),
@@ -182,7 +181,7 @@ impl<K: Kernel> Control<K> {
             memory,
             endpoints_dir: config.endpoints_dir(),
             catalogue,
-            catalogue_path,
+            journal,
             seen: Seen::default(),
             node,
             view,
@@ -358,8 +357,9 @@ impl<K: Kernel> Control<K> {
 
     fn publish_names(&mut self, plan: &Arc<Plan>) {
         let sets = plan.desired.tables.values().flat_map(|table| table.rule_sets());
-        if self.catalogue.update(sets)
-            && let Err(error) = catalogue::save(&self.catalogue_path, &self.catalogue)
+        let new = self.catalogue.update(sets);
+        if !new.is_empty()
+            && let Err(error) = self.journal.save(&self.catalogue, &new)
         {
             self.fail(chain(&error));
         }
@@ -395,6 +395,14 @@ impl<K: Kernel> Control<K> {
             Ok(counters) => self.state.set_counters(read, counters),
             Err(error) => self.fail(chain(&error)),
         }
+    }
+
+    /// Tells what happened without being anybody's error here.
+    pub fn tell(&mut self, kind: &str, text: String) {
+        tracing::warn!(text, "told");
+        self.state.note(events::other(kind, text.clone()));
+        self.view.last_error = Some((text, api::time::now_ns()));
+        self.state.set_control(self.view.clone());
     }
 
     /// Logs an error and shows it in the status.
