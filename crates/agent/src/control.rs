@@ -21,7 +21,7 @@ use crate::chain::chain;
 use crate::config::AgentConfig;
 use crate::control::node::OwnNode;
 use crate::events;
-use crate::flow::Names;
+use crate::flow::{Names, Steps};
 use crate::health::HealthView;
 use crate::planner::{Inputs, Plan, PlanOptions, plan};
 use crate::state::{ControlView, NodeState};
@@ -145,6 +145,9 @@ pub struct Control<K> {
     node: OwnNode,
     view: ControlView,
     health: HealthView,
+    clock: Steps,
+    /// Whether plans were made since memory was given back.
+    untrimmed: bool,
     /// When the newest plan is tried again, and how long to wait after that.
     retry: Option<(Instant, Duration)>,
     /// Problems of the newest plan that were logged already.
@@ -186,6 +189,8 @@ impl<K: Kernel> Control<K> {
             node,
             view,
             health: HealthView::default(),
+            clock: Steps::new(),
+            untrimmed: false,
             retry: None,
             logged: BTreeSet::new(),
         };
@@ -236,6 +241,7 @@ impl<K: Kernel> Control<K> {
             }
             if count.fires(now) {
                 self.count();
+                self.look_at_the_clock();
             }
             if check.fires(now) {
                 check.due = now + self.check();
@@ -352,6 +358,7 @@ impl<K: Kernel> Control<K> {
             }
         }
         self.view.newest = Some(plan);
+        self.untrimmed = true;
         self.state.set_control(self.view.clone());
     }
 
@@ -395,6 +402,20 @@ impl<K: Kernel> Control<K> {
             Ok(counters) => self.state.set_counters(read, counters),
             Err(error) => self.fail(chain(&error)),
         }
+    }
+
+    /// Nothing is enforced by the wall clock, but people compare times.
+    fn look_at_the_clock(&mut self) {
+        let Some(step) = self.clock.last() else { return };
+        let way = if step > 0 { "forward" } else { "back" };
+        let by = Duration::from_nanos(step.unsigned_abs()).as_millis();
+        self.tell(
+            "clock",
+            format!(
+                "the wall clock was set {way} by {by} ms: times from before it do not compare \
+                 with later ones; verdicts, lifetimes and trials do not depend on it"
+            ),
+        );
     }
 
     /// Tells what happened without being anybody's error here.
