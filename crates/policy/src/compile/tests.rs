@@ -121,7 +121,7 @@ fn a_shadow_that_does_not_compile_takes_nothing_from_what_decides() {
         let policy = |rule: &Rule, mode| Policy {
             name: rule.id.policy.clone(),
             mode,
-            rules: vec![rule.clone()],
+            rules: vec![rule.clone()].into(),
         };
         let policies = [policy(&plain, Mode::Enforce), policy(rule, mode)];
         compile(&policies, &app("s"), &BTreeMap::new(), &identities, &options)
