@@ -14,6 +14,7 @@ mod attacks;
 mod attempt;
 mod bank;
 mod capture;
+mod chaining;
 mod changes;
 mod churn;
 mod cleanup;
@@ -63,6 +64,8 @@ const TESTS: &[(&str, fn())] = &[
     ("bank::the_demo_tells_its_story_with_the_numbers_it_should", bank::demo),
     ("bank::every_command_of_the_tutorial_works_as_shown", bank::tutorial),
     ("bank::evaluation_and_documents_agree_with_the_probes", bank::documents),
+    ("chaining::behind_ptp_everything_is_judged_as_ever", chaining::ptp),
+    ("chaining::behind_a_bridge_both_ends_are_judged", chaining::bridge),
     ("changes::rollout_and_reschedule_change_no_verdict", changes::rollout),
     ("changes::a_label_changes_what_a_pod_may", changes::relabel),
     ("changes::nodes_come_and_go", changes::nodes),
