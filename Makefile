@@ -15,7 +15,7 @@ help:
 	@echo 'make matrix  every family, protocol, path and policy on real traffic, as expected or not'
 	@echo 'make test    all tests, on this kernel and under Debian'\''s 6.1 and 6.12'
 	@echo 'make lint    format, clippy, generated code, architecture, licences, C warnings, shell'
-	@echo 'make bench   time per packet, round trips beside nftables, memory, flows a second'
+	@echo 'make bench   time per packet and per change, round trips beside nftables, memory, flows'
 	@echo 'make soak    the long tests (MINUTES=10 each)'
 	@echo 'make fuzz    hostile input for the parsers (MINUTES=10 each)'
 
@@ -53,7 +53,7 @@ lint:
 	@cargo xtask lint
 
 bench:
-	@echo 'bench: 16 minutes from nothing, 8 afterwards'
+	@echo 'bench: 28 minutes from nothing, 18 afterwards'
 	@.ci/bootstrap bench
 	@cargo xtask bench
 

@@ -44,8 +44,8 @@ const COVERAGE: &str = "--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module \
 /// Seconds of each flood of flows.
 const FLOOD_SECONDS: &str = "60";
 
-/// Time per packet, round trips and memory of the kernel; then an agent under more flows
-/// than it can tell.
+/// Time per packet, round trips and memory of the kernel; how soon a change is in force
+/// and what an agent takes of memory; then an agent under more flows than it can tell.
 pub fn bench() -> Result<(), Error> {
     let example = |verb: &str, package: &str, name: &str| {
         let mut cargo = process::command("cargo");
@@ -53,6 +53,7 @@ pub fn bench() -> Result<(), Error> {
         cargo
     };
     process::run(&mut example("run", "signet-datapath", "bench"))?;
+    process::run(&mut example("run", "signet-agent", "limits"))?;
     process::run(&mut example("build", "signet-datapath", "generate"))?;
     let mut program = process::command("cargo");
     process::run(program.args(["build", "--release", "--package", "signet-cli"]))?;

@@ -80,6 +80,8 @@ pub struct Memory {
     /// Files of documents on disk, with the digest of their bytes; `None`: not
     /// ours, or not whole.
     documents: BTreeMap<String, Option<[u8; 32]>>,
+    /// What was written last, by file.
+    written: BTreeMap<String, Accepted>,
     /// Whether the documents on disk are those that count.
     current: bool,
     installed: BTreeSet<[u8; 32]>,
@@ -95,6 +97,7 @@ impl Memory {
         let mut memory = Self {
             folder,
             documents: BTreeMap::new(),
+            written: BTreeMap::new(),
             current: false,
             installed: BTreeSet::new(),
             noted: false,
@@ -209,21 +212,30 @@ impl Memory {
         made.map_err(failed("write", &self.folder))?;
         let mut wanted = BTreeSet::new();
         let mut changed = Vec::new();
-        for Accepted { file, documents } in accepted {
+        for one in accepted {
+            let Accepted { file, documents } = one;
             let name = format!("{}.json", hexadecimal(&digest([file.as_bytes()])));
+            wanted.insert(name.clone());
+            // The same texts make the same bytes.
+            if self.written.get(&name) == Some(one) {
+                continue;
+            }
             let documents = documents.iter().map(|text| text.to_string()).collect();
             let document = DocumentsFile { version: FORMAT, file: file.clone(), documents };
             let bytes = self.json(&document)?;
             let digest = Some(digest([bytes.as_slice()]));
+            self.written.remove(&name);
             if self.documents.get(&name) != Some(&digest) {
                 self.draft(&name, &bytes)?;
-                changed.push((name.clone(), digest));
+                changed.push((name, digest, one));
+            } else {
+                self.written.insert(name, one.clone());
             }
-            wanted.insert(name);
         }
-        self.flush(changed.iter().map(|(name, _)| name.as_str()))?;
-        for (name, digest) in changed {
+        self.flush(changed.iter().map(|(name, ..)| name.as_str()))?;
+        for (name, digest, one) in changed {
             self.publish(&name)?;
+            self.written.insert(name.clone(), one.clone());
             self.documents.insert(name, digest);
         }
         let unwanted: Vec<String> =
@@ -231,6 +243,7 @@ impl Memory {
         for name in unwanted {
             remove(&self.folder.join(&name))?;
             self.documents.remove(&name);
+            self.written.remove(&name);
         }
         Ok(())
     }

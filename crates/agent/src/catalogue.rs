@@ -11,7 +11,7 @@ use model::{RuleSet, RuleSetId};
 
 mod file;
 
-pub use file::{load, save};
+pub use file::Journal;
 
 /// How many sets are remembered beyond those in use.
 const RETIRED_MAX: usize = 8192;
@@ -41,18 +41,21 @@ impl Catalogue {
         self.sets.is_empty()
     }
 
-    /// Makes these sets the ones in use; whether something new must reach the disk.
+    /// Makes these sets the ones in use; which are new and must reach the disk.
     ///
     /// A number that stood for another set stands for the new one from now on:
     /// numbers are digests, so this takes a collision.
-    pub fn update<'a>(&mut self, used: impl IntoIterator<Item = (RuleSetId, &'a RuleSet)>) -> bool {
+    pub fn update<'a>(
+        &mut self,
+        used: impl IntoIterator<Item = (RuleSetId, &'a RuleSet)>,
+    ) -> Vec<RuleSetId> {
         self.change += 1;
-        let mut new = false;
+        let mut new = Vec::new();
         for (id, set) in used {
             match self.sets.get_mut(&id) {
                 Some((known, change)) if **known == *set => *change = self.change,
                 _ => {
-                    new = true;
+                    new.push(id);
                     self.sets.insert(id, (Arc::new(set.clone()), self.change));
                 }
             }
@@ -98,8 +101,8 @@ mod tests {
     fn a_set_out_of_use_is_still_known() {
         let (a, b) = (because("a"), because("b"));
         let mut catalogue = Catalogue::default();
-        assert!(catalogue.update([(RuleSetId(1), &a)]));
-        assert!(catalogue.update([(RuleSetId(2), &b)]));
+        assert_eq!(catalogue.update([(RuleSetId(1), &a)]), [RuleSetId(1)]);
+        assert_eq!(catalogue.update([(RuleSetId(2), &b)]), [RuleSetId(2)]);
         assert_eq!(catalogue.get(RuleSetId(1)), Some(&a));
         assert_eq!(catalogue.get(RuleSetId(2)), Some(&b));
         assert_eq!(catalogue.get(RuleSetId(3)), None);
@@ -109,8 +112,8 @@ mod tests {
     fn what_is_known_already_need_not_be_written_again() {
         let a = because("a");
         let mut catalogue = Catalogue::default();
-        assert!(catalogue.update([(RuleSetId(1), &a)]));
-        assert!(!catalogue.update([(RuleSetId(1), &a)]));
+        assert_eq!(catalogue.update([(RuleSetId(1), &a)]), [RuleSetId(1)]);
+        assert_eq!(catalogue.update([(RuleSetId(1), &a)]), []);
     }
 
     #[test]
@@ -118,7 +121,7 @@ mod tests {
         let (a, b) = (because("a"), because("b"));
         let mut catalogue = Catalogue::default();
         catalogue.update([(RuleSetId(1), &a)]);
-        assert!(catalogue.update([(RuleSetId(1), &b)]));
+        assert_eq!(catalogue.update([(RuleSetId(1), &b)]), [RuleSetId(1)]);
         assert_eq!(catalogue.get(RuleSetId(1)), Some(&b));
     }
 

@@ -94,7 +94,7 @@ pub fn run(mut config: AgentConfig) -> Result<(), AgentError> {
     for path in [config.state_dir.clone(), config.endpoints_dir()] {
         create(&path)?;
     }
-    let _lock = Lock::take(&config.state_dir)?;
+    let lock = Lock::take(&config.state_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -136,6 +136,9 @@ pub fn run(mut config: AgentConfig) -> Result<(), AgentError> {
     let mut control = Control::new(datapath, &config, Arc::clone(&state));
     // Before the API answers: who waits for the socket waits for enforcement.
     control.start();
+    if let Some(killed) = lock.killed() {
+        control.tell("restart", killed.to_string());
+    }
     let agent = Agent { config, state, store, metrics, records, control };
     let result = runtime.block_on(agent.serve());
     tracing::info!("agent stopped, the kernel goes on enforcing");

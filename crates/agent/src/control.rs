@@ -16,12 +16,12 @@ use model::{EndpointRecord, LabelFilter};
 use source::{Changes, Directory, Snapshot};
 
 use crate::accepted::Memory;
-use crate::catalogue::{self, Catalogue};
+use crate::catalogue::{Catalogue, Journal};
 use crate::chain::chain;
 use crate::config::AgentConfig;
 use crate::control::node::OwnNode;
 use crate::events;
-use crate::flow::Names;
+use crate::flow::{Names, Steps};
 use crate::health::HealthView;
 use crate::planner::{Inputs, Plan, PlanOptions, plan};
 use crate::state::{ControlView, NodeState};
@@ -140,11 +140,14 @@ pub struct Control<K> {
     memory: Memory,
     endpoints_dir: PathBuf,
     catalogue: Catalogue,
-    catalogue_path: PathBuf,
+    journal: Journal,
     seen: Seen,
     node: OwnNode,
     view: ControlView,
     health: HealthView,
+    clock: Steps,
+    /// Whether plans were made since memory was given back.
+    untrimmed: bool,
     /// When the newest plan is tried again, and how long to wait after that.
     retry: Option<(Instant, Duration)>,
     /// Problems of the newest plan that were logged already.
@@ -155,11 +158,10 @@ impl<K: Kernel> Control<K> {
     /// A loop that has not looked yet. A catalogue that cannot be read is left
     /// behind: old records then show no rule names.
     pub fn new(kernel: K, config: &AgentConfig, state: Arc<NodeState>) -> Self {
-        let catalogue_path = config.state_dir.join("rules.json");
-        let catalogue = catalogue::load(&catalogue_path).unwrap_or_else(|error| {
+        let (journal, catalogue, error) = Journal::open(config.state_dir.join("rules.json"));
+        if let Some(error) = error {
             tracing::warn!(error = chain(&error), "the rule catalogue starts empty");
-            Catalogue::default()
-        });
+        }
         let (node, unknown) = OwnNode::recall(config);
         let mut view = ControlView {
             standings: node.standings(),
@@ -182,11 +184,13 @@ impl<K: Kernel> Control<K> {
             memory,
             endpoints_dir: config.endpoints_dir(),
             catalogue,
-            catalogue_path,
+            journal,
             seen: Seen::default(),
             node,
             view,
             health: HealthView::default(),
+            clock: Steps::new(),
+            untrimmed: false,
             retry: None,
             logged: BTreeSet::new(),
         };
@@ -237,6 +241,7 @@ impl<K: Kernel> Control<K> {
             }
             if count.fires(now) {
                 self.count();
+                self.look_at_the_clock();
             }
             if check.fires(now) {
                 check.due = now + self.check();
@@ -353,13 +358,15 @@ impl<K: Kernel> Control<K> {
             }
         }
         self.view.newest = Some(plan);
+        self.untrimmed = true;
         self.state.set_control(self.view.clone());
     }
 
     fn publish_names(&mut self, plan: &Arc<Plan>) {
         let sets = plan.desired.tables.values().flat_map(|table| table.rule_sets());
-        if self.catalogue.update(sets)
-            && let Err(error) = catalogue::save(&self.catalogue_path, &self.catalogue)
+        let new = self.catalogue.update(sets);
+        if !new.is_empty()
+            && let Err(error) = self.journal.save(&self.catalogue, &new)
         {
             self.fail(chain(&error));
         }
@@ -395,6 +402,28 @@ impl<K: Kernel> Control<K> {
             Ok(counters) => self.state.set_counters(read, counters),
             Err(error) => self.fail(chain(&error)),
         }
+    }
+
+    /// Nothing is enforced by the wall clock, but people compare times.
+    fn look_at_the_clock(&mut self) {
+        let Some(step) = self.clock.last() else { return };
+        let way = if step > 0 { "forward" } else { "back" };
+        let by = Duration::from_nanos(step.unsigned_abs()).as_millis();
+        self.tell(
+            "clock",
+            format!(
+                "the wall clock was set {way} by {by} ms: times from before it do not compare \
+                 with later ones; verdicts, lifetimes and trials do not depend on it"
+            ),
+        );
+    }
+
+    /// Tells what happened without being anybody's error here.
+    pub fn tell(&mut self, kind: &str, text: String) {
+        tracing::warn!(text, "told");
+        self.state.note(events::other(kind, text.clone()));
+        self.view.last_error = Some((text, api::time::now_ns()));
+        self.state.set_control(self.view.clone());
     }
 
     /// Logs an error and shows it in the status.

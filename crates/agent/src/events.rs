@@ -155,6 +155,13 @@ fn regenerated(endpoint: &EndpointView, error: Option<String>) -> AgentEvent {
 }
 
 fn addresses(before: Option<&Plan>, now: &Plan) -> Vec<AgentEvent> {
+    let same = |before: &Plan| {
+        before.desired.addresses == now.desired.addresses
+            && before.desired.prefixes == now.desired.prefixes
+    };
+    if before.is_some_and(same) {
+        return vec![];
+    }
     let (known, present) = (before.map(ranges).unwrap_or_default(), ranges(now));
     let gone = known.iter().filter(|(range, _)| !present.contains_key(range));
     let gone = gone.map(|(range, identity)| {
@@ -197,7 +204,10 @@ fn address_event(
 /// Namespace and name of the pod that has an address.
 fn pod(plan: &Plan, address: IpAddr) -> Option<(String, String)> {
     match plan.addresses.get(&address)? {
-        (_, Holder::Pod(pod)) => Some((pod.namespace.clone(), pod.name.clone())),
+        (_, Holder::Pod(pod)) => {
+            let name = pod.name();
+            Some((name.namespace, name.name))
+        }
         (_, Holder::Node(_) | Holder::Contested) => None,
     }
 }

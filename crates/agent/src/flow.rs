@@ -18,7 +18,7 @@ mod containers;
 mod names;
 mod senders;
 
-pub use clock::Clock;
+pub use clock::{Clock, Steps};
 pub use containers::Containers;
 pub use names::{Names, Place};
 pub use senders::Senders;

@@ -10,6 +10,7 @@
 
 mod accepted;
 mod catalogue;
+mod cgroup;
 mod chain;
 pub mod command;
 pub mod config;

@@ -1,12 +1,15 @@
 //! One agent a node: whoever holds the lock may write the kernel's maps.
 //!
-//! The lock is the kernel's and ends with the process, however it ends; the pid
-//! in the file is for people.
+//! The lock is the kernel's and ends with the process, however it ends. The file says
+//! who holds it, until he lets go: what is there then is of one that was killed.
 
+use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use crate::cgroup;
 
 /// An agent that was killed still holds the lock while the kernel takes its maps,
 /// programs and memory back: more than half a second on a busy machine. And the CNI
@@ -40,7 +43,29 @@ pub enum LockError {
 #[derive(Debug)]
 pub struct Lock {
     /// The kernel lets go when this is closed.
-    _file: File,
+    file: File,
+    killed: Option<Killed>,
+}
+
+/// An agent that ended without letting go.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Killed {
+    /// Its process.
+    pub pid: u32,
+    /// Processes of its memory cgroup that the kernel killed meanwhile, as far as it is
+    /// this agent's, too.
+    pub out_of_memory: u64,
+}
+
+impl fmt::Display for Killed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pid, out_of_memory } = self;
+        write!(f, "the agent before this one (process {pid}) was killed")?;
+        if *out_of_memory > 0 {
+            f.write_str(": it reached the limit of its memory cgroup (raise it)")?;
+        }
+        f.write_str("; the kernel went on with what was in force")
+    }
 }
 
 impl Lock {
@@ -73,20 +98,45 @@ impl Lock {
                 }
             }
         }
+        let kills = cgroup::out_of_memory_kills();
+        let killed = content(&mut file).map(|(pid, before)| Killed {
+            pid,
+            // Of another cgroup, where fewer were killed, nothing is known.
+            out_of_memory: kills.saturating_sub(before),
+        });
         // In place, not by a rename: the lock is on this very file.
         file.set_len(0)
             .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
+            .and_then(|()| writeln!(file, "{} {kills}", std::process::id()))
             .map_err(io)?;
-        Ok(Self { _file: file })
+        Ok(Self { file, killed })
+    }
+
+    /// The agent that had the lock last, if it was killed.
+    pub fn killed(&self) -> Option<Killed> {
+        self.killed
     }
 }
 
-fn holder(file: &mut File) -> String {
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // What is left there by a full disk only makes the next agent say too much.
+        let _ = self.file.set_len(0);
+    }
+}
+
+/// Process of the holder, and how many of its cgroup had been killed before.
+fn content(file: &mut File) -> Option<(u32, u64)> {
     let mut text = String::new();
-    match file.take(32).read_to_string(&mut text).ok().and_then(|_| text.trim().parse::<u32>().ok())
-    {
-        Some(pid) => format!("process {pid}"),
+    file.take(64).read_to_string(&mut text).ok()?;
+    let mut numbers = text.split_whitespace();
+    let pid = numbers.next()?.parse().ok()?;
+    Some((pid, numbers.next().and_then(|number| number.parse().ok()).unwrap_or_default()))
+}
+
+fn holder(file: &mut File) -> String {
+    match content(file) {
+        Some((pid, _)) => format!("process {pid}"),
         None => "a process that has not written its pid yet".to_owned(),
     }
 }
@@ -129,5 +179,21 @@ mod tests {
     fn a_missing_folder_is_an_error_of_its_own() {
         let error = Lock::take(Path::new("/nonexistent/signet")).unwrap_err();
         assert!(matches!(error, LockError::Io { .. }));
+    }
+
+    #[test]
+    fn an_agent_that_was_killed_is_told_from_one_that_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = Lock::take(folder.path()).unwrap();
+        assert_eq!(lock.killed(), None, "there was none before");
+        drop(lock);
+        assert_eq!(Lock::take(folder.path()).unwrap().killed(), None, "it let go");
+        std::fs::write(folder.path().join("agent.lock"), "77\n").unwrap();
+        let killed = Lock::take(folder.path()).unwrap().killed().unwrap();
+        assert_eq!(killed.pid, 77);
+        let text = Killed { pid: 77, out_of_memory: 1 }.to_string();
+        assert!(text.contains("process 77") && text.contains("memory cgroup"), "{text}");
+        let text = Killed { pid: 77, out_of_memory: 0 }.to_string();
+        assert!(!text.contains("memory"), "{text}");
     }
 }

@@ -8,14 +8,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datapath::{Desired, Limits};
 use ipnet::IpNet;
-use model::{
-    EndpointRecord, IdentityBook, IdentityId, Label, LabelFilter, Labels, PodName, Reserved,
-    identity_labels,
-};
+use model::{EndpointRecord, IdentityBook, IdentityId, LabelFilter, Reserved};
 use source::Snapshot;
 
 use crate::numbers::Numbers;
@@ -24,6 +21,9 @@ use crate::trial::NodePolicies;
 mod addresses;
 mod endpoints;
 mod host;
+mod kept;
+mod meaning;
+mod people;
 mod policies;
 mod refusals;
 mod services;
@@ -38,8 +38,12 @@ pub use policies::PolicyView;
 pub use services::ServiceView;
 pub use tables::{PlannedTable, Subject};
 
+use kept::Kept;
+use meaning::Meaning;
+use people::{Everybody, PodLabels};
+
 /// What a plan is made for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PlanOptions {
     /// Name of this node.
     pub node: String,
@@ -81,8 +85,6 @@ pub struct Plan {
     pub addresses: AddressBook,
     /// Tables with their subjects, by number.
     pub tables: BTreeMap<u32, PlannedTable>,
-    /// Every policy that was read, accepted or refused.
-    pub policies: Vec<PolicyView>,
     /// Every port of every service with an address of its own.
     pub services: Vec<ServiceView>,
     /// Policies that were refused and have no earlier version, one sentence each.
@@ -93,9 +95,25 @@ pub struct Plan {
     pub snapshot: Arc<Snapshot>,
     endpoint_numbers: Numbers,
     table_numbers: Numbers,
+    inputs: Inputs,
+    options: PlanOptions,
+    meaning: Meaning,
+    labels: PodLabels,
+    address_problems: Vec<String>,
+    shortfalls: Vec<policies::Shortfall>,
+    policies: OnceLock<Vec<PolicyView>>,
 }
 
 impl Plan {
+    /// Every policy that was read, accepted or refused. Made when somebody asks: it
+    /// concerns every policy, whatever has changed.
+    pub fn policies(&self) -> &[PolicyView] {
+        self.policies.get_or_init(|| {
+            let node = self.host.as_ref().map(|host| (self.options.node.as_str(), host));
+            policies::views(&self.snapshot, &self.shortfalls, &self.endpoints, node)
+        })
+    }
+
     /// The endpoints it installs, by [`EndpointView::content`].
     pub fn installed(&self) -> BTreeSet<[u8; 32]> {
         let installed = self.endpoints.iter().filter(|endpoint| endpoint.installed().is_some());
@@ -114,30 +132,30 @@ pub fn plan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Pl
     let snapshot = &inputs.snapshot;
     let mut problems = Vec::new();
     let meaning = Meaning::of(inputs, options);
-    let labels = pod_labels(snapshot, &meaning, options);
-    let identities = identities(&Everybody { inputs, options, labels: &labels }, &meaning, before);
+    let kept = Kept::of(before, inputs, options, &meaning);
+    let labels = kept
+        .labels
+        .map_or_else(|| PodLabels::of(snapshot, &meaning, options), |before| before.labels.clone());
+    let everybody = Everybody { inputs, options, labels: &labels };
+    let identities = kept.people.map_or_else(
+        || everybody.identities(&meaning, before.map(|before| &before.identities)),
+        |before| Arc::clone(&before.identities),
+    );
 
     let mut joined = endpoints::join(inputs, options, before);
-    let book = addresses::gather(
-        &addresses::Sources {
-            inputs,
-            options,
-            labels: &labels,
-            identities: &identities,
-            meaning: &meaning,
-        },
-        &mut joined.endpoints,
-        &mut problems,
-    );
+    let sources = addresses::Sources {
+        inputs,
+        options,
+        labels: &labels,
+        identities: &identities,
+        meaning: &meaning,
+    };
+    let (book, address_problems) = addresses::gather(&sources, &mut joined.endpoints, kept.people);
+    problems.extend(address_problems.iter().cloned());
     let mut endpoints = joined.endpoints;
-    endpoints::identify(&mut endpoints, snapshot, &labels, &identities);
+    endpoints::identify(&mut endpoints, &labels, &identities);
     refusals::leave_out(snapshot, &inputs.installed, &mut endpoints);
 
-    let same_meaning = before.filter(|before| {
-        before.snapshot.policies == snapshot.policies
-            && before.snapshot.catalogue == snapshot.catalogue
-            && before.identities == identities
-    });
     let tables = tables::compile(
         &tables::Task {
             snapshot,
@@ -145,7 +163,7 @@ pub fn plan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Pl
             identities: &identities,
             options,
             before,
-            same_meaning,
+            kept: kept::Tables::of(before, options, &meaning, &identities),
         },
         &mut endpoints,
         &mut problems,
@@ -168,7 +186,10 @@ pub fn plan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Pl
         endpoints: endpoints.iter().filter_map(EndpointView::installed).collect(),
         host: host::desired(host.as_ref(), book.of_the_node()),
         addresses: book.identities(),
-        prefixes: prefixes(snapshot, &meaning, &identities),
+        prefixes: kept.people.map_or_else(
+            || prefixes(snapshot, &meaning, &identities),
+            |before| before.desired.prefixes.clone(),
+        ),
         tables: tables
             .used(&endpoints)
             .into_iter()
@@ -177,9 +198,7 @@ pub fn plan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Pl
         services,
     };
     let shortfalls = policies::shortfalls(&meaning.policies, &options.policy, &endpoints);
-    let node = host.as_ref().map(|host| (options.node.as_str(), host));
-    let policies = policies::views(snapshot, &shortfalls, &endpoints, node);
-    problems.extend(shortfalls.into_iter().map(|(_, text)| text).collect::<BTreeSet<_>>());
+    problems.extend(shortfalls.iter().map(|(_, text)| text.clone()).collect::<BTreeSet<_>>());
     Plan {
         desired,
         host,
@@ -187,138 +206,19 @@ pub fn plan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Pl
         identities,
         addresses: book,
         tables: tables.planned,
-        policies,
         services: service_views,
         unprotected: refusals::problems(snapshot),
         problems,
         snapshot: Arc::clone(snapshot),
         endpoint_numbers: joined.numbers,
         table_numbers: tables.numbers,
-    }
-}
-
-/// The policies with what they refer to written out, and what they mention
-/// besides labels.
-pub(crate) struct Meaning {
-    policies: Vec<policy::Policy>,
-    /// Those that judge the node itself, which may be earlier versions.
-    of_node_now: Vec<policy::Policy>,
-    /// The same after a trial.
-    of_node_after: Vec<policy::Policy>,
-    references: policy::References,
-    /// The node itself as a peer.
-    host: Labels,
-}
-
-impl Meaning {
-    fn of(inputs: &Inputs, options: &PlanOptions) -> Self {
-        let Inputs { snapshot, node_policies, .. } = inputs;
-        let resolve = |policies| policy::resolve(policies, &snapshot.catalogue);
-        let policies = resolve(&snapshot.policies);
-        let of_node_now = resolve(&node_policies.in_force);
-        let of_node_after = resolve(&node_policies.fallback);
-        let all = [policies.as_slice(), &of_node_now, &of_node_after].concat();
-        let references = policy::References::of(&all, &options.policy);
-        let host = host::peer_labels(inputs, options);
-        Self { policies, of_node_now, of_node_after, references, host }
-    }
-
-    /// Labels of a pod at one of its addresses, as a peer.
-    fn at(&self, labels: &Labels, address: IpAddr) -> Labels {
-        self.references.at_address(labels, address)
-    }
-
-    /// Labels of a node or of the API server at one of its addresses, as a peer. A
-    /// node that serves the API is both.
-    fn of_node(
-        &self,
-        snapshot: &Snapshot,
-        options: &PlanOptions,
-        found: (IpAddr, Reserved),
-    ) -> Labels {
-        let (address, reserved) = found;
-        match reserved {
-            Reserved::Host => return self.at(&self.host, address),
-            Reserved::Health | Reserved::Ingress => {
-                return self.at(&reserved.identity().labels, address);
-            }
-            _ => {}
-        }
-        let mut nodes = snapshot.nodes.values().filter(|node| node.name != options.node);
-        let node = nodes.find(|node| node.addresses.contains(&address));
-        let mut ranges = snapshot.nodes.values().flat_map(|node| &node.pod_cidrs);
-        let (mut labels, serves) = match node {
-            Some(node) => {
-                let base = Reserved::RemoteNode.identity().labels;
-                let serves = node.addresses.iter().any(|at| snapshot.apiservers.contains(at));
-                let cluster = &options.policy.cluster;
-                (self.references.of_node(&base, &node.labels, cluster), serves)
-            }
-            // Where pods are, only a pod can serve.
-            None if ranges.any(|range| range.contains(&address)) => {
-                (Reserved::Unmanaged.identity().labels, false)
-            }
-            None => (Reserved::World.identity().labels, true),
-        };
-        if serves {
-            labels.insert(Label::reserved(Reserved::KubeApiserver.name()));
-        }
-        self.at(&labels, address)
-    }
-}
-
-/// Identity labels of every pod that has an identity of its own. Pods without an
-/// address yet are among them, so that their right is compiled when it comes.
-fn pod_labels(
-    snapshot: &Snapshot,
-    meaning: &Meaning,
-    options: &PlanOptions,
-) -> BTreeMap<PodName, Labels> {
-    let pods = snapshot.pods.values().filter(|pod| !pod.host_network);
-    pods.map(|pod| {
-        let namespace = snapshot.namespace(&pod.name.namespace);
-        let labels = identity_labels(pod, &namespace, &options.policy.cluster, &options.filter);
-        (pod.name.clone(), meaning.references.with_ports(&labels, &pod.ports))
-    })
-    .collect()
-}
-
-/// Whom identities are for.
-struct Everybody<'a> {
-    inputs: &'a Inputs,
-    options: &'a PlanOptions,
-    labels: &'a BTreeMap<PodName, Labels>,
-}
-
-impl Everybody<'_> {
-    /// Every label set that can be met: pods, also at each of their addresses,
-    /// other nodes, and the ranges that policies name.
-    fn sets(&self, meaning: &Meaning) -> Vec<Labels> {
-        let snapshot = &self.inputs.snapshot;
-        let mut sets: Vec<Labels> = self.labels.values().cloned().collect();
-        let recorded = self.inputs.records.iter().map(|record| (&record.pod, &record.addresses));
-        let reported = snapshot.pods.values().map(|pod| (&pod.name, &pod.addresses));
-        for (pod, addresses) in recorded.chain(reported) {
-            let Some(labels) = self.labels.get(pod) else { continue };
-            sets.extend(addresses.iter().map(|address| meaning.at(labels, *address)));
-        }
-        let nodes = addresses::nodes(self.inputs, self.options).into_iter();
-        sets.extend(nodes.map(|found| meaning.of_node(snapshot, self.options, found)));
-        sets.extend(meaning.references.ranges().map(|(_, labels)| labels));
-        sets
-    }
-}
-
-/// The book of all identities; the earlier one when nothing changed.
-fn identities(
-    everybody: &Everybody<'_>,
-    meaning: &Meaning,
-    before: Option<&Plan>,
-) -> Arc<IdentityBook> {
-    let book = IdentityBook::with_host(meaning.host.clone(), everybody.sets(meaning));
-    match before {
-        Some(before) if *before.identities == book => Arc::clone(&before.identities),
-        _ => Arc::new(book),
+        inputs: inputs.clone(),
+        options: options.clone(),
+        meaning,
+        labels,
+        address_problems,
+        shortfalls,
+        policies: OnceLock::new(),
     }
 }
 

@@ -142,8 +142,8 @@ pub(crate) fn plan(text: &str, records: &[EndpointRecord]) -> Plan {
 /// The identity of a pod, by its name.
 #[track_caller]
 pub(crate) fn identity(plan: &Plan, name: &str) -> IdentityId {
-    let pod = &plan.snapshot.pods[&pod(name)];
+    let pod = plan.snapshot.pods.get(&pod(name)).unwrap();
     let namespace = plan.snapshot.namespace(&pod.name.namespace);
-    let labels = model::identity_labels(pod, &namespace, "jakarta", &LabelFilter::default());
+    let labels = model::identity_labels(&pod, &namespace, "jakarta", &LabelFilter::default());
     plan.identities.id(&labels).unwrap()
 }

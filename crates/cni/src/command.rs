@@ -6,6 +6,7 @@
 //! there is one way down.
 
 mod add;
+mod chained;
 mod check;
 mod del;
 mod status;
@@ -101,6 +102,15 @@ fn dispatch(
     let config = NetworkConfig::read(input)?;
     let node = Node { config: &config, programs };
     match request {
+        Request::Add { attachment, netns, pod } if config.chained => {
+            let (node, attachment, netns, pod) = (&node, &attachment, &*netns, &pod);
+            chained::add(&add::Addition { node, attachment, netns, pod })
+        }
+        Request::Del { attachment } if config.chained => chained::del(&node, &attachment),
+        Request::Check { attachment, netns } if config.chained => {
+            chained::check(&node, &attachment, &netns)
+        }
+        Request::Gc if config.chained => chained::gc(&node),
         Request::Add { attachment, netns, pod } => {
             add::Addition { node: &node, attachment: &attachment, netns: &netns, pod: &pod }.add()
         }

@@ -26,7 +26,8 @@ const RUNTIME_PREFIX: &str = "cni.dev/";
 const VALID_ATTACHMENTS: &str = "cni.dev/valid-attachments";
 
 /// Fields of this plugin.
-const OWN_FIELDS: &[&str] = &["enforceTimeoutMs", "mtu", "node", "pins", "stateDir", "subnets"];
+const OWN_FIELDS: &[&str] =
+    &["chained", "enforceTimeoutMs", "mtu", "node", "pins", "stateDir", "subnets"];
 
 /// How long ADD waits for the agent when the configuration does not say.
 const DEFAULT_ENFORCE_TIMEOUT_MS: u64 = 10_000;
@@ -48,6 +49,8 @@ struct NetworkFile {
     pins: PathBuf,
     #[serde(default)]
     state_dir: PathBuf,
+    #[serde(default)]
+    chained: bool,
     #[serde(default)]
     subnets: Vec<String>,
     mtu: Option<u32>,
@@ -80,7 +83,9 @@ pub struct NetworkConfig {
     pub pins: PathBuf,
     /// Folder of the node's state.
     pub state_dir: PathBuf,
-    /// Where addresses come from: at most one subnet of each family.
+    /// Whether another plugin made the interface, and this one only guards it.
+    pub chained: bool,
+    /// Where addresses come from: at most one subnet of each family; chained, none.
     pub subnets: Vec<IpNet>,
     /// MTU of pods' interfaces; `None`: the kernel's choice.
     pub mtu: Option<u32>,
@@ -88,8 +93,11 @@ pub struct NetworkConfig {
     pub enforce_timeout: Duration,
     /// Carried through to the result.
     pub dns: Dns,
-    /// What ADD answered; required by CHECK, refused by ADD.
+    /// What ADD answered: required by CHECK, and by a chained ADD; any other ADD
+    /// refuses it.
     pub previous: Option<Previous>,
+    /// The same as it was given.
+    pub given: Option<Value>,
     /// What is still in use; required by GC.
     pub valid_attachments: Option<Vec<Attachment>>,
 }
@@ -113,14 +121,16 @@ impl NetworkConfig {
             .map_err(|error| decode(&format!("network configuration: {error}")))?;
         let version = spoken(&object)?;
         refuse_unknown(&object)?;
+        let given = object.get("prevResult").cloned();
         let file: NetworkFile = serde_json::from_value(Value::Object(object))
             .map_err(|error| decode(&format!("network configuration: {error}")))?;
-        check(version, file).map_err(|problems| {
+        let config = check(version, file).map_err(|problems| {
             Failure::new(
                 Code::InvalidConfig,
                 format!("network configuration: {}", problems.join("; ")),
             )
-        })
+        })?;
+        Ok(Self { given, ..config })
     }
 }
 
@@ -165,6 +175,7 @@ fn check(version: Version, file: NetworkFile) -> Result<NetworkConfig, Vec<Strin
         node,
         pins,
         state_dir,
+        chained,
         subnets,
         mtu,
         enforce_timeout_ms,
@@ -197,7 +208,14 @@ fn check(version: Version, file: NetworkFile) -> Result<NetworkConfig, Vec<Strin
         (1..=LONGEST_ENFORCE_TIMEOUT_MS).contains(&timeout_ms),
         format!("enforceTimeoutMs {timeout_ms} is not between 1 and {LONGEST_ENFORCE_TIMEOUT_MS}"),
     );
-    let subnets = check_subnets(&subnets, &mut problems);
+    demand(
+        !chained || subnets.is_empty() && mtu.is_none(),
+        "chained, the plugin before gives addresses and the MTU: leave out subnets and mtu".into(),
+    );
+    let subnets = match chained {
+        true => vec![],
+        false => check_subnets(&subnets, &mut problems),
+    };
     let valid_attachments = check_attachments(valid_attachments, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
@@ -208,11 +226,13 @@ fn check(version: Version, file: NetworkFile) -> Result<NetworkConfig, Vec<Strin
         node,
         pins,
         state_dir,
+        chained,
         subnets,
         mtu,
         enforce_timeout: Duration::from_millis(timeout_ms),
         dns,
         previous,
+        given: None,
         valid_attachments,
     })
 }

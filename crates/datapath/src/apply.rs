@@ -11,6 +11,7 @@
 //! 6. wait until no packet is judged by the old revision, and clean up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use abi::{Address, Holder, Peer, PolicyEntry, PolicyKey, PrefixKey, Range, Subject};
 use zerocopy::IntoBytes;
@@ -80,15 +81,19 @@ impl Apply<'_> {
             written += self.remove_ranges(&book.ranges.obsolete)?;
         }
         written += self.remove_tables()?;
+        for (number, table) in &self.desired.tables {
+            if let Some(installed) = self.installed.tables.get_mut(number) {
+                installed.holds = Some(Arc::clone(table));
+            }
+        }
         Ok(Applied { revision: self.control.revision(), written })
     }
 
     fn plan_tables(&self, revision: u32, next: u32) -> BTreeMap<u32, Change> {
         let existing = self.desired.tables.iter().filter_map(|(number, table)| {
-            self.installed.tables.get(number).map(|installed| {
-                let content = trie::content(table);
-                (*number, trie::change(&installed.image, &content, revision, next))
-            })
+            let installed = self.installed.tables.get(number).filter(|known| !known.is(table))?;
+            let content = trie::content(table);
+            Some((*number, trie::change(&installed.image, &content, revision, next)))
         });
         existing.collect()
     }
@@ -194,6 +199,7 @@ impl Apply<'_> {
 
     fn write_table(&mut self, number: u32, change: &Change) -> Result<usize, ApplyError> {
         let Some(table) = self.installed.tables.get_mut(&number) else { return Ok(0) };
+        table.holds = None;
         for (node, entry) in &change.writes {
             table.map.set(&PolicyKey::from(*node), entry)?;
             table.image.insert(*node, *entry);

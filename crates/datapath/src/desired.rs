@@ -128,7 +128,7 @@ pub struct Trial {
 }
 
 /// Everything the node should enforce.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Desired {
     /// By index of the host-side interface.
     pub endpoints: BTreeMap<u32, Endpoint>,

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
 
 use abi::{Address, Endpoint, Peer, PolicyEntry, PolicyKey, PrefixKey, Range};
 use libbpf_rs::{MapHandle, MapType};
@@ -23,6 +24,19 @@ pub(crate) const HOST_INTERFACE: u32 = 0;
 pub(crate) struct Table {
     pub(crate) map: Map<PolicyKey, PolicyEntry>,
     pub(crate) image: Image,
+    /// What the map holds, and nothing besides; `None`: that is to be found out.
+    pub(crate) holds: Option<Arc<policy::Table>>,
+}
+
+impl Table {
+    fn new(map: Map<PolicyKey, PolicyEntry>, image: Image) -> Self {
+        Self { map, image, holds: None }
+    }
+
+    /// Whether the map is known to hold this very table.
+    pub(crate) fn is(&self, table: &Arc<policy::Table>) -> bool {
+        self.holds.as_ref().is_some_and(|holds| Arc::ptr_eq(holds, table))
+    }
 }
 
 /// The maps that hold a node's desired state, and their content.
@@ -70,7 +84,7 @@ impl Installed {
                 .map_err(|source| table_error("open", number, source))?;
             let map = Map::new(table_name(number), handle);
             let image = map.dump()?.iter().map(|(key, entry)| (Node::from(key), *entry)).collect();
-            installed.tables.insert(number, Table { map, image });
+            installed.tables.insert(number, Table::new(map, image));
         }
         Ok(installed)
     }
@@ -162,7 +176,7 @@ impl Installed {
         }
         let fd = map.handle().as_fd().as_raw_fd() as u32;
         self.table_map.set(&number, &fd)?;
-        self.tables.insert(number, Table { map, image });
+        self.tables.insert(number, Table::new(map, image));
         Ok(())
     }
 

@@ -53,7 +53,7 @@ fn nobody(direction: Direction) -> Rule {
 }
 
 fn host_table(world: &World, rules: Vec<Rule>) -> Table {
-    let policy = Policy { name: policy_name(), mode: Mode::Enforce, rules };
+    let policy = Policy { name: policy_name(), mode: Mode::Enforce, rules: rules.into() };
     let subject = Reserved::Host.identity().labels;
     let none = BTreeMap::new();
     let options = Options::default();

@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use datapath::Record;
 use etherparse::{
     EtherType, IpNumber, LaxNetSlice, LaxSlicedPacket, LinkSlice, NetSlice, SlicedPacket,
-    TransportSlice,
+    TcpHeader, TransportSlice, UdpHeader,
 };
 use model::{Direction, Layer4};
 use support::*;
@@ -166,8 +166,27 @@ fn lax(frame: &[u8]) -> Option<Reading> {
         }
         LaxNetSlice::Arp(_) => return None,
     };
-    let transport = transport(packet.transport.as_ref(), payload.ip_number, payload.payload)?;
-    Some(Reading { addresses, transport })
+    let transport = match packet.transport.as_ref() {
+        None if payload.fragmented => first_fragment(payload.ip_number, payload.payload),
+        slice => transport(slice, payload.ip_number, payload.payload),
+    };
+    Some(Reading { addresses, transport: transport? })
+}
+
+/// The library leaves fragments alone; of a first one it reads the headers by
+/// themselves. A later one has none of which anybody would read ports here.
+fn first_fragment(protocol: IpNumber, payload: &[u8]) -> Option<(u8, u16, u16)> {
+    match protocol {
+        IpNumber::TCP => {
+            let (tcp, _) = TcpHeader::from_slice(payload).ok()?;
+            Some((6, tcp.source_port, tcp.destination_port))
+        }
+        IpNumber::UDP => {
+            let (udp, _) = UdpHeader::from_slice(payload).ok()?;
+            Some((17, udp.source_port, udp.destination_port))
+        }
+        other => unread(other, payload),
+    }
 }
 
 /// An honest frame of a random kind.

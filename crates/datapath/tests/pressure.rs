@@ -225,7 +225,7 @@ fn what_has_ended_makes_room_while_agents_only_start() {
         assert!(start.elapsed() < Duration::from_secs(60), "nobody made room");
         scene.site.kill_agent();
         scene.site.agent();
-        std::thread::sleep(Duration::from_millis(500));
+        thread::sleep(Duration::from_millis(500));
     }
 }
 

@@ -26,7 +26,7 @@ fn named(name: &str) -> PolicyName {
 fn policy(name: &str, mode: Mode, rules: Vec<Rule>) -> Policy {
     let mut rules = rules;
     rules.iter_mut().for_each(|rule| rule.id.policy = named(name));
-    Policy { name: named(name), mode, rules }
+    Policy { name: named(name), mode, rules: rules.into() }
 }
 
 fn table(world: &World, policies: &[Policy]) -> Table {

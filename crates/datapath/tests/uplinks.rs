@@ -58,7 +58,7 @@ impl Scene {
     }
 
     fn table(&self, rules: Vec<Rule>) -> Arc<Table> {
-        let policy = Policy { name: policy_name(), mode: Mode::Enforce, rules };
+        let policy = Policy { name: policy_name(), mode: Mode::Enforce, rules: rules.into() };
         let subject = Reserved::Host.identity().labels;
         let none = BTreeMap::new();
         let options = Options::default();

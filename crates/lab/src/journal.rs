@@ -152,6 +152,9 @@ pub struct Journal {
     /// The other clusters.
     #[serde(default)]
     pub clusters: Vec<Cluster>,
+    /// The plugin that makes pods' interfaces, when it is not Signet's own.
+    #[serde(default)]
+    pub cni: Option<String>,
     /// Flags of every agent beside those that say where it is.
     #[serde(default)]
     pub agent: Vec<String>,

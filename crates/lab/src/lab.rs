@@ -183,6 +183,7 @@ impl Lab {
             places: self.places.clone(),
             signet: options.signet.clone(),
             cluster: self.journal.cluster.clone(),
+            cni: self.journal.cni.clone(),
             agent: self.journal.agent.clone(),
             nodes: self.journal.nodes.clone(),
         })

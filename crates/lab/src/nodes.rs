@@ -25,6 +25,9 @@ pub fn refuse_what_cannot_change(journal: &Journal, wanted: &LabObject) -> Resul
     if wanted.cluster != journal.cluster {
         return fixed("the cluster's name");
     }
+    if wanted.cni != journal.cni {
+        return fixed("the plugin that makes interfaces");
+    }
     let clusters = |names: Vec<&String>| names.into_iter().cloned().collect::<BTreeSet<_>>();
     let (now, then) = (&wanted.clusters, &journal.clusters);
     if clusters(now.iter().map(|it| &it.name).collect())

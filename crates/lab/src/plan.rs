@@ -16,6 +16,7 @@ pub fn journal(definition: &Definition) -> Result<Journal, Error> {
         directory: definition.directory.clone(),
         cluster: definition.cluster.clone(),
         clusters: definition.clusters.iter().map(cluster).collect(),
+        cni: definition.cni.clone(),
         agent: definition.agent.clone(),
         ready: false,
         nodes: definition.nodes.iter().map(node).collect(),

@@ -13,6 +13,7 @@ use crate::definition::pod::{Pod, Role};
 use crate::error::Error;
 use crate::netns;
 use crate::places::{BPFFS, Places};
+use crate::plugin::PLUGINS;
 
 /// Programs that `up` itself runs, and the Debian package of each.
 const PROGRAMS: [(&str, &str); 2] = [("runc", "runc"), ("setsid", "util-linux")];
@@ -44,6 +45,13 @@ pub fn check(
         if find_program(program).is_none() {
             missing
                 .push(format!("`{program}` is not installed (Debian: apt-get install {package})"));
+        }
+    }
+    for plugin in definition.cni.iter().map(String::as_str).chain(["host-local"]) {
+        let path = Path::new(PLUGINS).join(plugin);
+        if definition.cni.is_some() && !path.is_file() {
+            let package = "apt-get install containernetworking-plugins";
+            missing.push(format!("`{}` is not installed (Debian: {package})", path.display()));
         }
     }
     if !signet.is_file() {

@@ -238,6 +238,7 @@ mod tests {
             directory: "/".into(),
             cluster: "default".into(),
             clusters: vec![],
+            cni: None,
             agent: vec![],
             ready: false,
             nodes: vec![node("node-1"), node("node-2")],

@@ -18,6 +18,8 @@ pub struct Site {
     pub signet: PathBuf,
     /// The first cluster's name.
     pub cluster: String,
+    /// The plugin that makes pods' interfaces, when it is not Signet's own.
+    pub cni: Option<String>,
     /// Flags of every agent beside those that say where it is.
     pub agent: Vec<String>,
     /// Nodes.

@@ -74,6 +74,7 @@ pub fn up(directory: &Path, policies: bool, options: &Options) -> Result<Journal
         places,
         signet: options.signet.clone(),
         cluster: definition.cluster.clone(),
+        cni: journal.cni.clone(),
         agent: journal.agent.clone(),
         nodes: journal.nodes.clone(),
     };

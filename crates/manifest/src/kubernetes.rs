@@ -71,7 +71,7 @@ pub(crate) fn network_policy(reader: &mut Reader<'_>) -> Option<Policy> {
         }
     }
     let mode = mode?;
-    whole.then_some(Policy { name, mode, rules })
+    whole.then_some(Policy { name, mode, rules: rules.into() })
 }
 
 /// The directions that the policy is about: those it lists, else ingress, and

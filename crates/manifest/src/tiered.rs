@@ -194,7 +194,7 @@ fn policy(reader: &mut Reader<'_>, version: Version) -> Option<Policy> {
     if rules.is_empty() {
         reader.warn(&spec, "has no rules: it decides nothing".to_owned());
     }
-    Some(Policy { name: name?, mode: mode?, rules })
+    Some(Policy { name: name?, mode: mode?, rules: rules.into() })
 }
 
 fn tier(reader: &mut Reader<'_>, fields: &Fields<'_>, version: Version) -> Option<Tier> {

@@ -3,9 +3,11 @@
 //! Knows nothing about which labels matter (see `workload`) or about selectors
 //! (see the `policy` crate).
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Where a label comes from. In a selector [`Source::Any`] matches every source.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -115,8 +117,41 @@ impl FromStr for Label {
 /// A set of labels, at most one for each bare key.
 ///
 /// Two sources with the same key cannot stand side by side; the later one wins.
-#[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Labels(BTreeMap<String, Label>);
+///
+/// Copies share their labels, and so can different sets: a node knows a hundred
+/// thousand sets that differ in one label each.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Labels(Arc<[Arc<Label>]>);
+
+impl Ord for Labels {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+    }
+}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Labels that were seen: sets made with it share those that are equal.
+#[derive(Debug, Default)]
+pub struct LabelPool(HashSet<Arc<Label>>);
+
+impl LabelPool {
+    /// The same set, of labels that are shared with all sets that came before.
+    pub fn share(&mut self, labels: &Labels) -> Labels {
+        let shared = labels.0.iter().map(|label| match self.0.get(label) {
+            Some(known) => Arc::clone(known),
+            None => {
+                self.0.insert(Arc::clone(label));
+                Arc::clone(label)
+            }
+        });
+        Labels(shared.collect())
+    }
+}
 
 impl Labels {
     /// No labels.
@@ -126,12 +161,15 @@ impl Labels {
 
     /// Adds a label; one with the same key is replaced.
     pub fn insert(&mut self, label: Label) {
-        self.0.insert(label.key.clone(), label);
+        let mut labels = self.0.to_vec();
+        put(&mut labels, label);
+        self.0 = labels.into();
     }
 
     /// The label with this bare key, whatever its source.
     pub fn get(&self, key: &str) -> Option<&Label> {
-        self.0.get(key)
+        let at = self.0.binary_search_by(|label| label.key.as_str().cmp(key)).ok()?;
+        self.0.get(at).map(Arc::as_ref)
     }
 
     /// Whether a reserved label of this name is present.
@@ -141,7 +179,7 @@ impl Labels {
 
     /// All labels, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = &Label> {
-        self.0.values()
+        self.0.iter().map(Arc::as_ref)
     }
 
     /// How many.
@@ -164,11 +202,19 @@ impl Labels {
 
 impl FromIterator<Label> for Labels {
     fn from_iter<I: IntoIterator<Item = Label>>(labels: I) -> Self {
-        let mut set = Self::new();
+        let mut sorted = Vec::new();
         for label in labels {
-            set.insert(label);
+            put(&mut sorted, label);
         }
-        set
+        Self(sorted.into())
+    }
+}
+
+/// Puts a label at its place, or in the place of the one with its key.
+fn put(labels: &mut Vec<Arc<Label>>, label: Label) {
+    match labels.binary_search_by(|known| known.key.cmp(&label.key)) {
+        Ok(at) => labels[at] = Arc::new(label),
+        Err(at) => labels.insert(at, Arc::new(label)),
     }
 }
 
@@ -197,6 +243,27 @@ mod tests {
     #[test]
     fn a_value_may_hold_equal_signs_and_colons() {
         check("k8s:a=b=c:d", "k8s:a=b=c:d");
+    }
+
+    #[test]
+    fn sets_made_with_a_pool_share_what_is_equal() {
+        let set =
+            |texts: [&'static str; 2]| texts.into_iter().map(|text| text.parse::<Label>().unwrap());
+        let mut pool = LabelPool::default();
+        let one: Labels = pool.share(&set(["team=a", "app=x"]).collect());
+        let other: Labels = pool.share(&set(["app=y", "team=a"]).collect());
+        assert_eq!(one, set(["app=x", "team=a"]).collect());
+        assert!(Arc::ptr_eq(&one.0[1], &other.0[1]));
+        assert!(one < other);
+    }
+
+    #[test]
+    fn of_two_labels_with_one_key_the_later_counts() {
+        let mut labels: Labels =
+            ["any:b=1", "b=2", "a=1"].iter().map(|text| text.parse::<Label>().unwrap()).collect();
+        assert_eq!(labels.to_strings(), ["k8s:a=1", "k8s:b=2"]);
+        labels.insert(Label::reserved("b"));
+        assert_eq!(labels.to_strings(), ["k8s:a=1", "reserved:b"]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod workload;
 
 pub use flow::{End, Flow, IcmpMessage, Layer4, MatchType, PolicyMatch, Shadow, TcpFlags, Verdict};
 pub use identity::{Identity, IdentityBook, IdentityId, NotAnIdentity, Reserved};
-pub use label::{Label, LabelError, Labels, Source};
+pub use label::{Label, LabelError, LabelPool, Labels, Source};
 pub use process::{Attribution, Process, UnknownProcess};
 pub use reason::{DropReason, Reason};
 pub use rule::{Direction, PolicyKind, PolicyName, RuleId, RuleSet, RuleSetId};

@@ -12,7 +12,7 @@ use model::{Label, Labels, Source};
 
 use crate::cidr::{CidrPeer, Reach};
 use crate::peer::Peer;
-use crate::rule::{Peers, Policy};
+use crate::rule::{Peers, Policy, Rule};
 use crate::scope::POD_NAMESPACE;
 use crate::selector::{Requirement, Selector, SelectorKey};
 
@@ -142,14 +142,24 @@ fn labels(map: &BTreeMap<String, String>) -> Labels {
 
 /// The policies, with every reference that the catalogue knows written out.
 pub fn resolve(policies: &[Policy], catalogue: &Catalogue) -> Vec<Policy> {
-    let mut policies = policies.to_vec();
-    for rule in policies.iter_mut().flat_map(|policy| &mut policy.rules) {
-        if let Peers::OneOf(peers) = &mut rule.peers {
-            let resolved = peers.drain(..).flat_map(|peer| catalogue.resolve(peer)).collect();
-            *peers = resolved;
+    let refers = |rule: &Rule| match &rule.peers {
+        Peers::Any => false,
+        Peers::OneOf(peers) => {
+            peers.iter().any(|peer| matches!(peer, Peer::Group(_) | Peer::Service(_)))
         }
-    }
-    policies
+    };
+    let resolved = |rule: &Rule| {
+        let mut rule = rule.clone();
+        if let Peers::OneOf(peers) = &mut rule.peers {
+            *peers = peers.drain(..).flat_map(|peer| catalogue.resolve(peer)).collect();
+        }
+        rule
+    };
+    let policies = policies.iter().map(|policy| match policy.rules.iter().any(refers) {
+        true => Policy { rules: policy.rules.iter().map(resolved).collect(), ..policy.clone() },
+        false => policy.clone(),
+    });
+    policies.collect()
 }
 
 impl Catalogue {

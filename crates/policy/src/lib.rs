@@ -60,7 +60,7 @@ pub use peer::{Entity, Peer};
 pub use ports::{Port, PortMatch, Ports, Transport};
 pub use precedence::Tier;
 pub use references::{References, node_key};
-pub use rule::{Action, Authentication, Peers, Policy, Rule, Subject};
+pub use rule::{Action, Authentication, Peers, Policy, Rule, Rules, Subject};
 pub use scope::{clusterwide_peer, namespaced_peer, namespaced_subject};
 pub use selector::{Operator, Requirement, Selector, SelectorKey};
 pub use table::{Decision, Entry, Found, Key, NotAWhy, Table, Why};

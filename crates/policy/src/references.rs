@@ -77,6 +77,11 @@ impl References {
         }
     }
 
+    /// Whether both mention the same names of ports: [`Self::with_ports`] is the same.
+    pub fn same_ports(&self, other: &Self) -> bool {
+        self.ports == other.ports
+    }
+
     /// Labels of whoever has an address, from the labels it has anyhow.
     pub fn at_address(&self, base: &Labels, address: IpAddr) -> Labels {
         let ranges = match Place::of(base) {

@@ -3,6 +3,9 @@
 //! A [`Rule`] is flat: one subject, one direction, one action. Nothing here
 //! remembers which kind it came from but its name.
 
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
 use model::{Direction, Labels, PolicyName, RuleId};
 
 use crate::layer7::Layer7;
@@ -21,7 +24,56 @@ pub struct Policy {
     /// Whether it decides.
     pub mode: Mode,
     /// Its rules, in the order they are written.
-    pub rules: Vec<Rule>,
+    pub rules: Rules,
+}
+
+/// Rules that all copies share: a cluster has thousands of them, and few change.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Rules(Arc<Vec<Rule>>);
+
+impl Deref for Rules {
+    type Target = Vec<Rule>;
+
+    fn deref(&self) -> &Vec<Rule> {
+        &self.0
+    }
+}
+
+impl DerefMut for Rules {
+    /// What is changed is this copy's own from then on.
+    fn deref_mut(&mut self) -> &mut Vec<Rule> {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl From<Vec<Rule>> for Rules {
+    fn from(rules: Vec<Rule>) -> Self {
+        Self(rules.into())
+    }
+}
+
+impl FromIterator<Rule> for Rules {
+    fn from_iter<I: IntoIterator<Item = Rule>>(rules: I) -> Self {
+        Self::from(rules.into_iter().collect::<Vec<_>>())
+    }
+}
+
+impl<'a> IntoIterator for &'a Rules {
+    type Item = &'a Rule;
+    type IntoIter = std::slice::Iter<'a, Rule>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a mut Rules {
+    type Item = &'a mut Rule;
+    type IntoIter = std::slice::IterMut<'a, Rule>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter_mut()
+    }
 }
 
 /// What a matching rule does.

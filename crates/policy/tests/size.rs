@@ -52,7 +52,7 @@ fn policy(number: usize, peers: Peers, port: u16) -> Policy {
         authentication: None,
         log: None,
     };
-    Policy { name, mode: policy::Mode::Enforce, rules: vec![rule] }
+    Policy { name, mode: policy::Mode::Enforce, rules: vec![rule].into() }
 }
 
 #[test]

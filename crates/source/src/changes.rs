@@ -4,6 +4,7 @@
 //! every few seconds whatever was said. So a lost event, a full queue or a host
 //! without inotify costs seconds, never correctness.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -35,11 +36,38 @@ const PLACE: WatchMask = WatchMask::CREATE
 /// A burst of writes is over after this long without one.
 pub const QUIET: Duration = Duration::from_millis(20);
 
+/// The same where files were only renamed into their places: each is whole.
+const QUIET_IF_WHOLE: Duration = Duration::from_millis(3);
+
 /// However long a burst goes on, it is reported after this long.
 pub const AT_MOST: Duration = Duration::from_millis(100);
 
 /// How often the holder looks by itself where the kernel does not tell.
 const WITHOUT_EVENTS: Duration = Duration::from_millis(500);
+
+/// What a burst of events says so far.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Sign {
+    /// Nothing.
+    None,
+    /// Files were renamed into their places.
+    Whole,
+    /// Something else, that may not be at its end.
+    Unsettled,
+}
+
+impl Sign {
+    /// What happened to a name in a watched directory. Hidden files are drafts, but what
+    /// other names are links to may be hidden, and is replaced by renaming.
+    fn of(mask: EventMask, name: Option<&OsStr>) -> Self {
+        let hidden = name.is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        match (mask.contains(EventMask::MOVED_TO), hidden) {
+            (true, _) => Self::Whole,
+            (false, true) => Self::None,
+            (false, false) => Self::Unsettled,
+        }
+    }
+}
 
 /// One directory and the watches that cover it.
 #[derive(Debug)]
@@ -75,7 +103,8 @@ impl Changes {
     }
 
     /// Returns `true` when something may have changed, as soon as it has been
-    /// quiet for [`QUIET`] but not later than [`AT_MOST`] after the first sign;
+    /// quiet for [`QUIET`] (less where nobody can be in the middle of a file or has
+    /// taken one away, perhaps to put another in its place) but not later than [`AT_MOST`] after the first sign;
     /// `false` when `timeout` passed without a sign.
     pub fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
         if self.inotify.is_none() {
@@ -84,9 +113,9 @@ impl Changes {
         }
         // A directory that was replaced since the last call is seen here, because
         // the kernel gives another descriptor for another inode.
-        let mut sign = self.cover();
+        let mut sign = if self.cover() { Sign::Unsettled } else { Sign::None };
         let end = Instant::now() + timeout;
-        while !sign {
+        while sign == Sign::None {
             let left = end.saturating_duration_since(Instant::now());
             if !self.readable(left)? {
                 return Ok(false);
@@ -96,10 +125,11 @@ impl Changes {
         let end = Instant::now() + AT_MOST;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || !self.readable(left.min(QUIET))? {
+            let quiet = if sign == Sign::Whole { QUIET_IF_WHOLE } else { QUIET };
+            if left.is_zero() || !self.readable(left.min(quiet))? {
                 return Ok(true);
             }
-            self.drain()?;
+            sign = sign.max(self.drain()?);
         }
     }
 
@@ -134,10 +164,10 @@ impl Changes {
         }
     }
 
-    /// Takes what is queued; whether any of it concerns a watched directory.
-    fn drain(&mut self) -> io::Result<bool> {
-        let Some(inotify) = &mut self.inotify else { return Ok(true) };
-        let mut sign = false;
+    /// Takes what is queued; what of it concerns a watched directory.
+    fn drain(&mut self) -> io::Result<Sign> {
+        let Some(inotify) = &mut self.inotify else { return Ok(Sign::Unsettled) };
+        let mut sign = Sign::None;
         let mut buffer = [0; 16 * 1024];
         loop {
             let events = match inotify.read_events(&mut buffer) {
@@ -147,12 +177,18 @@ impl Changes {
                 Err(error) => return Err(error),
             };
             for event in events {
-                sign |= event.mask.contains(EventMask::Q_OVERFLOW);
+                if event.mask.contains(EventMask::Q_OVERFLOW) {
+                    sign = Sign::Unsettled;
+                }
                 for watched in &self.directories {
                     let inside = watched.content.as_ref() == Some(&event.wd);
                     let at_its_place = watched.place.as_ref() == Some(&event.wd)
                         && watched.path.file_name() == event.name;
-                    sign |= inside || at_its_place;
+                    if inside {
+                        sign = sign.max(Sign::of(event.mask, event.name));
+                    } else if at_its_place {
+                        sign = Sign::Unsettled;
+                    }
                 }
             }
         }

@@ -6,8 +6,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use manifest::{Document, Note, Outcome, Position, Refusal};
+use model::PodName;
 
 use crate::object::{self, Object, ObjectName};
+use crate::pods::PackedPod;
 
 /// Whose policy may be missing because a document was refused.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -48,7 +50,9 @@ pub(crate) struct Entry {
 /// One file, read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Contents {
+    /// All but pods.
     pub objects: Vec<Entry>,
+    pub pods: Vec<PackedPod>,
     pub refused: Vec<Refused>,
     /// Remarks on what was accepted.
     pub notes: Vec<Note>,
@@ -105,6 +109,7 @@ impl Contents {
             }
         };
         match (read, name) {
+            (Ok(Object::Pod(pod)), Some(_)) => self.pods.push(PackedPod::new(&pod)),
             (Ok(object), Some(name)) => {
                 let text = object.is_remembered().then(|| text(document));
                 self.objects.push(Entry { name, object, text });
@@ -132,31 +137,43 @@ impl Contents {
     ///
     /// Without a refusal, what is gone from the file is gone.
     pub fn keep_last_good(&mut self, before: &Self) {
-        self.keep(before, |refused, earlier| {
-            refused.object.is_none()
-                || refused.object.as_ref() == Some(&earlier.name)
-                || matches!(earlier.object, Object::Policy(_))
+        self.keep(before, |refused, name, is_policy| {
+            refused.object.is_none() || refused.object.as_ref() == Some(name) || is_policy
         });
     }
 
     /// Keeps what a file that is gone had for each document that is refused now:
     /// it may have been moved here.
     pub fn keep_moved(&mut self, gone: &Self) {
-        self.keep(gone, |refused, earlier| refused.object.as_ref() == Some(&earlier.name));
+        self.keep(gone, |refused, name, _| refused.object.as_ref() == Some(name));
     }
 
-    fn keep(&mut self, before: &Self, is_kept: impl Fn(&Refused, &Entry) -> bool) {
-        let present: BTreeSet<&ObjectName> = self.objects.iter().map(|entry| &entry.name).collect();
-        let missing: Vec<Entry> =
-            before.objects.iter().filter(|entry| !present.contains(&entry.name)).cloned().collect();
-        for entry in missing {
+    /// `is_kept` is asked about a refusal, an earlier object, and whether that is a
+    /// policy.
+    fn keep(&mut self, before: &Self, is_kept: impl Fn(&Refused, &ObjectName, bool) -> bool) {
+        if self.refused.is_empty() {
+            return;
+        }
+        let mut keepers = |name: &ObjectName, is_policy: bool| {
             let mut kept = false;
-            for refused in self.refused.iter_mut().filter(|refused| is_kept(refused, &entry)) {
-                refused.kept.push(entry.name.clone());
+            for refused in self.refused.iter_mut().filter(|it| is_kept(it, name, is_policy)) {
+                refused.kept.push(name.clone());
                 kept = true;
             }
-            if kept {
-                self.objects.push(entry);
+            kept
+        };
+        let present: BTreeSet<ObjectName> =
+            self.objects.iter().map(|entry| entry.name.clone()).collect();
+        for entry in before.objects.iter().filter(|entry| !present.contains(&entry.name)) {
+            if keepers(&entry.name, matches!(entry.object, Object::Policy(_))) {
+                self.objects.push(entry.clone());
+            }
+        }
+        let present: BTreeSet<PodName> = self.pods.iter().map(PackedPod::name).collect();
+        for pod in &before.pods {
+            let name = pod.name();
+            if !present.contains(&name) && keepers(&object::name_of_pod(name), false) {
+                self.pods.push(pod.clone());
             }
         }
     }

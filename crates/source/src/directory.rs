@@ -125,12 +125,15 @@ impl Directory {
         let present =
             list(&self.path).map_err(|source| ScanError { path: self.path.clone(), source })?;
         let mut changed = self.last.is_none();
+        let mut pods_changed = changed;
         let mut gone = Contents::default();
         self.files.retain(|name, cached| {
             let stays = present.contains_key(name);
             if !stays {
                 changed = true;
+                pods_changed |= !cached.contents.pods.is_empty();
                 gone.objects.append(&mut cached.contents.objects);
+                gone.pods.append(&mut cached.contents.pods);
             }
             stays
         });
@@ -146,6 +149,10 @@ impl Directory {
             }
             contents.keep_moved(&gone);
             changed |= cached.is_none_or(|cached| cached.contents != contents);
+            pods_changed |= match cached {
+                Some(cached) => cached.contents.pods != contents.pods,
+                None => !contents.pods.is_empty(),
+            };
             let stamp = metadata.filter(|metadata| settled(metadata, now));
             let stamp = stamp.as_ref().map(Stamp::from);
             self.files.insert(name, Cached { stamp, contents });
@@ -154,7 +161,9 @@ impl Directory {
             return Ok(None);
         }
         let files = self.files.iter().map(|(name, cached)| (name.as_str(), &cached.contents));
-        let snapshot = Arc::new(Snapshot::join(files));
+        let pods = self.last.as_ref().filter(|_| !pods_changed);
+        let pods = pods.map(|last| (last.pods.clone(), last.replaced_pods.clone()));
+        let snapshot = Arc::new(Snapshot::join(&files.collect::<Vec<_>>(), pods));
         self.last = Some(Arc::clone(&snapshot));
         Ok(Some(snapshot))
     }

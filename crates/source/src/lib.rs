@@ -10,6 +10,7 @@ mod changes;
 mod contents;
 mod directory;
 mod object;
+mod pods;
 mod service;
 mod snapshot;
 
@@ -17,10 +18,11 @@ pub use changes::{AT_MOST, Changes, QUIET};
 pub use contents::{Refused, Scope};
 pub use directory::{Accepted, Directory, FILE_MAX, ScanError};
 pub use object::ObjectName;
+pub use pods::{PackedPod, Pods};
 pub use service::{Service, ServiceName, Serving};
 pub use snapshot::Snapshot;
 
 /// Reads the text of one manifest alone, as [`Directory`] does for each file.
 pub fn read(file: &str, text: &str) -> Snapshot {
-    Snapshot::join([(file, &contents::Contents::of(file, text))])
+    Snapshot::join(&[(file, &contents::Contents::of(file, text))], None)
 }

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use manifest::{Document, Node as ManifestNode, Position, Refusal, Value};
-use model::{Namespace, Node, Pod, PolicyName};
+use model::{Namespace, Node, Pod, PodName, PolicyName};
 use serde::Deserialize;
 
 use crate::contents::Scope;
@@ -43,6 +43,12 @@ impl From<&PolicyName> for ObjectName {
             name: policy.name.clone(),
         }
     }
+}
+
+/// The name of a pod among those of all objects.
+pub(crate) fn name_of_pod(name: PodName) -> ObjectName {
+    let PodName { namespace, name } = name;
+    ObjectName { kind: "Pod".to_owned(), namespace: Some(namespace), name }
 }
 
 impl fmt::Display for ObjectName {

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use model::PodName;
 use policy::TargetPort;
 
 use crate::snapshot::Snapshot;
@@ -85,7 +84,7 @@ impl Snapshot {
     /// Every address behind a service, whatever its ports.
     pub fn behind(&self, service: &Service) -> BTreeSet<IpAddr> {
         match self.endpoints.get(&service.name) {
-            None => self.pods_of(service).flat_map(|pod| pod.addresses.iter().copied()).collect(),
+            None => self.pods_of(service).flat_map(|pod| pod.addresses).collect(),
             Some(listed) => {
                 let unready = |serving: &'_ Serving| {
                     serving.unready.iter().filter(|_| service.unready).copied().collect::<Vec<_>>()
@@ -96,18 +95,15 @@ impl Snapshot {
         }
     }
 
-    fn pods_of<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a model::Pod> {
-        let namespace = &service.name.namespace;
-        let first = PodName { namespace: namespace.clone(), name: String::new() };
-        let there = self.pods.range(first..).take_while(move |(name, _)| {
-            // A service without a selector selects nobody, not everybody.
-            !service.selector.is_empty() && name.namespace == *namespace
-        });
-        let selects = |pod: &&model::Pod| {
+    fn pods_of<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = model::Pod> + 'a {
+        let selects = |pod: &model::Pod| {
             let has = |(key, value): (&String, &String)| pod.labels.get(key) == Some(value);
             service.selector.iter().all(has)
         };
-        there.map(|(_, pod)| pod).filter(selects)
+        // A service without a selector selects nobody, not everybody.
+        let there =
+            (!service.selector.is_empty()).then(|| self.pods.of_namespace(&service.name.namespace));
+        there.into_iter().flatten().filter(selects)
     }
 
     /// The pods that a service selects, at the port that it means on each; a pod
@@ -126,8 +122,8 @@ impl Snapshot {
                     .filter(|(protocol, _)| *protocol == port.protocol)
                     .map(|(_, number)| *number),
             };
-            let ends = move |address: &IpAddr| Some(SocketAddr::new(*address, number?));
-            pod.addresses.iter().filter_map(ends)
+            let ends = move |address: IpAddr| Some(SocketAddr::new(address, number?));
+            pod.addresses.into_iter().filter_map(ends)
         })
     }
 }

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use model::{Namespace, Node, Pod, PodName, PolicyName};
+use model::{Namespace, Node, PolicyName};
 use policy::{Catalogue, Policy, Subject};
 
 use crate::contents::{Contents, Entry, Refused};
-use crate::object::{NAMESPACE_NAME, Object, ObjectName};
+use crate::object::{NAMESPACE_NAME, Object, ObjectName, name_of_pod};
+use crate::pods::{PackedPod, Pods};
 use crate::service::{Service, ServiceName, Serving};
 
 /// Everything known about the cluster at one moment.
@@ -21,7 +22,7 @@ pub struct Snapshot {
     /// By name.
     pub nodes: BTreeMap<String, Node>,
     /// By namespace and name.
-    pub pods: BTreeMap<PodName, Pod>,
+    pub pods: Pods,
     /// Sorted by name.
     pub policies: Vec<Policy>,
     /// The file of each policy.
@@ -40,6 +41,23 @@ pub struct Snapshot {
     pub catalogue: Catalogue,
     /// What else an operator may want to know, one sentence each.
     pub notes: Vec<String>,
+    /// Notes about pods that two files have.
+    pub(crate) replaced_pods: Vec<String>,
+}
+
+/// The pods of all files, and notes about those that several have.
+fn join_pods(files: &[(&str, &Contents)]) -> (Pods, Vec<String>) {
+    let all: Vec<(&str, &PackedPod)> = files
+        .iter()
+        .flat_map(|(file, contents)| contents.pods.iter().map(move |pod| (*file, pod)))
+        .collect();
+    let mut notes = Vec::new();
+    let pods = Pods::new(&all.iter().map(|(_, pod)| *pod).collect::<Vec<_>>(), |earlier, later| {
+        let ((earlier, _), (file, pod)) = (all[earlier], all[later]);
+        let name = name_of_pod(pod.name());
+        notes.push(format!("{file}: `{name}` takes the place of {earlier}'s"));
+    });
+    (pods, notes)
 }
 
 impl Snapshot {
@@ -53,11 +71,16 @@ impl Snapshot {
 
     /// Joins the files, sorted by name. Of two objects with one name the later
     /// counts, as when the files are applied one after the other.
-    pub(crate) fn join<'a>(files: impl IntoIterator<Item = (&'a str, &'a Contents)>) -> Self {
-        let mut snapshot = Self::default();
+    ///
+    /// `pods` are those of the files and what is to be said about them, if that is
+    /// known from an earlier joining.
+    pub(crate) fn join(files: &[(&str, &Contents)], pods: Option<(Pods, Vec<String>)>) -> Self {
+        let (pods, replaced) = pods.unwrap_or_else(|| join_pods(files));
+        let mut snapshot =
+            Self { pods, notes: replaced.clone(), replaced_pods: replaced, ..Self::default() };
         let mut objects: BTreeMap<&ObjectName, (&str, &Entry)> = BTreeMap::new();
         let mut ignored: BTreeMap<&str, usize> = BTreeMap::new();
-        for (file, contents) in files {
+        for &(file, contents) in files {
             snapshot.refused.extend(contents.refused.iter().cloned());
             snapshot.notes.extend(contents.notes.iter().map(ToString::to_string));
             for kind in &contents.ignored {
@@ -98,9 +121,8 @@ impl Snapshot {
             Object::Node(node) => {
                 self.nodes.insert(node.name.clone(), node);
             }
-            Object::Pod(pod) => {
-                self.pods.insert(pod.name.clone(), pod);
-            }
+            // Kept apart by `Contents`.
+            Object::Pod(_) => {}
             Object::Endpoints(endpoints) => {
                 if endpoints.is_api_server() {
                     let all = endpoints.serving.iter();

@@ -42,6 +42,10 @@ impl<K: Kernel> Control<K> {
             self.state.note(events::other("fault", text.clone()));
             self.view.last_error = Some((text, now_ns));
         }
+        // Not while a change waits: what a plan was made from is freed by now.
+        if std::mem::take(&mut self.untrimmed) {
+            datapath::trim_heap();
+        }
         self.measure();
         self.state.set_control(self.view.clone());
         (started.elapsed() * SHARE).clamp(CHECK_EVERY, CHECK_AT_LEAST_EVERY)

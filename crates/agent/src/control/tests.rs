@@ -298,7 +298,7 @@ fn rule_names_are_on_disk_before_the_kernel_uses_them() {
     bench.wire(&testing::api());
     bench.kernel.0.borrow_mut().refuse = true;
     bench.step();
-    let saved = catalogue::load(&bench.path("state/rules.json")).unwrap();
+    let (_, saved, _) = Journal::open(bench.path("state/rules.json"));
     assert_eq!(saved.len(), 2, "the rule, and who switched default deny on");
 }
 

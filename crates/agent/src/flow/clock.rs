@@ -35,6 +35,40 @@ impl Default for Clock {
     }
 }
 
+/// More than clocks that are only adjusted move in a second (half a millisecond).
+const STEP_NS: i64 = 500_000_000;
+
+/// Says when the wall clock was set, rather than adjusted little by little.
+#[derive(Debug)]
+pub struct Steps {
+    offset_ns: i64,
+}
+
+impl Steps {
+    /// From now on.
+    pub fn new() -> Self {
+        Self { offset_ns: offset_ns() }
+    }
+
+    /// By how many nanoseconds it was set since the last call, forward or back. To be
+    /// asked every few seconds.
+    pub fn last(&mut self) -> Option<i64> {
+        self.note(offset_ns())
+    }
+
+    fn note(&mut self, offset_ns: i64) -> Option<i64> {
+        let step = offset_ns.saturating_sub(self.offset_ns);
+        self.offset_ns = offset_ns;
+        (step.saturating_abs() >= STEP_NS).then_some(step)
+    }
+}
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 fn offset_ns() -> i64 {
     let read = |clock| {
         clock_gettime(clock).map_or(0, |time| {
@@ -49,6 +83,18 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_is_told_from_one_that_is_adjusted() {
+        const DAY: i64 = 86_400_000_000_000;
+        let mut steps = Steps { offset_ns: 7 * DAY };
+        assert_eq!(steps.note(7 * DAY + 1_000_000), None, "a millisecond");
+        assert_eq!(steps.note(8 * DAY + 1_000_000), Some(DAY), "forward");
+        assert_eq!(steps.note(8 * DAY), None);
+        assert_eq!(steps.note(7 * DAY), Some(-DAY), "back");
+        assert_eq!(steps.note(7 * DAY), None, "once");
+        assert_eq!(Steps::new().last(), None, "nobody has set it in this moment");
+    }
 
     #[test]
     fn the_kernels_now_is_the_wall_clocks_now() {

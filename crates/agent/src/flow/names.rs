@@ -74,11 +74,11 @@ impl Names {
     /// hands since the packet was judged names nobody.
     pub fn place_of_address(&self, address: IpAddr, identity: IdentityId) -> Option<Place> {
         self.plans.iter().find_map(|plan| match plan.addresses.get(&address)? {
-            (known, Holder::Pod(pod)) if *known == identity => Some(Place {
-                pod: pod.clone(),
-                workload: plan.snapshot.pods.get(pod).and_then(|pod| pod.workload.clone()),
-                endpoint_id: self.installed.get(pod).copied().unwrap_or_default(),
-            }),
+            (known, Holder::Pod(pod)) if *known == identity => {
+                let pod = pod.unpack();
+                let endpoint_id = self.installed.get(&pod.name).copied().unwrap_or_default();
+                Some(Place { pod: pod.name, workload: pod.workload, endpoint_id })
+            }
             _ => None,
         })
     }

@@ -4,19 +4,22 @@
 //! this node's interfaces are what the CNI plugin recorded; other nodes' pods are
 //! what their status says. An address that two pods claim is nobody's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use model::{IdentityBook, IdentityId, Labels, PodName, Reserved};
+use model::{IdentityBook, IdentityId, Reserved};
+use source::PackedPod;
 
 use super::endpoints::{EndpointView, LeftOut};
-use super::{Inputs, Meaning, PlanOptions};
+use super::people::PodLabels;
+use super::{Inputs, Meaning, Plan, PlanOptions};
 
 /// Who has an address.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Holder {
     /// A pod.
-    Pod(PodName),
+    Pod(PackedPod),
     /// This node, another one, the API server, or what stands on a node.
     Node(Reserved),
     /// Several pods claim it, so none has it.
@@ -24,13 +27,16 @@ pub enum Holder {
 }
 
 /// Every known address.
+///
+/// Copies share it; sorted by address.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct AddressBook(BTreeMap<IpAddr, (IdentityId, Holder)>);
+pub struct AddressBook(Arc<[(IpAddr, (IdentityId, Holder))]>);
 
 impl AddressBook {
     /// Identity and holder of an address.
     pub fn get(&self, address: &IpAddr) -> Option<&(IdentityId, Holder)> {
-        self.0.get(address)
+        let at = self.0.binary_search_by(|(known, _)| known.cmp(address)).ok()?;
+        self.0.get(at).map(|(_, holder)| holder)
     }
 
     /// Addresses of this node.
@@ -49,15 +55,15 @@ impl AddressBook {
 pub(super) struct Sources<'a> {
     pub inputs: &'a Inputs,
     pub options: &'a PlanOptions,
-    pub labels: &'a BTreeMap<PodName, Labels>,
+    pub labels: &'a PodLabels,
     pub identities: &'a IdentityBook,
     pub meaning: &'a Meaning,
 }
 
 impl Sources<'_> {
-    /// Identity of a pod at one of its addresses.
-    fn of_pod(&self, pod: &PodName, address: IpAddr) -> Option<IdentityId> {
-        self.identities.id(&self.meaning.at(self.labels.get(pod)?, address))
+    /// Identity of a pod, by its place among all, at one of its addresses.
+    fn of_pod(&self, position: usize, address: IpAddr) -> Option<IdentityId> {
+        self.identities.id(&self.meaning.at(self.labels.at(position)?, address))
     }
 
     /// Identity of a node or of the API server.
@@ -67,13 +73,13 @@ impl Sources<'_> {
     }
 }
 
-/// Makes the book. An endpoint of this node that claims what no pod can have is
-/// left out.
+/// Makes the book, and says what is odd about it. An endpoint of this node that claims
+/// what no pod can have is left out. `kept` is a plan whose book still holds.
 pub(super) fn gather(
     sources: &Sources<'_>,
     endpoints: &mut [EndpointView],
-    problems: &mut Vec<String>,
-) -> AddressBook {
+    kept: Option<&Plan>,
+) -> (AddressBook, Vec<String>) {
     let nodes = nodes(sources.inputs, sources.options);
     for endpoint in endpoints.iter_mut().filter(|endpoint| endpoint.left_out.is_none()) {
         let mut addresses = endpoint.record.addresses.iter();
@@ -81,41 +87,54 @@ pub(super) fn gather(
             endpoint.left_out = Some(LeftOut::NotAPodsAddress(*address));
         }
     }
-    let claims = pods(sources, endpoints, &nodes, problems);
-    let mut book = BTreeMap::new();
-    for (address, pods) in claims {
-        let pods: Vec<PodName> = pods.into_iter().collect();
-        let entry = if let [pod] = pods.as_slice() {
-            let identity = sources.of_pod(pod, address);
-            (identity.unwrap_or(Reserved::Unmanaged.id()), Holder::Pod(pod.clone()))
+    if let Some(kept) = kept {
+        return (kept.addresses.clone(), kept.address_problems.clone());
+    }
+    let mut problems = Vec::new();
+    let pods = &sources.inputs.snapshot.pods;
+    let mut claims = claims(sources, endpoints, &nodes, &mut problems);
+    claims.sort_unstable();
+    claims.dedup();
+    let mut book: Vec<(IpAddr, (IdentityId, Holder))> = Vec::with_capacity(claims.len());
+    for claims in claims.chunk_by(|one, other| one.0 == other.0) {
+        let address = claims[0].0;
+        let claimants = claims.iter().filter_map(|(_, position)| pods.packed().get(*position));
+        if let [(_, position)] = claims {
+            let identity = sources.of_pod(*position, address);
+            let identity = identity.unwrap_or(Reserved::Unmanaged.id());
+            let holders = claimants.map(|pod| (address, (identity, Holder::Pod(pod.clone()))));
+            book.extend(holders);
         } else {
-            let names: Vec<String> = pods.iter().map(ToString::to_string).collect();
+            let names: Vec<String> = claimants.map(|pod| pod.name().to_string()).collect();
             problems.push(format!(
                 "{address} is claimed by pods {}: it is treated as unmanaged",
                 names.join(" and ")
             ));
-            (Reserved::Unmanaged.id(), Holder::Contested)
-        };
-        book.insert(address, entry);
+            book.push((address, (Reserved::Unmanaged.id(), Holder::Contested)));
+        }
     }
+    let of_pods = book.len();
     for (address, reserved) in nodes {
-        // An API server that is a pod is that pod; a health endpoint that is one is
-        // of an installation that has gone.
-        if !is_a_nodes_own(reserved)
-            && let Some((_, holder)) = book.get(&address)
-        {
-            if reserved != Reserved::KubeApiserver {
-                let pod = holder_name(holder);
+        let pods = &book[..of_pods];
+        let of_a_pod = pods.binary_search_by(|(known, _)| known.cmp(&address));
+        let identity = sources.of_node(address, reserved).unwrap_or(reserved.id());
+        let entry = (address, (identity, Holder::Node(reserved)));
+        match of_a_pod {
+            Err(_) => book.push(entry),
+            Ok(at) if is_a_nodes_own(reserved) => book[at] = entry,
+            // An API server that is a pod is that pod; a health endpoint that is one is
+            // of an installation that has gone.
+            Ok(_) if reserved == Reserved::KubeApiserver => {}
+            Ok(at) => {
+                let pod = holder_name(&book[at].1.1);
                 let text =
                     format!("a node says that {address} is `{}`: it is {pod}", reserved.name());
                 problems.push(text);
             }
-            continue;
         }
-        let identity = sources.of_node(address, reserved).unwrap_or(reserved.id());
-        book.insert(address, (identity, Holder::Node(reserved)));
     }
-    AddressBook(book)
+    book.sort_by(|(one, _), (other, _)| one.cmp(other));
+    (AddressBook(book.into()), problems)
 }
 
 /// Addresses of nodes, of what stands on them, and of the API server.
@@ -138,29 +157,27 @@ pub(super) fn nodes(inputs: &Inputs, options: &PlanOptions) -> BTreeMap<IpAddr, 
     nodes
 }
 
-/// Which pods claim each address.
-fn pods(
+/// Which pods claim which address: their places among all pods.
+fn claims(
     sources: &Sources<'_>,
     endpoints: &[EndpointView],
     nodes: &BTreeMap<IpAddr, Reserved>,
     problems: &mut Vec<String>,
-) -> BTreeMap<IpAddr, BTreeSet<PodName>> {
+) -> Vec<(IpAddr, usize)> {
     let Sources { inputs, options, .. } = sources;
-    let mut claims: BTreeMap<IpAddr, BTreeSet<PodName>> = BTreeMap::new();
+    let pods = &inputs.snapshot.pods;
+    let mut claims = Vec::with_capacity(pods.len());
     for endpoint in endpoints.iter().filter(|endpoint| endpoint.left_out.is_none()) {
-        for address in &endpoint.record.addresses {
-            claims.entry(*address).or_default().insert(endpoint.record.pod.clone());
-        }
+        let Some(position) = pods.position(&endpoint.record.pod) else { continue };
+        claims.extend(endpoint.record.addresses.iter().map(|address| (*address, position)));
     }
-    let elsewhere = inputs
-        .snapshot
-        .pods
-        .values()
-        .filter(|pod| !pod.host_network && !pod.node.is_empty() && pod.node != options.node);
-    for pod in elsewhere {
+    for (position, pod) in pods.iter().enumerate() {
+        if pod.host_network || pod.node.is_empty() || pod.node == options.node {
+            continue;
+        }
         for address in &pod.addresses {
             if may_be_a_pods(*address, nodes) {
-                claims.entry(*address).or_default().insert(pod.name.clone());
+                claims.push((*address, position));
             } else {
                 problems.push(format!("pod {} claims {address}, which no pod can have", pod.name));
             }
@@ -176,7 +193,7 @@ fn is_a_nodes_own(reserved: Reserved) -> bool {
 
 fn holder_name(holder: &Holder) -> String {
     match holder {
-        Holder::Pod(pod) => format!("pod {pod}"),
+        Holder::Pod(pod) => format!("pod {}", pod.name()),
         Holder::Node(reserved) => reserved.name().to_owned(),
         Holder::Contested => "claimed by several pods".to_owned(),
     }

@@ -9,6 +9,7 @@ use model::{Direction, EndpointRecord, IdentityBook, IdentityId, Labels, Pod, Po
 use policy::{CompileError, Key, Table, Why};
 use source::Snapshot;
 
+use super::people::PodLabels;
 use super::{Inputs, Plan, PlanOptions};
 use crate::numbers::{Numbers, digest};
 
@@ -148,9 +149,9 @@ pub(super) fn join(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>
         let pod = inputs.snapshot.pods.get(&record.pod);
         EndpointView {
             id: numbers.get(&content(&record)).unwrap_or_default(),
-            left_out: claims.objection(&record, pod, options),
+            left_out: claims.objection(&record, pod.as_ref(), options),
             identity: None,
-            workload: pod.and_then(|pod| pod.workload.clone()),
+            workload: pod.and_then(|pod| pod.workload),
             table: None,
             record,
         }
@@ -179,7 +180,7 @@ impl Claims {
             *claims.contents.entry(content(record)).or_default() += 1;
             // A record that the pod's status contradicts is no rival.
             let pod = snapshot.pods.get(&record.pod);
-            if pod.is_some_and(|pod| agrees(record, pod)) {
+            if pod.is_some_and(|pod| agrees(record, &pod)) {
                 *claims.pods.entry(record.pod.clone()).or_default() += 1;
             }
         }
@@ -235,13 +236,11 @@ fn list(addresses: &[IpAddr]) -> String {
 /// Says who each endpoint is, left out or not, where that is known.
 pub(super) fn identify(
     endpoints: &mut [EndpointView],
-    snapshot: &Snapshot,
-    labels: &BTreeMap<PodName, Labels>,
+    labels: &PodLabels,
     identities: &IdentityBook,
 ) {
     for endpoint in endpoints {
-        let name = &endpoint.record.pod;
-        let labels = labels.get(name).filter(|_| snapshot.pods.contains_key(name));
+        let labels = labels.get(&endpoint.record.pod);
         endpoint.identity =
             labels.and_then(|labels| Some((identities.id(labels)?, labels.clone())));
     }

@@ -71,7 +71,7 @@ pub(super) fn compile(task: &Task<'_>, problems: &mut Vec<String>) -> Option<Hos
     let labels = subject_labels(&task.inputs.snapshot, task.options);
     let last = task.before.and_then(|before| before.host.as_ref());
     let same_peers = task.before.is_some_and(|before| {
-        *before.identities == *task.identities
+        std::ptr::eq(&*before.identities, task.identities)
             && before.snapshot.catalogue == task.inputs.snapshot.catalogue
     });
     if let Some(last) =

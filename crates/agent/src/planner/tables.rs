@@ -3,15 +3,16 @@
 //! A subject is an identity with its named ports: pods that agree in both share
 //! a table. A subject whose policy cannot be compiled keeps its last good table.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{IdentityBook, Labels};
-use policy::{CompileError, Key, Table};
+use policy::{CompileError, Compiler, Key, Table};
 use source::Snapshot;
 
 use super::endpoints::{EndpointView, LeftOut};
-use super::{Plan, PlanOptions};
+use super::{Plan, PlanOptions, kept};
 use crate::numbers::{Numbers, digest};
 
 /// Whom a table judges.
@@ -45,6 +46,8 @@ pub struct PlannedTable {
     pub subject: Subject,
     /// How.
     pub table: Arc<Table>,
+    /// Why it is an earlier one and not what the policies say now.
+    pub problem: Option<String>,
 }
 
 /// What tables are compiled from.
@@ -55,8 +58,8 @@ pub(super) struct Task<'a> {
     pub identities: &'a IdentityBook,
     pub options: &'a PlanOptions,
     pub before: Option<&'a Plan>,
-    /// The earlier plan, if every table would come out as it did then.
-    pub same_meaning: Option<&'a Plan>,
+    /// Tables that would come out as they did then.
+    pub kept: kept::Tables<'a>,
 }
 
 /// Tables by number.
@@ -84,7 +87,7 @@ pub(super) fn compile(
 ) -> Tables {
     let mut subjects: BTreeMap<Subject, Vec<&mut EndpointView>> = BTreeMap::new();
     for endpoint in endpoints.iter_mut().filter(|endpoint| endpoint.left_out.is_none()) {
-        let ports = task.snapshot.pods.get(&endpoint.record.pod).map(|pod| pod.ports.clone());
+        let ports = task.snapshot.pods.get(&endpoint.record.pod).map(|pod| pod.ports);
         if let Some((_, labels)) = &endpoint.identity {
             let subject = Subject { labels: labels.clone(), ports: ports.unwrap_or_default() };
             subjects.entry(subject).or_default().push(endpoint);
@@ -95,11 +98,14 @@ pub(super) fn compile(
         task.before.map_or(&nothing, |before| &before.table_numbers),
         subjects.keys().map(Subject::digest),
     );
+    // Knowing all peers is dear, and often no table needs it.
+    let compiler =
+        LazyCell::new(|| Compiler::new(task.policies, task.identities, &task.options.policy));
     let mut planned = BTreeMap::new();
     for (subject, endpoints) in subjects {
         let number = numbers.get(&subject.digest()).unwrap_or_default();
-        match compile_one(task, number, &subject, problems) {
-            Ok(table) => {
+        match compile_one(task, &compiler, number, &subject) {
+            Ok((table, problem)) => {
                 if let Some(why) = table.shadow_refused() {
                     problems.push(format!(
                         "what policies in shadow mode would decide about {} is not known: {why}",
@@ -109,7 +115,8 @@ pub(super) fn compile(
                 for endpoint in endpoints {
                     endpoint.table = Some((number, Arc::clone(&table)));
                 }
-                planned.insert(number, PlannedTable { subject, table });
+                problems.extend(problem.clone());
+                planned.insert(number, PlannedTable { subject, table, problem });
             }
             Err(left_out) => {
                 for endpoint in endpoints {
@@ -121,41 +128,37 @@ pub(super) fn compile(
     Tables { planned, numbers }
 }
 
-fn compile_one(
+/// The table of a subject; with a problem it is the last good one.
+fn compile_one<'a, F: FnOnce() -> Compiler<'a>>(
     task: &Task<'_>,
+    compiler: &LazyCell<Compiler<'a>, F>,
     number: u32,
     subject: &Subject,
-    problems: &mut Vec<String>,
-) -> Result<Arc<Table>, LeftOut> {
-    let earlier = |plan: Option<&Plan>| {
-        let planned = plan?.tables.get(&number)?;
-        (planned.subject == *subject).then(|| Arc::clone(&planned.table))
+) -> Result<(Arc<Table>, Option<String>), LeftOut> {
+    let earlier = |plan: &'_ Plan| {
+        let planned = plan.tables.get(&number).filter(|planned| planned.subject == *subject)?;
+        Some((Arc::clone(&planned.table), planned.problem.clone()))
     };
-    if let Some(table) = earlier(task.same_meaning) {
-        return Ok(table);
+    if let Some(kept) = task.kept.of_subject(&subject.labels).and_then(earlier) {
+        return Ok(kept);
     }
-    let compiled = policy::compile(
-        task.policies,
-        &subject.labels,
-        &subject.ports,
-        task.identities,
-        &task.options.policy,
-    );
-    let Some(last) = earlier(task.before) else {
-        return compiled.map(Arc::new).map_err(LeftOut::Policy);
+    let compiled = compiler.table(&subject.labels, &subject.ports);
+    let Some((last, _)) = task.before.and_then(earlier) else {
+        let table = compiled.map_err(LeftOut::Policy)?;
+        return Ok((Arc::new(table), None));
     };
     let limit = task.options.limits.table_entries;
     let reason = match compiled.map(|table| fitting(&last, table, limit)) {
-        Ok(Ok(table)) if *last == table => return Ok(last),
-        Ok(Ok(table)) => return Ok(Arc::new(table)),
+        Ok(Ok(table)) if *last == table => return Ok((last, None)),
+        Ok(Ok(table)) => return Ok((Arc::new(table), None)),
         Ok(Err(reason)) => reason,
         Err(error) => error.to_string(),
     };
-    problems.push(format!(
+    let problem = format!(
         "the policy of {} cannot be enforced: {reason}; the last good one stays",
         subject.labels.to_strings().join(",")
-    ));
-    Ok(last)
+    );
+    Ok((last, Some(problem)))
 }
 
 /// The table, if there is room for it beside the last one; else what decides alone:

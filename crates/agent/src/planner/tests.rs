@@ -1,6 +1,6 @@
 //! Plans of small clusters, expected by hand.
 
-use model::Direction;
+use model::{Direction, Labels};
 use policy::Why;
 
 use super::*;
@@ -466,7 +466,7 @@ fn each_policy_is_shown_with_whom_it_selects_and_why_it_is_refused() {
                 is known, so pods of namespace `payment` that were not installed before drop \
                 everything until it is corrected or removed";
     assert_eq!(plan.unprotected, [want]);
-    let [accepted, refused] = plan.policies.as_slice() else { panic!("{:?}", plan.policies) };
+    let [accepted, refused] = plan.policies() else { panic!("{:?}", plan.policies()) };
     assert_eq!(accepted.object.to_string(), "CiliumNetworkPolicy/payment/api");
     assert!(accepted.accepted && accepted.reason.is_empty());
     assert_eq!(accepted.rules, [RULE]);
@@ -489,7 +489,7 @@ fn a_file_that_cannot_be_taken_apart_is_shown_as_a_file() {
         node_policies: NodePolicies::default(),
     };
     let plan = plan(&inputs, &options(), None);
-    let [view] = plan.policies.as_slice() else { panic!("{:?}", plan.policies) };
+    let [view] = plan.policies() else { panic!("{:?}", plan.policies()) };
     assert_eq!(view.object.to_string(), "File/-/broken.yaml");
     assert!(!view.accepted);
     assert!(view.reason.starts_with("broken.yaml:"), "{}", view.reason);
@@ -567,7 +567,7 @@ fn a_policy_that_selects_the_node_judges_it() {
     assert_eq!(table.lookup(Direction::Egress, world, 6, 23).why, Why::Unenforced);
     let own: Vec<String> = plan.desired.host.addresses.iter().map(ToString::to_string).collect();
     assert_eq!(own, ["192.168.0.1"]);
-    let view = plan.policies.iter().find(|view| view.object.name == "edge").unwrap();
+    let view = plan.policies().iter().find(|view| view.object.name == "edge").unwrap();
     assert_eq!(view.subjects, ["node:node-1"]);
     assert_ne!(view.digest, [0; 32]);
     assert_eq!(plan.problems, Vec::<String>::new());

@@ -14,7 +14,7 @@ use crate::trial::{Standing, monotonic};
 /// Every policy that was read.
 pub(super) fn list(node: &str, control: &ControlView) -> Vec<Policy> {
     let Some(plan) = &control.newest else { return vec![] };
-    plan.policies.iter().map(|view| row(node, control, plan, view)).collect()
+    plan.policies().iter().map(|view| row(node, control, plan, view)).collect()
 }
 
 fn row(node: &str, control: &ControlView, plan: &Plan, view: &PolicyView) -> Policy {

@@ -1,8 +1,9 @@
 //! Policies that change all the time: every packet is judged by one revision, and
 //! as that revision says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::fs;
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -26,8 +27,69 @@ metadata: {name: server, namespace: churn, labels: {app: server}}
 spec: {nodeName: node-1, containers: [{name: main}]}
 ";
 
-/// With two rules the client may send, with one it may not: the number of rules
-/// tells afterwards which of the two a revision was. `more`: rules about others.
+/// What the client may do, by hand, with each of [`VERSIONS`] of the policy.
+const MAY: [&str; 4] = ["denied", "allowed", "denied", "allowed"];
+
+/// Rules of the policy's versions. Each has another number of them, which tells
+/// afterwards which version a revision was.
+const VERSIONS: [&[&str]; 4] = [
+    &["ingress:\n  - fromEndpoints: [{matchLabels: {app: nobody}}]"],
+    &[
+        "ingress:\n  - fromEndpoints: [{matchLabels: {app: nobody}}]",
+        "  - fromEndpoints: [{matchLabels: {app: client}}]\n    \
+         toPorts: [{ports: [{port: '7100', protocol: UDP}]}]",
+    ],
+    &[
+        "ingress:\n  - fromEndpoints: [{matchLabels: {app: nobody}}]",
+        "  - fromEndpoints: [{matchLabels: {app: client}}]",
+        "  ingressDeny:\n  - fromEndpoints: [{matchLabels: {app: client}}]\n    \
+         toPorts: [{ports: [{port: '7000', endPort: 7200, protocol: UDP}]}]",
+    ],
+    &[
+        "ingress:\n  - fromEndpoints: [{matchLabels: {app: nobody}}]",
+        "  - fromCIDR: [172.16.0.0/12]",
+        "  - fromEndpoints: [{matchLabels: {app: client}}]\n    \
+         toPorts: [{ports: [{port: '7099', protocol: UDP}]}]",
+        "  - fromEndpoints: [{}]\n    \
+         toPorts: [{ports: [{port: '7064', endPort: 7127, protocol: UDP}]}]",
+    ],
+];
+
+fn version(number: usize) -> String {
+    format!(
+        "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\n\
+         metadata: {{name: flip, namespace: churn}}\nspec:\n  \
+         endpointSelector: {{matchLabels: {{app: server}}}}\n  {}\n",
+        VERSIONS[number].join("\n")
+    )
+}
+
+/// What the evaluator says about the probe with a version of the policy.
+fn evaluated(number: usize) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("pods.yaml"), PODS).unwrap();
+    fs::write(folder.path().join("flip.yaml"), version(number)).unwrap();
+    let answer = signet::run(&[
+        "policy",
+        "evaluate",
+        "--manifests",
+        signet::word(folder.path()),
+        "--from",
+        "pod:churn/client",
+        "--to",
+        "pod:churn/server",
+        "--port",
+        &PORT.to_string(),
+        "--protocol",
+        "UDP",
+        "-o",
+        "jsonl",
+    ]);
+    let answer: serde_json::Value = serde_json::from_str(answer.good().trim()).unwrap();
+    answer["verdict"].as_str().unwrap().to_owned()
+}
+
+/// With two rules the client may send, with one it may not. `more`: rules about others.
 fn policy(open: bool, more: usize) -> String {
     let mut text = String::from(
         "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\n\
@@ -59,7 +121,9 @@ pub fn every_verdict_for_long() {
 
 fn churn(duration: Duration) {
     let scene = Scene::of("churn", PODS);
-    put(&scene, "flip.yaml", &policy(true, 0));
+    put(&scene, "flip.yaml", &version(1));
+    let evaluated: Vec<String> = (0..VERSIONS.len()).map(evaluated).collect();
+    assert_eq!(evaluated, MAY, "by hand");
     let stop = AtomicBool::new(false);
     let (mut changes, mut sent) = (0u32, 0u32);
     thread::scope(|scope| {
@@ -77,7 +141,9 @@ fn churn(duration: Duration) {
         });
         let start = Instant::now();
         while start.elapsed() < duration {
-            put(&scene, "flip.yaml", &policy(changes % 2 == 1, 0));
+            // To and fro, by other ways each time.
+            let way = (changes / 2 % 3) as usize;
+            put(&scene, "flip.yaml", &version([[0, 1], [2, 3], [2, 1]][way][changes as usize % 2]));
             changes += 1;
             let due = Duration::from_millis(10) * changes;
             thread::sleep(due.saturating_sub(start.elapsed()));
@@ -98,15 +164,18 @@ fn churn(duration: Duration) {
         assert!(revision >= last, "from revision {last} back to {revision}: {flow}");
         last = revision;
         let Some((_, rules)) = revisions.range(..=revision).next_back() else { continue };
-        let want = if *rules == 2 { "FORWARDED" } else { "DROPPED" };
+        let may = evaluated[usize::try_from(*rules).unwrap() - 1].as_str();
+        let want = if may == "allowed" { "FORWARDED" } else { "DROPPED" };
         assert_eq!(flow["verdict"], want, "revision {revision} has {rules} rules: {flow}");
-        if *rules == 2 { allowed += 1 } else { denied += 1 }
+        if may == "allowed" { allowed += 1 } else { denied += 1 }
     }
     println!(
         "{changes} changes, {} revisions, {sent} probes: {allowed} allowed, {denied} denied",
         revisions.len()
     );
     assert!(revisions.len() > 10 && allowed > 50 && denied > 50, "or nothing is tested");
+    let seen: BTreeSet<u64> = revisions.into_values().collect();
+    assert_eq!(seen, BTreeSet::from([1, 2, 3, 4]), "every version was in force");
 }
 
 /// A time that can be compared: fractions have three, six or nine digits.

@@ -14,6 +14,7 @@ mod attacks;
 mod attempt;
 mod bank;
 mod capture;
+mod chaining;
 mod changes;
 mod churn;
 mod cleanup;
@@ -63,6 +64,8 @@ const TESTS: &[(&str, fn())] = &[
     ("bank::the_demo_tells_its_story_with_the_numbers_it_should", bank::demo),
     ("bank::every_command_of_the_tutorial_works_as_shown", bank::tutorial),
     ("bank::evaluation_and_documents_agree_with_the_probes", bank::documents),
+    ("chaining::behind_ptp_everything_is_judged_as_ever", chaining::ptp),
+    ("chaining::behind_a_bridge_both_ends_are_judged", chaining::bridge),
     ("changes::rollout_and_reschedule_change_no_verdict", changes::rollout),
     ("changes::a_label_changes_what_a_pod_may", changes::relabel),
     ("changes::nodes_come_and_go", changes::nodes),
@@ -81,6 +84,7 @@ const TESTS: &[(&str, fn())] = &[
     ("death::nothing_is_lost_and_nothing_slips_under_load_for_long", death::under_load_for_long),
     ("faults::a_disk_that_is_full_or_read_only_is_told", faults::disk),
     ("faults::a_source_that_is_gone_leaves_what_was_read", faults::partition),
+    ("faults::an_agent_at_the_limit_of_its_cgroup_changes_nothing", faults::memory_limit),
     ("faults::an_agent_without_memory_changes_nothing", faults::memory),
     ("faults::what_root_changed_is_told_and_put_right", faults::tampering),
     ("frames::no_denied_frame_leaves_a_pod_whatever_its_agent_does", frames::from_the_first_act),

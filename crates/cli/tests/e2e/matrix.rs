@@ -20,7 +20,7 @@ pub fn on_the_wire() {
 pub fn sctp_on_the_wire() {
     let loaded = Command::new("modprobe").arg("sctp").status();
     assert!(loaded.is_ok_and(|status| status.success()), "this kernel has no SCTP");
-    check("sctp", "sctp-probes.jsonl", &["--at-once", "4"]);
+    check("sctp", "sctp-probes.jsonl", &["--at-once", "3"]);
 }
 
 fn check(test: &str, probes: &str, more: &[&str]) {

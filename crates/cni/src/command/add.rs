@@ -76,9 +76,26 @@ impl Addition<'_> {
         if self.node.config.previous.is_some() {
             return Err(Failure::new(
                 Code::InvalidConfig,
-                "prevResult on ADD: this plugin makes the interface, put it first in the list",
+                "prevResult on ADD: this plugin makes the interface, put it first in the list, or \
+                 write `chained: true`",
             ));
         }
+        let namespace = self.validate_places()?;
+        if let Some(other) = foreign(self.node, self.attachment)? {
+            return Err(Failure::new(
+                Code::Wiring,
+                format!(
+                    "host interface `{}` belongs to container `{}` (pod {}): names collide",
+                    other.host_interface, other.container_id, other.pod
+                ),
+            ));
+        }
+        Ok(namespace)
+    }
+
+    /// The pod's namespace, once it is another than the node's and there is somebody to
+    /// guard it.
+    pub(super) fn validate_places(&self) -> Result<Namespace, Failure> {
         let namespace = Namespace::open(self.netns)?;
         if namespace.is_own()? {
             return Err(Failure::new(
@@ -90,15 +107,6 @@ impl Addition<'_> {
         if !presence::has_pins(pins) {
             let missing = ProgramsError::NotInstalled { pins: pins.clone() };
             return Err(Failure::caused_by(Code::TryLater, &missing));
-        }
-        if let Some(other) = foreign(self.node, self.attachment)? {
-            return Err(Failure::new(
-                Code::Wiring,
-                format!(
-                    "host interface `{}` belongs to container `{}` (pod {}): names collide",
-                    other.host_interface, other.container_id, other.pod
-                ),
-            ));
         }
         Ok(namespace)
     }
@@ -164,7 +172,7 @@ impl Addition<'_> {
     }
 
     /// Waits for the agent, if one runs; else says what that means.
-    fn wait_for_agent(&self, host: &Link) -> Result<Vec<String>, Failure> {
+    pub(super) fn wait_for_agent(&self, host: &Link) -> Result<Vec<String>, Failure> {
         let runs = presence::agent_runs(&self.node.config.state_dir)
             .map_err(|error| Failure::caused_by(Code::Io, &error))?;
         if runs {

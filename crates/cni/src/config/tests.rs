@@ -44,6 +44,21 @@ fn the_least_configuration_has_defaults_for_the_rest() {
 }
 
 #[test]
+fn behind_another_plugin_addresses_are_not_ours_to_give() {
+    let message = "network configuration: chained, the plugin before gives addresses and the MTU: \
+                   leave out subnets and mtu";
+    check_refused("chained", json!(true), Code::InvalidConfig, message);
+    let mut config = valid();
+    config["chained"] = json!(true);
+    config.as_object_mut().unwrap().remove("subnets");
+    config["prevResult"] = json!({"ips": [], "more": 1});
+    let config = NetworkConfig::read(&config.to_string()).unwrap();
+    assert!(config.chained && config.subnets.is_empty());
+    // What is passed on is what was given, also what nobody here reads.
+    assert_eq!(config.given.unwrap()["more"], 1);
+}
+
+#[test]
 fn versions_that_are_not_spoken_are_refused() {
     for version in ["0.3.1", "2.0.0", ""] {
         check_refused(

@@ -42,6 +42,8 @@ pub(crate) struct Link {
     pub(crate) mac: [u8; 6],
     pub(crate) mtu: u32,
     pub(crate) up: bool,
+    /// Number of the other end, which may be in another namespace.
+    pub(crate) peer: Option<u32>,
 }
 
 impl Netlink {
@@ -97,6 +99,14 @@ impl Netlink {
         self.runtime
             .block_on(self.handle.link().change(message).execute())
             .map_err(|error| failure(format!("set `{}` up", link.name), io_error(error)))
+    }
+
+    /// Sets an interface down: nothing passes it any more.
+    pub(crate) fn set_down(&self, link: &Link) -> Result<(), WiringError> {
+        let message = LinkUnspec::new_with_index(link.index).down().build();
+        self.runtime
+            .block_on(self.handle.link().change(message).execute())
+            .map_err(|error| failure(format!("set `{}` down", link.name), io_error(error)))
     }
 
     /// Deletes an interface, and its other end with it; it may be gone already.
@@ -246,6 +256,7 @@ fn link(name: &str, message: &LinkMessage) -> Link {
         mac: [0; 6],
         mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
+        peer: None,
     };
     for attribute in &message.attributes {
         match attribute {
@@ -253,6 +264,7 @@ fn link(name: &str, message: &LinkMessage) -> Link {
                 link.mac = bytes.as_slice().try_into().unwrap_or_default();
             }
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Link(index) => link.peer = Some(*index),
             _ => {}
         }
     }

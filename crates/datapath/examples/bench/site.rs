@@ -114,7 +114,7 @@ impl Cluster {
     }
 
     fn compile(&self, subject: &str, rules: Vec<Rule>) -> Outcome<Table> {
-        let policies = [Policy { name: policy_name(), mode: Mode::Enforce, rules }];
+        let policies = [Policy { name: policy_name(), mode: Mode::Enforce, rules: rules.into() }];
         let options = Options { max_entries: 120_000, ..Options::default() };
         let subject = labels(subject);
         Ok(policy::compile(&policies, &subject, &BTreeMap::new(), &self.book, &options)?)

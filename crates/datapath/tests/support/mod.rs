@@ -151,7 +151,7 @@ impl World {
     }
 
     pub fn table_of(&self, subject: &str, rules: Vec<Rule>) -> Table {
-        let policy = Policy { name: policy_name(), mode: Mode::Enforce, rules };
+        let policy = Policy { name: policy_name(), mode: Mode::Enforce, rules: rules.into() };
         let none = BTreeMap::new();
         let subject = labels(subject);
         policy::compile(&[policy], &subject, &none, &self.identities, &Options::default()).unwrap()

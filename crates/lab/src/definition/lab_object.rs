@@ -65,6 +65,8 @@ pub struct LabObject {
     pub cluster: String,
     /// The other clusters.
     pub clusters: Vec<Cluster>,
+    /// The plugin that makes pods' interfaces, when it is not Signet's own.
+    pub cni: Option<String>,
     /// Flags of every agent, from what `spec.agent` says.
     pub agent: Vec<String>,
     /// Nodes of all clusters, in the order written, the first cluster's first.
@@ -79,6 +81,7 @@ impl Default for LabObject {
             name: None,
             cluster: DEFAULT_CLUSTER.into(),
             clusters: vec![],
+            cni: None,
             agent: vec![],
             nodes: (0..DEFAULT_NODES)
                 .map(|index| node(index, format!("node-{}", index + 1)))
@@ -132,7 +135,10 @@ pub fn read(document: &Document, refusals: &mut Vec<Refusal>) -> LabObject {
         });
     }
     let Some(spec) = root.get("spec") else { return lab };
-    spec.only(&["cluster", "clusters", "agent", "nodes", "external"], refusals);
+    spec.only(&["cluster", "clusters", "cni", "agent", "nodes", "external"], refusals);
+    if let Some(field) = spec.get("cni") {
+        lab.cni = read_cni(&field, refusals);
+    }
     if let Some(agent) = spec.get("agent") {
         lab.agent = read_agent(&agent, refusals);
     }
@@ -157,6 +163,19 @@ pub fn read(document: &Document, refusals: &mut Vec<Refusal>) -> LabObject {
     }
     refuse_what_appears_twice(&spec, &lab, refusals);
     lab
+}
+
+/// The plugin before Signet's own; none is the default.
+fn read_cni(field: &Field<'_>, refusals: &mut Vec<Refusal>) -> Option<String> {
+    let name = field.text(refusals)?;
+    match name.as_str() {
+        "signet" => None,
+        "ptp" | "bridge" => Some(name),
+        _ => {
+            refusals.push(field.refuse("must be `signet`, `ptp` or `bridge`", None));
+            None
+        }
+    }
 }
 
 /// What agents of a cluster are told by their flags.

@@ -54,6 +54,8 @@ pub struct Definition {
     pub cluster: String,
     /// The others, with the absolute paths of their manifests.
     pub clusters: Vec<Cluster>,
+    /// The plugin that makes pods' interfaces, when it is not Signet's own.
+    pub cni: Option<String>,
     /// Flags of every agent beside those that say where it is.
     pub agent: Vec<String>,
     /// Nodes.
@@ -219,6 +221,7 @@ fn build(
         directory: directory.to_owned(),
         cluster: lab.cluster,
         clusters: lab.clusters,
+        cni: lab.cni,
         agent: lab.agent,
         nodes: lab.nodes,
         external: lab.external,

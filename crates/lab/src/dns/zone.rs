@@ -119,9 +119,9 @@ impl Zone<'_> {
     /// `10-1-0-5.namespace`: a pod by its address.
     fn pods(&self, labels: &[&str], kind: Kind) -> Answer {
         let [address, namespace] = labels else { return labels.is_empty().then(BTreeSet::new) };
-        let mut pods = self.snapshot.pods.values().filter(|pod| pod.name.namespace == *namespace);
+        let mut pods = self.snapshot.pods.of_namespace(namespace);
         let found =
-            pods.find_map(|pod| pod.addresses.iter().copied().find(|it| dashed(*it) == *address))?;
+            pods.find_map(|pod| pod.addresses.into_iter().find(|it| dashed(*it) == *address))?;
         Some(addresses_of([found], kind))
     }
 }

@@ -190,6 +190,7 @@ mod tests {
             directory: "/".into(),
             cluster: "default".into(),
             clusters: vec![],
+            cni: None,
             agent: vec![],
             ready: true,
             nodes: vec![Node {

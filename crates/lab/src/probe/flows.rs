@@ -16,8 +16,9 @@ use crate::relay;
 
 /// How long a decision may take from the kernel to the relay, also on an emulated
 /// machine. Only waited for where one is missing.
-const PATIENCE: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(40);
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two questions, at first and at last: who is slow is not asked more often.
+const PAUSES: [Duration; 2] = [Duration::from_millis(40), Duration::from_secs(1)];
 /// Flows carry the kernel's clock, translated: it may differ a little from ours.
 const SLACK_NS: u64 = 20_000_000;
 
@@ -92,12 +93,14 @@ pub fn find(
     relay::ask(&lab.places.relay_socket(), |channel| async move {
         let mut client = ObserverClient::new(channel);
         let deadline = tokio::time::Instant::now() + PATIENCE;
+        let [mut pause, longest] = PAUSES;
         loop {
             let decisions = decisions(flows(&mut client, &request).await?);
             if decisions.are_complete(wanted) || tokio::time::Instant::now() > deadline {
                 return Ok(decisions);
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(pause).await;
+            pause = longest.min(pause * 2);
         }
     })
 }

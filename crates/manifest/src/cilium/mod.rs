@@ -92,7 +92,7 @@ fn object(reader: &mut Reader<'_>, name: Option<PolicyName>) -> Option<Policy> {
     let whole: Vec<Option<Vec<policy::Rule>>> =
         specs.iter().map(|spec| Spec::read(reader, spec, &known)).collect();
     let rules = whole.into_iter().collect::<Option<Vec<_>>>()?.concat();
-    Some(Policy { name: name?, mode: mode?, rules })
+    Some(Policy { name: name?, mode: mode?, rules: rules.into() })
 }
 
 /// One `spec`, and what its rules have in common.

@@ -47,7 +47,7 @@ fn peer(name: &str) -> Peers {
 fn table(rules: Vec<Rule>, options: &Options) -> Result<Table, CompileError> {
     let policies: Vec<Policy> = rules
         .into_iter()
-        .map(|rule| Policy { name: rule.id.policy.clone(), mode: Mode::Enforce, rules: vec![rule] })
+        .map(|rule| Policy { name: rule.id.policy.clone(), mode: Mode::Enforce, rules: vec![rule].into() })
         .collect();
     let identities = IdentityBook::new(["a", "b", "s"].map(app));
     compile(&policies, &app("s"), &BTreeMap::new(), &identities, options)
@@ -121,7 +121,7 @@ fn a_shadow_that_does_not_compile_takes_nothing_from_what_decides() {
         let policy = |rule: &Rule, mode| Policy {
             name: rule.id.policy.clone(),
             mode,
-            rules: vec![rule.clone()],
+            rules: vec![rule.clone()].into(),
         };
         let policies = [policy(&plain, Mode::Enforce), policy(rule, mode)];
         compile(&policies, &app("s"), &BTreeMap::new(), &identities, &options)

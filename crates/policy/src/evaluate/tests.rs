@@ -119,7 +119,7 @@ fn policy(position: usize, text: &str) -> Policy {
         authentication: None,
         log: None,
     };
-    Policy { name, mode: crate::Mode::Enforce, rules: vec![rule] }
+    Policy { name, mode: crate::Mode::Enforce, rules: vec![rule].into() }
 }
 
 fn direction_of(text: &str) -> Direction {

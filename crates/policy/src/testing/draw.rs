@@ -42,7 +42,7 @@ fn policy(dice: &mut Dice, index: usize, passes: bool) -> Policy {
         }
         rules.push(rule);
     }
-    Policy { name, mode: crate::Mode::Enforce, rules }
+    Policy { name, mode: crate::Mode::Enforce, rules: rules.into() }
 }
 
 /// The rule once more, that asks for something else and perhaps for less.

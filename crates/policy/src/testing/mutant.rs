@@ -326,7 +326,7 @@ fn unfolded(case: &Case) -> Result<Table, CompileError> {
     let rules =
         case.policies.iter().flat_map(|policy| policy.rules.iter().map(move |rule| (policy, rule)));
     for (policy, rule) in rules {
-        let policy = Policy { rules: vec![rule.clone()], ..policy.clone() };
+        let policy = Policy { rules: vec![rule.clone()].into(), ..policy.clone() };
         let alone = Case { policies: vec![policy], ..case.clone() }.compile()?;
         sets.extend(alone.rule_sets().map(|(id, set)| (id, set.clone())));
         for (key, entry) in alone.entries() {

@@ -41,6 +41,25 @@ fn a_file_renamed_into_place_is_a_sign() {
 }
 
 #[test]
+fn a_draft_is_no_sign_before_it_is_renamed() {
+    check(|directory| fs::write(directory.join(".a.yaml"), "a").unwrap(), false);
+    let links = |directory: &Path| {
+        fs::write(directory.join("..draft"), "a").unwrap();
+        fs::rename(directory.join("..draft"), directory.join("..data")).unwrap();
+    };
+    check(links, true);
+}
+
+#[test]
+fn whoever_takes_a_file_away_has_time_to_put_another_there() {
+    let of = |mask, name| Sign::of(mask, Some(OsStr::new(name)));
+    assert_eq!(of(EventMask::MOVED_TO, "a.yaml"), Sign::Whole);
+    for mask in [EventMask::DELETE, EventMask::MOVED_FROM, EventMask::MODIFY, EventMask::CREATE] {
+        assert_eq!(of(mask, "a.yaml"), Sign::Unsettled, "{mask:?}");
+    }
+}
+
+#[test]
 fn what_happens_beside_the_directory_is_no_sign() {
     check(|directory| fs::write(directory.with_file_name("other"), "a").unwrap(), false);
 }

@@ -26,7 +26,7 @@ fn pod(name: &str) -> String {
 /// What a directory says, in words: policies and pods by name, `!` what was refused.
 fn words(snapshot: &Snapshot) -> Vec<String> {
     let policies = snapshot.policies.iter().map(|policy| policy.name.name.clone());
-    let pods = snapshot.pods.keys().map(|pod| pod.name.clone());
+    let pods = snapshot.pods.iter().map(|pod| pod.name.name);
     let refused = snapshot.refused.iter().map(|refused| {
         let kept = if !refused.kept.is_empty() { " (kept)" } else { "" };
         format!("!{}{kept}", refused.file)

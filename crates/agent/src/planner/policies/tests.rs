@@ -52,7 +52,7 @@ fn what_policies_contradict_each_other_about_is_denied_and_said() {
                 kinds of `rules` for the same peers and the same ports; nothing passes there";
     assert_eq!(plan.problems.iter().filter(|problem| *problem == want).count(), 1);
     for name in ["one", "two", "open"] {
-        let view = plan.policies.iter().find(|view| view.object.name == name).unwrap();
+        let view = plan.policies().iter().find(|view| view.object.name == name).unwrap();
         assert_eq!(view.reason.contains(want), name != "open", "{name}: {}", view.reason);
     }
 }
