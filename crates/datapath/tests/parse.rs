@@ -158,6 +158,12 @@ fn lax(frame: &[u8]) -> Option<Reading> {
     let (addresses, payload) = match packet.net.as_ref()? {
         LaxNetSlice::Ipv4(ip) => {
             let header = ip.header();
+            // The library looks behind an authentication header (RFC 4302); here that is
+            // a protocol, judged by its number.
+            if ip.extensions().auth.is_some() {
+                let addresses = (header.source_addr().into(), header.destination_addr().into());
+                return Some(Reading { addresses, transport: (51, 0, 0) });
+            }
             ((header.source_addr().into(), header.destination_addr().into()), ip.payload())
         }
         LaxNetSlice::Ipv6(ip) => {
