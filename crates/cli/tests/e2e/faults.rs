@@ -39,6 +39,9 @@ spec:
 /// How long it may take to fill a machine's memory.
 const LONG: Duration = Duration::from_secs(60);
 
+/// Files with more pods than there is memory for.
+const MANY: u32 = 4;
+
 /// Somebody else's change is told within this time.
 const TOLD: Duration = Duration::from_secs(5);
 
@@ -284,12 +287,19 @@ pub fn memory_limit() {
              {{app: a{number}}}}}\nspec: {{nodeName: elsewhere}}\n"
         )
     };
-    put(&scene, "many.yaml", &(0..60_000).map(pod).collect::<String>());
+    // Each file is smaller than the largest that is read.
+    for part in 0..MANY {
+        let pods: String = (part * 20_000..(part + 1) * 20_000).map(pod).collect();
+        put(&scene, &format!("many-{part}.yaml"), &pods);
+    }
     eventually_within(LONG, "the limit is reached", || !agent.is_alive());
     assert!(group.kills() > 0, "it died of something else");
     check_policy(&scene, "without an agent");
 
-    fs::remove_file(scene.lab.places.cluster().join("many.yaml")).unwrap();
+    for part in 0..MANY {
+        let file = scene.lab.places.cluster().join(format!("many-{part}.yaml"));
+        fs::remove_file(file).unwrap();
+    }
     scene.lab.restart_agent("node-1", &limited).unwrap();
     told(&scene, "the limit was reached", |status| {
         status["last_error"].as_str().is_some_and(|it| it.contains("limit of its memory cgroup"))
