@@ -3,7 +3,6 @@
 //! what it found.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::Value;
 
 use crate::death::{put, reaches};
-use crate::scene::{Scene, eventually, eventually_within, options};
+use crate::scene::{Scene, eventually, options};
 use crate::signet;
 
 const MANIFESTS: &str = "
@@ -35,9 +34,6 @@ spec:
     - fromEndpoints: [{matchLabels: {app: client}}]
       toPorts: [{ports: [{port: '7000', protocol: UDP}]}]
 ";
-
-/// How long it may take to fill a machine's memory.
-const LONG: Duration = Duration::from_secs(60);
 
 /// Somebody else's change is told within this time.
 const TOLD: Duration = Duration::from_secs(5);
@@ -209,95 +205,4 @@ pub fn memory() {
     check_policy(&scene, "with an agent that has no memory");
     scene.start_agents();
     check_policy(&scene, "with one that has");
-}
-
-/// A memory cgroup of the test's own, of whichever version this host has.
-struct MemoryGroup {
-    path: PathBuf,
-    limit: &'static str,
-    events: &'static str,
-}
-
-impl MemoryGroup {
-    fn new(test: &str) -> Self {
-        let (root, limit, events) = if Path::new("/sys/fs/cgroup/memory").exists() {
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.oom_control")
-        } else {
-            let control = "/sys/fs/cgroup/cgroup.subtree_control";
-            fs::write(control, "+memory").expect("this needs the memory cgroup");
-            ("/sys/fs/cgroup", "memory.max", "memory.events")
-        };
-        let path = Path::new(root).join(crate::scene::name(test));
-        fs::create_dir(&path).unwrap();
-        Self { path, limit, events }
-    }
-
-    fn limit(&self, bytes: u64) {
-        fs::write(self.path.join(self.limit), bytes.to_string()).unwrap();
-    }
-
-    fn kills(&self) -> u64 {
-        let events = fs::read_to_string(self.path.join(self.events)).unwrap();
-        let count = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        count.expect("the kernel counts kills").trim().parse().unwrap()
-    }
-}
-
-impl Drop for MemoryGroup {
-    fn drop(&mut self) {
-        let end = Instant::now() + TOLD;
-        // Who was killed takes a moment to leave.
-        while fs::remove_dir(&self.path).is_err() && Instant::now() < end {
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-/// An agent whose cgroup reaches its limit is killed; the next one says so.
-pub fn memory_limit() {
-    let group = MemoryGroup::new("memory-limit");
-    let mut scene = Scene::of("limit", MANIFESTS);
-    let agent = scene.agent("node-1");
-    agent.kill();
-    eventually("the agent is dead", || !agent.is_alive());
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("signet");
-    let (procs, program) = (group.path.join("cgroup.procs"), signet::PROGRAM);
-    let procs = procs.display();
-    fs::write(&path, format!("#!/bin/sh\necho $$ > {procs}\nexec {program} \"$@\"\n")).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(&path, mode).unwrap();
-    let limited = lab::Options { signet: path, ..options() };
-    scene.lab.restart_agent("node-1", &limited).unwrap();
-    check_policy(&scene, "with a cgroup that has room");
-    assert_eq!(group.kills(), 0);
-
-    // Twice what it has now is room enough for anything but the next manifest.
-    let agent = scene.agent("node-1");
-    let resident = fs::read_to_string(format!("/proc/{}/statm", agent.pid)).unwrap();
-    let pages: u64 = resident.split(' ').nth(1).unwrap().parse().unwrap();
-    group.limit(2 * pages * 4096);
-    check_policy(&scene, "with a limit that is not reached");
-    let pod = |number: u32| {
-        format!(
-            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: p{number}, namespace: many, labels: \
-             {{app: a{number}}}}}\nspec: {{nodeName: elsewhere}}\n"
-        )
-    };
-    put(&scene, "many.yaml", &(0..60_000).map(pod).collect::<String>());
-    eventually_within(LONG, "the limit is reached", || !agent.is_alive());
-    assert!(group.kills() > 0, "it died of something else");
-    check_policy(&scene, "without an agent");
-
-    fs::remove_file(scene.lab.places.cluster().join("many.yaml")).unwrap();
-    scene.lab.restart_agent("node-1", &limited).unwrap();
-    told(&scene, "the limit was reached", |status| {
-        status["last_error"].as_str().is_some_and(|it| it.contains("limit of its memory cgroup"))
-    });
-    assert!(events(&scene).contains("limit of its memory cgroup"), "an event tells it, too");
-    check_policy(&scene, "with the next agent");
-    put(&scene, "pods.yaml", &MANIFESTS.replace("'7000'", "'7001'"));
-    eventually("it enforces what is new", || {
-        reaches(&scene, "faults.client", "faults.server", 7001)
-    });
 }

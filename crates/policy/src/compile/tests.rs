@@ -47,7 +47,11 @@ fn peer(name: &str) -> Peers {
 fn table(rules: Vec<Rule>, options: &Options) -> Result<Table, CompileError> {
     let policies: Vec<Policy> = rules
         .into_iter()
-        .map(|rule| Policy { name: rule.id.policy.clone(), mode: Mode::Enforce, rules: vec![rule].into() })
+        .map(|rule| Policy {
+            name: rule.id.policy.clone(),
+            mode: Mode::Enforce,
+            rules: vec![rule].into(),
+        })
         .collect();
     let identities = IdentityBook::new(["a", "b", "s"].map(app));
     compile(&policies, &app("s"), &BTreeMap::new(), &identities, options)
