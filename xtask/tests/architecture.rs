@@ -198,7 +198,8 @@ fn no_file_is_too_long_to_read() {
     check("", is_code, "split what is longer than 600 lines", |name, text| {
         let lines = text.lines().count();
         let is_test = name.contains("/tests/") || name.ends_with("/tests.rs");
-        (!name.ends_with(GENERATED) && !is_test && lines > LINES).then(|| format!(": {lines} lines"))
+        (!name.ends_with(GENERATED) && !is_test && lines > LINES)
+            .then(|| format!(": {lines} lines"))
     });
 }
 

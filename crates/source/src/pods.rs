@@ -166,12 +166,9 @@ impl Pods {
         let mut last: Option<usize> = None;
         let mut sorted: Vec<PackedPod> = Vec::with_capacity(pods.len());
         for at in order {
-            match last.filter(|last| pods[*last].key() == pods[at].key()) {
-                Some(earlier) => {
-                    replaced(earlier, at);
-                    sorted.pop();
-                }
-                None => {}
+            if let Some(earlier) = last.filter(|last| pods[*last].key() == pods[at].key()) {
+                replaced(earlier, at);
+                sorted.pop();
             }
             sorted.push(pods[at].clone());
             last = Some(at);

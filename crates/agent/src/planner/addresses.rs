@@ -133,7 +133,7 @@ pub(super) fn gather(
             }
         }
     }
-    book.sort_by(|(one, _), (other, _)| one.cmp(other));
+    book.sort_by_key(|(address, _)| *address);
     (AddressBook(book.into()), problems)
 }
 

@@ -86,7 +86,8 @@ fn changed<'a>(was: &'a [Policy], is: &'a [Policy]) -> Vec<&'a Policy> {
         let order = match (was.peek(), is.peek()) {
             (None, None) => return changed,
             (Some(old), Some(new)) if old == new => {
-                (was.next(), is.next());
+                was.next();
+                is.next();
                 continue;
             }
             (Some(old), Some(new)) => old.name.cmp(&new.name),
