@@ -25,6 +25,7 @@ use crate::flow::{Names, Steps};
 use crate::health::HealthView;
 use crate::planner::{Inputs, Plan, PlanOptions, plan};
 use crate::state::{ControlView, NodeState};
+use crate::trial;
 use crate::uplinks::Devices;
 
 mod node;
@@ -129,6 +130,8 @@ struct Seen {
     snapshot: Option<Arc<Snapshot>>,
     records: Vec<EndpointRecord>,
     host_addresses: BTreeSet<IpAddr>,
+    /// When that look began, in nanoseconds of `CLOCK_MONOTONIC`.
+    look_ns: u64,
 }
 
 /// The control loop of a node.
@@ -209,6 +212,7 @@ impl<K: Kernel> Control<K> {
         self.look();
         self.end_trials();
         self.enforce(Instant::now());
+        self.state.set_considered(self.seen.look_ns);
     }
 
     /// Runs until `stop` is set.
@@ -234,6 +238,7 @@ impl<K: Kernel> Control<K> {
             } else if changed || self.retry.is_some_and(|(due, _)| now >= due) {
                 self.enforce(now);
             }
+            self.state.set_considered(self.seen.look_ns);
             if expire.fires(now)
                 && let Err(error) = self.kernel.expire_connections()
             {
@@ -258,9 +263,11 @@ impl<K: Kernel> Control<K> {
     /// read stays as it was read last.
     fn look(&mut self) -> bool {
         let mut changed = false;
+        let begun = trial::monotonic_now();
         let scanned = self.directory.scan();
         if scanned.is_ok() {
             self.health.source_read = Some(Instant::now());
+            self.seen.look_ns = u64::try_from(begun.as_nanos()).unwrap_or(u64::MAX);
         }
         match scanned {
             Ok(Some(snapshot)) => {

@@ -71,6 +71,7 @@ impl NodeSignet {
             source_age: health.source_age().and_then(|age| age.try_into().ok()),
             source_age_bound: LOOK_EVERY.try_into().ok(),
             kernel_memory_bytes: health.kernel_bytes,
+            considered_ns: state.considered_ns(),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Each part has one writer. Nothing here waits: a reader takes the last value.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -87,6 +88,7 @@ pub struct NodeState {
     health: Mutex<HealthView>,
     agent_events: Arc<AgentEvents>,
     confirmations: Mutex<Vec<Confirmation>>,
+    considered_ns: AtomicU64,
 }
 
 /// A poisoned lock means that a thread died between two assignments of whole
@@ -107,7 +109,19 @@ impl NodeState {
             health: Mutex::default(),
             agent_events: Arc::default(),
             confirmations: Mutex::default(),
+            considered_ns: AtomicU64::new(0),
         }
+    }
+
+    /// When the look began after which all that it found was put in force or refused,
+    /// in nanoseconds of `CLOCK_MONOTONIC`; 0: none did.
+    pub fn considered_ns(&self) -> u64 {
+        self.considered_ns.load(Ordering::Acquire)
+    }
+
+    /// For the control thread only.
+    pub fn set_considered(&self, look_ns: u64) {
+        self.considered_ns.store(look_ns, Ordering::Release);
     }
 
     /// What this agent did, for who asks.

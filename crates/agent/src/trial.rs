@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{Labels, PolicyName};
 use policy::{Policy, Subject, World};
@@ -208,8 +209,13 @@ impl Trials {
 
 /// Seconds of `CLOCK_MONOTONIC`, by which the kernel ends trials.
 pub fn monotonic() -> u32 {
+    u32::try_from(monotonic_now().as_secs()).unwrap_or(u32::MAX)
+}
+
+/// `CLOCK_MONOTONIC`: the same for every process of the host.
+pub fn monotonic_now() -> Duration {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
-    now.map_or(0, |now| u32::try_from(now.tv_sec()).unwrap_or(u32::MAX))
+    now.map_or(Duration::ZERO, Duration::from)
 }
 
 #[cfg(test)]

@@ -159,6 +159,7 @@ mod tests {
             source_age: Some(prost_types::Duration { seconds: 2, nanos: 0 }),
             source_age_bound: Some(prost_types::Duration { seconds: 5, nanos: 0 }),
             kernel_memory_bytes: 1,
+            considered_ns: 0,
         };
         let answer = StatusResponse { nodes: vec![node], unavailable: vec![] };
         assert_eq!(

@@ -6,8 +6,6 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::thread;
-use std::time::Duration;
 
 use crate::definition::pod::{Pod, qualified};
 use crate::definition::workload::Owner;
@@ -22,10 +20,6 @@ use crate::pods;
 use crate::preflight;
 use crate::ready;
 use crate::up::Options;
-
-/// Agents see a change within this time; only then can their silence mean that
-/// there is nothing more to do.
-const NOTICED: Duration = Duration::from_millis(250);
 
 /// Names of the policies among objects, as agents tell them.
 pub(crate) fn policies(objects: &[serde_json::Value]) -> BTreeSet<String> {
@@ -97,7 +91,6 @@ impl Lab {
     /// Waits until all agents enforce what was written.
     pub(crate) fn settle(&self, options: &Options) -> Result<(), Error> {
         if options.confirm {
-            thread::sleep(NOTICED);
             ready::wait(&self.site(options)?, &self.journal)?;
         }
         listening::wait(&self.places, &self.journal)

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use api::proto::signet::v1 as signet;
+use nix::time::{ClockId, clock_gettime};
 
 use crate::error::Error;
 use crate::journal::{Journal, Pod};
@@ -14,40 +15,30 @@ use crate::relay;
 use crate::site::Site;
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// Between two looks that must agree before the nodes count as settled.
-const SETTLE: Duration = Duration::from_millis(150);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(30);
 
-/// What the nodes say, as far as it matters here.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Look {
-    /// What is still missing; nothing when all is there.
-    missing: Vec<String>,
-    /// Revision of each node.
-    revisions: Vec<(String, u32)>,
-}
-
-/// Waits until nothing is missing and no node is still changing.
+/// Waits until every node has considered what is written by now, and nothing is
+/// missing.
 pub fn wait(site: &Site, journal: &Journal) -> Result<(), Error> {
     let socket = site.places.relay_socket();
     relay::ask(&socket, |channel| async move {
         let mut client = relay::signet(channel);
-        let deadline = Instant::now() + LIMIT;
-        let mut last: Option<Look> = None;
+        let (written, deadline) = (monotonic_ns(), Instant::now() + LIMIT);
         loop {
             check_interrupt()?;
-            let look = look(&mut client, site, journal).await?;
-            if look.missing.is_empty() && last.as_ref() == Some(&look) {
+            let missing = look(&mut client, site, journal, written).await?;
+            if missing.is_empty() {
                 return Ok(());
             }
             if Instant::now() > deadline {
                 return Err(Error::NotReady {
-                    what: describe(&look),
+                    what: format!("the lab ({})", missing.join("; ")),
                     seconds: LIMIT.as_secs(),
                     log: site.places.run(),
                 });
             }
-            last = Some(look);
-            tokio::time::sleep(SETTLE).await;
+            tokio::time::sleep(PAUSE).await;
         }
     })
 }
@@ -87,7 +78,7 @@ pub fn wait_for_policies(
                 let log = site.places.state(&node.name);
                 return Err(Error::NotReady { what, seconds: LIMIT.as_secs(), log });
             }
-            tokio::time::sleep(SETTLE / 4).await;
+            tokio::time::sleep(PAUSE).await;
         }
     })
 }
@@ -100,7 +91,19 @@ fn policy_name(row: &signet::Policy) -> String {
 
 type Client = signet::signet_client::SignetClient<tonic::transport::Channel>;
 
-async fn look(client: &mut Client, site: &Site, journal: &Journal) -> Result<Look, Error> {
+/// `CLOCK_MONOTONIC`, by which agents say how far they are.
+fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What is still missing; nothing when all is there that was written by then.
+async fn look(
+    client: &mut Client,
+    site: &Site,
+    journal: &Journal,
+    written: u64,
+) -> Result<Vec<String>, Error> {
     let status = client.status(signet::StatusRequest {}).await;
     let status = status.map_err(relay::refused("Status"))?.into_inner();
     let endpoints = client.list_endpoints(signet::ListEndpointsRequest {}).await;
@@ -109,15 +112,18 @@ async fn look(client: &mut Client, site: &Site, journal: &Journal) -> Result<Loo
     let identities = identities.map_err(relay::refused("ListIdentities"))?.into_inner().identities;
     let services = client.list_services(signet::ListServicesRequest {}).await;
     let services = services.map_err(relay::refused("ListServices"))?.into_inner().services;
-    let mut revisions: Vec<_> =
-        status.nodes.iter().map(|node| (node.node.clone(), node.policy_revision)).collect();
-    revisions.sort();
-    let mut missing = missing(journal, &endpoints, &identities);
+    let behind = status.nodes.iter().filter(|node| node.considered_ns < written);
+    let mut found: Vec<String> =
+        behind.map(|node| format!("`{}` has not looked again yet", bare(&node.node))).collect();
+    let answered: BTreeSet<&str> = status.nodes.iter().map(|node| bare(&node.node)).collect();
+    let silent = journal.nodes.iter().filter(|node| !answered.contains(node.name.as_str()));
+    found.extend(silent.map(|node| format!("`{}` does not answer", node.name)));
+    found.extend(missing(journal, &endpoints, &identities));
     for cluster in journal.all_clusters() {
         let expected = expected(&site.places.objects(cluster))?;
-        missing.extend(unserved(journal, cluster, &expected, &services));
+        found.extend(unserved(journal, cluster, &expected, &services));
     }
-    Ok(Look { missing, revisions })
+    Ok(found)
 }
 
 /// Whether an endpoint is a pod's: clusters may have pods of one name.
@@ -211,13 +217,6 @@ fn unserved(
 /// A node's name without its cluster's.
 pub fn bare(node: &str) -> &str {
     node.rsplit_once('/').map_or(node, |(_, name)| name)
-}
-
-fn describe(look: &Look) -> String {
-    match look.missing.as_slice() {
-        [] => "the nodes keep changing what they enforce: the lab".into(),
-        missing => format!("the lab ({})", missing.join("; ")),
-    }
 }
 
 #[cfg(test)]

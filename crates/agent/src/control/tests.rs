@@ -484,7 +484,7 @@ fn a_node_policy_is_on_trial_until_somebody_confirms_it() {
     bench.cluster(&format!("{CLUSTER}{NODE_POLICY}"));
     assert!(bench.step());
     let trial = host(&bench).unwrap().trial.unwrap();
-    let left = trial.confirm_by - crate::trial::monotonic();
+    let left = trial.confirm_by - trial::monotonic();
     assert!((119..=121).contains(&left), "{left}");
     assert!(bench.last().tables.contains_key(&trial.fallback));
     // Whoever comes after does not begin anew.
