@@ -68,13 +68,31 @@ pub struct Cast {
 /// Traffic that goes on until it is ended.
 pub struct Load {
     tally: Arc<Tally>,
+    clients: Group,
+    /// They end last: who asks until then is answered.
+    servers: Group,
+}
+
+/// Threads that end together.
+#[derive(Default)]
+struct Group {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
+impl Group {
+    fn end(self) {
+        self.stop.store(true, Ordering::Release);
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+    }
+}
+
 impl Load {
     pub fn start(cast: &Cast) -> Self {
-        let mut load = Self { tally: Arc::default(), stop: Arc::default(), threads: Vec::new() };
+        let (clients, servers) = (Group::default(), Group::default());
+        let mut load = Self { tally: Arc::default(), clients, servers };
         for (place, address) in &cast.servers {
             let address = *address;
             let sockets = place.inside(|| Server::open(address)).unwrap().unwrap();
@@ -92,15 +110,17 @@ impl Load {
     }
 
     fn spawn(&mut self, place: &Netns, work: impl FnOnce(&Tally, &AtomicBool) + Send + 'static) {
-        let (tally, stop, place) = (Arc::clone(&self.tally), Arc::clone(&self.stop), place.clone());
-        self.threads.push(thread::spawn(move || place.inside(|| work(&tally, &stop)).unwrap()));
+        let (tally, place) = (Arc::clone(&self.tally), place.clone());
+        let stop = Arc::clone(&self.clients.stop);
+        let thread = thread::spawn(move || place.inside(|| work(&tally, &stop)).unwrap());
+        self.clients.threads.push(thread);
     }
 
     fn serve(&mut self, server: Server, known: &[IpAddr]) {
         let Server { short, long, ask, closed } = server;
         let mut start = |work: Part| {
-            let (tally, stop) = (Arc::clone(&self.tally), Arc::clone(&self.stop));
-            self.threads.push(thread::spawn(move || work(&tally, &stop)));
+            let (tally, stop) = (Arc::clone(&self.tally), Arc::clone(&self.servers.stop));
+            self.servers.threads.push(thread::spawn(move || work(&tally, &stop)));
         };
         let known: Arc<[IpAddr]> = known.into();
         for listener in [short, long] {
@@ -115,10 +135,8 @@ impl Load {
     /// Ends it; panics when anything was lost or slipped through.
     #[track_caller]
     pub fn end(self) -> Arc<Tally> {
-        self.stop.store(true, Ordering::Release);
-        for thread in self.threads {
-            thread.join().unwrap();
-        }
+        self.clients.end();
+        self.servers.end();
         let wrong = self.tally.wrong.lock().unwrap().clone();
         println!("{:?}", self.tally.counts.lock().unwrap());
         assert!(
