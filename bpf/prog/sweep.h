@@ -111,5 +111,6 @@ int sweeper_arm(void *ctx)
 	err = bpf_timer_set_callback(&timer->timer, sweeper_fires);
 	if (err)
 		return err;
-	return bpf_timer_start(&timer->timer, SWEEP_LOOK, 0);
+	/* At once: agents that start more often than it looks must not put it off. */
+	return bpf_timer_start(&timer->timer, 0, 0);
 }
