@@ -19,11 +19,34 @@
 #define SWEEP_GO_ON (NANOSECONDS / 50)	/* pause when there is more */
 #define SWEEP_UNBOUNDED 0xffffffff
 
+/* Idle for so long, an answered exchange of datagrams gives its room to others of an
+ * endpoint that has used half of it; else for LIFETIME_OTHER. */
+#define LIFETIME_PRESSED (15 * NANOSECONDS)
+
 struct sweep {
 	__u64 now;
 	__u32 freed;
 	__u32 limit;
+	__u32 quota;
 };
+
+inline_fn __u32 sweep_quota(void)
+{
+	const struct sg_control *ctl = control_get();
+
+	return ctl ? ctl->connections : 0;
+}
+
+/* Whether the connection has ended, or makes room. */
+inline_fn bool connection_is_over(const struct sg_connection *conn, const struct sg_usage *used,
+				  __u8 protocol, const struct sweep *sweep)
+{
+	if (!used || conn->expires_ns <= sweep->now)
+		return true;
+	return used->connections * 2 >= sweep->quota && protocol != PROTOCOL_TCP &&
+	       conn->flags & SG_CONNECTION_ESTABLISHED && !(conn->flags & SG_CONNECTION_CUT) &&
+	       conn->expires_ns <= sweep->now + LIFETIME_OTHER - LIFETIME_PRESSED;
+}
 
 static long connection_sweep(void *map, struct sg_connection_key *key,
 			     struct sg_connection *conn, struct sweep *sweep)
@@ -31,7 +54,8 @@ static long connection_sweep(void *map, struct sg_connection_key *key,
 	struct sg_connection_key copy = *key;
 
 	(void)map;
-	if (conn->expires_ns > sweep->now && bpf_map_lookup_elem(&usage, &copy.endpoint))
+	if (!connection_is_over(conn, bpf_map_lookup_elem(&usage, &copy.endpoint), copy.protocol,
+				sweep))
 		return 0;
 	connection_delete(&copy, connection_is_shared(conn));
 	sweep->freed++;
@@ -41,7 +65,9 @@ static long connection_sweep(void *map, struct sg_connection_key *key,
 SEC("syscall")
 int sweep_connections(void *ctx)
 {
-	struct sweep sweep = { .now = bpf_ktime_get_ns(), .limit = SWEEP_UNBOUNDED };
+	struct sweep sweep = { .now = bpf_ktime_get_ns(),
+			       .limit = SWEEP_UNBOUNDED,
+			       .quota = sweep_quota() };
 	struct sg_sweeps *sweeps_of_node;
 	__u32 zero = 0;
 
@@ -66,7 +92,9 @@ static bool sweep_is_due(const struct sg_sweeps *known, __u64 now)
 
 static int sweeper_fires(void *map, __u32 *key, struct sweeper *timer)
 {
-	struct sweep sweep = { .now = bpf_ktime_get_ns(), .limit = SWEEP_AT_ONCE };
+	struct sweep sweep = { .now = bpf_ktime_get_ns(),
+			       .limit = SWEEP_AT_ONCE,
+			       .quota = sweep_quota() };
 	__u64 again = SWEEP_LOOK, took;
 	struct sg_sweeps *known;
 	__u32 zero = 0;

@@ -230,6 +230,31 @@ fn what_has_ended_makes_room_while_agents_only_start() {
 }
 
 #[test]
+fn exchanges_that_are_idle_make_room_where_it_is_short() {
+    let scene = scene("idle");
+    let server = scene.server.udp(7000);
+    let start = Instant::now();
+    let mut others = Vec::new();
+    let mut answered = |port| {
+        let socket = scene.flooder.udp(10_000 + port);
+        let comes = arrives(&socket, &server);
+        if comes {
+            server.send_to(b"answer", socket.local_addr().unwrap()).unwrap();
+        }
+        others.push(socket);
+        comes
+    };
+    let filled = (0..ROOM).take_while(|port| answered(*port)).count();
+    assert_eq!(filled, usize::from(ROOM) / 2, "one peer takes half");
+    let late = scene.flooder.udp(30_000);
+    while !arrives(&late, &server) {
+        assert!(start.elapsed() < Duration::from_secs(45), "they keep it for a minute");
+        thread::sleep(Duration::from_millis(300));
+    }
+    assert!(start.elapsed() > Duration::from_secs(15), "they were not idle for long");
+}
+
+#[test]
 fn rules_and_ports_do_not_matter_to_what_a_pod_may_hold() {
     let (mut node, world) = (Node::new(limits()), World::new());
     let rules = vec![rule("all", Egress, Action::Allow, app("web"), Ports::All)];
