@@ -181,7 +181,8 @@ checked_fn int connection_admit(const struct sg_connection_key *key,
 		own = __sync_fetch_and_add(count, 1);
 		room -= quota / 4;
 	}
-	if (total >= quota / 2)
+	/* Early enough that what has ended is gone before anybody's share is looked at. */
+	if (total >= quota / 4)
 		connection_press();
 	if (total < room && (total < quota / 2 || own < quota / 4))
 		return SG_REASON_NONE;
