@@ -43,7 +43,7 @@ matrix: build
 		status=$$?; $(SIGNET) lab down matrix; exit $$status
 
 test:
-	@echo 'test: half an hour from nothing, 20 minutes afterwards'
+	@echo 'test: 35 minutes from nothing, half an hour afterwards'
 	@.ci/bootstrap test
 	@cargo xtask test
 

@@ -204,6 +204,20 @@ fn no_file_is_too_long_to_read() {
 }
 
 #[test]
+fn every_decision_has_a_number_of_its_own() {
+    let records = fs::read_dir(root().join("docs/adr")).unwrap();
+    let mut seen = BTreeSet::new();
+    for record in records.map(Result::unwrap) {
+        let name = record.file_name().into_string().unwrap();
+        let number: u32 = name.split('-').next().unwrap().parse().unwrap();
+        let text = fs::read_to_string(record.path()).unwrap();
+        assert!(text.starts_with(&format!("# {number}. ")), "{name} has another number inside");
+        assert!(seen.insert(number), "{name}: {number} is another decision's");
+    }
+    assert!(!seen.is_empty());
+}
+
+#[test]
 fn nothing_is_left_for_later() {
     let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX")];
     check("", is_text, "do it, or open an issue", |_, text| {
