@@ -407,7 +407,7 @@ impl<K: Kernel> Control<K> {
         let read = Instant::now();
         match self.kernel.counters() {
             Ok(counters) => self.state.set_counters(read, counters),
-            Err(error) => self.fail(chain(&error)),
+            Err(error) => self.report(chain(&error)),
         }
     }
 

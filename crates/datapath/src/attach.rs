@@ -201,9 +201,9 @@ pub(crate) enum Attached {
 }
 
 /// Looks at both directions of an interface.
-pub(crate) fn attached(object: &Object, ifindex: u32) -> Attached {
+pub(crate) fn attached(object: &Object, hooks: &[Hook; 2], ifindex: u32) -> Attached {
     let mut worst = Attached::First;
-    for hook in &HOOKS {
+    for hook in hooks {
         let program = object::program(object, hook.program);
         let id = program.as_ref().and_then(|program| Program::id_from_fd(program.as_fd()).ok());
         let (Some(program), Some(id)) = (program, id) else { return Attached::Not };

@@ -13,6 +13,7 @@ use libbpf_rs::{Link, MapCore, MapHandle, Object, Program};
 use nix::net::if_::if_indextoname;
 
 use crate::attach::{self, Attached};
+use crate::cgroup::Hooks;
 use crate::desired::Desired;
 use crate::endpoint::sharers;
 use crate::error::MapError;
@@ -60,7 +61,9 @@ pub struct Fault {
 /// What a check keeps for the next one.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-    /// Links of interfaces. Held, so that they outlive their pins.
+    /// Socket hooks.
+    pub(crate) hooks: Hooks,
+    /// Links of pods' interfaces. Held, so that they outlive their pins.
     links: BTreeMap<PathBuf, Link>,
     /// Interfaces whose endpoint was missing the last time: the CNI plugin takes a
     /// pod away step by step.
@@ -93,11 +96,40 @@ impl Watch {
 
 /// Faults of one check.
 #[derive(Default)]
-struct Findings(Vec<Fault>);
+pub(crate) struct Findings {
+    faults: Vec<Fault>,
+    /// Nothing can be pinned, which is a fault of its own.
+    no_bpffs: bool,
+}
 
 impl Findings {
-    fn add<E: ToString>(&mut self, kind: FaultKind, detail: String, healed: Result<(), E>) {
-        self.0.push(Fault { kind, detail, left: healed.err().map(|error| error.to_string()) });
+    pub(crate) fn add<E: ToString>(
+        &mut self,
+        kind: FaultKind,
+        detail: String,
+        healed: Result<(), E>,
+    ) {
+        let left = healed.err().map(|error| error.to_string());
+        self.faults.push(Fault { kind, detail, left });
+    }
+
+    /// Somebody else's program may end the chain before ours.
+    pub(crate) fn runs_behind(&mut self, interface: &str) {
+        let detail = format!("another program runs before ours on `{interface}`");
+        self.add(FaultKind::Program, detail, Err("it is not ours to remove"));
+    }
+
+    /// Pins a link that is held and is not what is pinned there.
+    pub(crate) fn pin_again(&mut self, what: &str, link: &Link, path: &Path) {
+        if self.no_bpffs {
+            return;
+        }
+        let id = |link: &Link| link.info().ok().map(|info| info.id);
+        let pinned = Link::open(path).ok().and_then(|link| id(&link));
+        if pinned.is_none() || pinned != id(link) {
+            let detail = format!("{what} was not pinned at `{}`", path.display());
+            self.add(FaultKind::Pin, detail, repin(link.as_fd().as_raw_fd(), path));
+        }
     }
 }
 
@@ -106,9 +138,10 @@ impl Datapath {
     /// what is not as it was. `None`: nothing was applied yet, so that only pins
     /// and words can be compared.
     pub fn check(&mut self, desired: Option<&Desired>) -> Vec<Fault> {
-        let mut found = Findings(std::mem::take(&mut self.reports));
+        let mut found =
+            Findings { faults: std::mem::take(&mut self.reports), ..Findings::default() };
         if self.predecessor.is_some() {
-            return found.0;
+            return found.faults;
         }
         self.watch.suspects_before = std::mem::take(&mut self.watch.suspects);
         self.check_control(&mut found);
@@ -118,14 +151,16 @@ impl Datapath {
             |desired| desired.endpoints.keys().copied().collect(),
         );
         self.watch.hold(&self.pins, &wanted);
-        if !self.check_pins(&mut found) {
-            return found.0;
-        }
+        self.check_pins(&mut found);
         self.check_programs(&wanted, &mut found);
-        if let Some(desired) = desired {
+        self.guarded.check(&self.object, &self.pins, &mut found);
+        if let Some(cgroup) = &self.cgroup {
+            self.watch.hooks.check(&self.object, &self.pins, cgroup, &mut found);
+        }
+        if let Some(desired) = desired.filter(|_| !found.no_bpffs) {
             self.check_content(desired, &mut found);
         }
-        found.0
+        found.faults
     }
 
     fn check_control(&mut self, found: &mut Findings) {
@@ -140,12 +175,12 @@ impl Datapath {
         }
     }
 
-    /// Maps, programs and links under their names. False: there is no bpffs.
-    fn check_pins(&mut self, found: &mut Findings) -> bool {
+    /// Maps and programs under their names.
+    fn check_pins(&mut self, found: &mut Findings) {
         if let Err(error) = self.pins.create() {
             let detail = format!("the pins at `{}` are gone", self.pins.root().display());
-            found.add(FaultKind::Pin, detail, Err(crate::error::chain(&error)));
-            return false;
+            found.no_bpffs = true;
+            return found.add(FaultKind::Pin, detail, Err(crate::error::chain(&error)));
         }
         for map in self.object.maps() {
             let name = map.name().to_string_lossy().into_owned();
@@ -170,28 +205,21 @@ impl Datapath {
                 found.add(FaultKind::Pin, detail, repin(program.as_fd().as_raw_fd(), &path));
             }
         }
-        true
     }
 
     /// Programs of every interface that is installed and exists.
     fn check_programs(&mut self, wanted: &BTreeSet<u32>, found: &mut Findings) {
         for &ifindex in wanted {
             let Some(name) = interface(ifindex) else { continue };
-            let unpinned: Vec<PathBuf> = attach::link_paths(&self.pins, ifindex)
-                .into_iter()
-                .filter(|path| self.watch.links.contains_key(path) && !path.exists())
-                .collect();
-            let attached = attach::attached(&self.object, ifindex);
-            for path in unpinned {
-                let Some(link) = self.watch.links.get(&path) else { continue };
-                let detail = format!("the link of `{name}` was not pinned at `{}`", path.display());
-                found.add(FaultKind::Pin, detail, repin(link.as_fd().as_raw_fd(), &path));
+            for path in attach::link_paths(&self.pins, ifindex) {
+                if let Some(link) = self.watch.links.get(&path) {
+                    found.pin_again(&format!("the link of `{name}`"), link, &path);
+                }
             }
-            let detail = match attached {
+            let detail = match attach::attached(&self.object, &attach::HOOKS, ifindex) {
                 Attached::First => continue,
                 Attached::Behind => {
-                    let detail = format!("another program runs before ours on `{name}`");
-                    found.add(FaultKind::Program, detail, Err("it is not ours to remove"));
+                    found.runs_behind(&name);
                     continue;
                 }
                 Attached::Not => format!("a program of `{name}` was detached or replaced"),

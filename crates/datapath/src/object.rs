@@ -67,7 +67,7 @@ pub struct Datapath {
     pub(crate) reports: Vec<Fault>,
     limits: Limits,
     features: Features,
-    guarded: Guarded,
+    pub(crate) guarded: Guarded,
     /// The word as it was moved last.
     revision: u32,
 }
@@ -132,9 +132,9 @@ impl Datapath {
 
     /// Programs of this version, on maps of its layout.
     fn begin(&mut self) -> Result<(), OpenError> {
-        self.features.hooks = match &self.cgroup {
+        (self.features.hooks, self.watch.hooks) = match &self.cgroup {
             Some(cgroup) => cgroup::attach_hooks(&self.object, &self.pins, cgroup)?,
-            None => Vec::new(),
+            None => Default::default(),
         };
         pin_programs(&self.object, &self.pins)?;
         self.reports.extend(recover::interfaces(&self.pins));

@@ -111,8 +111,9 @@ impl Datapath {
             |step: &'static str| move |reason: String| ApplyError::Succession { step, reason };
         inherit_all(&self.object, &self.pins).map_err(refuse("take over connections"))?;
         if let Some(cgroup) = &self.cgroup {
-            let hooks = cgroup::attach_hooks(&self.object, &self.pins, cgroup)
+            let (hooks, held) = cgroup::attach_hooks(&self.object, &self.pins, cgroup)
                 .map_err(|error| refuse("replace socket hooks")(chain(&error)))?;
+            self.watch.hooks = held;
             self.reports.extend(hooks.iter().filter_map(|hook| {
                 let detail = format!("socket hook `{}` could not be replaced", hook.name);
                 let left = Some(hook.missing.clone()?);

@@ -4,14 +4,15 @@
 //! devices may have changed. They are attached whether or not a policy selects
 //! the node: a policy then is a matter of maps alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libbpf_rs::{Link, Object, TC_EGRESS, TC_INGRESS, TcHook};
 
-use crate::attach::{self, AttachKind, CLSACT_HANDLE, CLSACT_PRIORITY, Hook};
+use crate::attach::{self, AttachKind, Attached, CLSACT_HANDLE, CLSACT_PRIORITY, Hook};
+use crate::check::{self, FaultKind, Findings};
 use crate::crash;
 use crate::error::AttachError;
 use crate::object;
@@ -43,9 +44,19 @@ pub struct UplinkState {
     pub missing: Option<String>,
 }
 
-/// Uplinks that have this version's programs.
+/// Uplinks that have this version's programs, by index.
 #[derive(Debug, Default)]
-pub(crate) struct Guarded(BTreeSet<u32>);
+pub(crate) struct Guarded(BTreeMap<u32, Guard>);
+
+/// The programs of one uplink.
+#[derive(Debug)]
+struct Guard {
+    /// By where they are pinned; filters need none. Held, so that they outlive
+    /// their pins.
+    links: BTreeMap<PathBuf, Link>,
+    /// Why the last look could not put them right.
+    missing: Option<String>,
+}
 
 impl Guarded {
     /// Attaches to what is not guarded yet, and detaches from what is no uplink any
@@ -58,7 +69,10 @@ impl Guarded {
     ) -> Vec<UplinkState> {
         self.release(object, pins, uplinks);
         let states = uplinks.iter().map(|(&ifindex, interface)| {
-            let missing = self.attach(object, pins, ifindex, interface).err().map(reason);
+            let missing = match self.0.get_mut(&ifindex) {
+                Some(guard) => guard.missing.clone(),
+                None => self.attach(object, pins, ifindex, interface).err().map(reason),
+            };
             UplinkState { interface: interface.clone(), ifindex, missing }
         });
         states.collect()
@@ -71,65 +85,103 @@ impl Guarded {
         ifindex: u32,
         interface: &str,
     ) -> Result<(), AttachError> {
-        let kind = attach::kind();
-        if self.0.contains(&ifindex) && is_attached(object, pins, kind, ifindex) {
-            return Ok(());
-        }
-        for hook in &HOOKS {
-            let failed = |source| AttachError::Attach {
-                hook: hook.name,
-                interface: interface.to_owned(),
-                source,
-            };
-            let program = object::program(object, hook.program)
-                .ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
-            let path = pins.uplink(ifindex, hook.name);
-            match kind {
-                AttachKind::Tcx if attach::link_interface(&path) == Some(ifindex) => {
-                    crash::point();
-                    let replaced =
-                        Link::open(&path).and_then(|mut link| link.update_prog(&program));
-                    replaced.map_err(|error| failed(io::Error::other(error)))?;
-                }
-                AttachKind::Tcx => {
-                    attach::attach_tcx(&path, hook, program.as_fd(), ifindex)?.map_err(failed)?;
-                }
-                AttachKind::Clsact => {
-                    attach::attach_clsact(hook, program.as_fd(), ifindex).map_err(failed)?;
+        let mut links = BTreeMap::new();
+        attach(object, pins, (ifindex, interface), &mut links)?;
+        self.0.insert(ifindex, Guard { links, missing: None });
+        Ok(())
+    }
+
+    /// Compares the programs of every uplink with what was attached, and puts them
+    /// right.
+    pub(crate) fn check(&mut self, object: &Object, pins: &Pins, found: &mut Findings) {
+        for (&ifindex, guard) in &mut self.0 {
+            // One that is gone is released when the devices are listed next.
+            let Some(name) = check::interface(ifindex) else { continue };
+            match attach::attached(object, &HOOKS, ifindex) {
+                Attached::First => guard.missing = None,
+                Attached::Behind => found.runs_behind(&name),
+                Attached::Not => {
+                    let healed = attach(object, pins, (ifindex, &name), &mut guard.links);
+                    guard.missing = healed.err().map(reason);
+                    let detail = format!("a program of `{name}` was detached or replaced");
+                    let healed = guard.missing.clone().map_or(Ok(()), Err);
+                    found.add(FaultKind::Program, detail, healed);
                 }
             }
+            for (path, link) in &guard.links {
+                found.pin_again(&format!("the link of `{name}`"), link, path);
+            }
         }
-        self.0.insert(ifindex);
-        Ok(())
     }
 
     /// What cannot be detached now is tried again.
     fn release(&mut self, object: &Object, pins: &Pins, uplinks: &BTreeMap<u32, String>) {
         let pinned = pins.uplinks().unwrap_or_default();
-        let gone = |path: &Path| {
+        let former = |path: &Path| {
             let name = path.file_name()?.to_str()?;
             let ifindex: u32 = name.split('_').next()?.parse().ok()?;
-            let is_uplink = uplinks.contains_key(&ifindex) && !attach::link_is_detached(path);
-            (!is_uplink).then_some(ifindex)
+            (!uplinks.contains_key(&ifindex)).then_some(())
         };
-        for (path, ifindex) in pinned.iter().filter_map(|path| Some((path, gone(path)?))) {
+        for path in pinned.iter().filter(|path| former(path).is_some()) {
             // At once: without its pin a link would go in its own time.
             let _ = Link::open(path).and_then(|link| link.detach());
             if let Err(error) = pins::remove(path) {
                 tracing::warn!(path = %path.display(), %error, "a former uplink stays guarded");
             }
-            self.0.remove(&ifindex);
         }
-        if attach::kind() == AttachKind::Clsact {
-            for ifindex in self.0.iter().filter(|ifindex| !uplinks.contains_key(*ifindex)) {
+        let gone = |ifindex: &u32, _: &mut Guard| !uplinks.contains_key(ifindex);
+        for (ifindex, guard) in self.0.extract_if(.., gone) {
+            // Those that have lost their pins. The device may be gone, and its
+            // filters with it.
+            for link in guard.links.values() {
+                let _ = link.detach();
+            }
+            if attach::kind() == AttachKind::Clsact {
                 for hook in &HOOKS {
-                    // The device may be gone, and its filters with it.
-                    let _ = place(object, hook, *ifindex).map(|mut place| place.detach());
+                    let _ = place(object, hook, ifindex).map(|mut place| place.detach());
                 }
             }
         }
-        self.0.retain(|ifindex| uplinks.contains_key(ifindex));
     }
+}
+
+/// Attaches both directions: a link that is there, held or pinned, gets our program
+/// at once.
+fn attach(
+    object: &Object,
+    pins: &Pins,
+    (ifindex, interface): (u32, &str),
+    links: &mut BTreeMap<PathBuf, Link>,
+) -> Result<(), AttachError> {
+    let kind = attach::kind();
+    links.retain(|_, link| attach::tcx_interface(link) == Some(ifindex));
+    for hook in &HOOKS {
+        let failed = |source| AttachError::Attach {
+            hook: hook.name,
+            interface: interface.to_owned(),
+            source,
+        };
+        let program = object::program(object, hook.program)
+            .ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+        if kind == AttachKind::Clsact {
+            attach::attach_clsact(hook, program.as_fd(), ifindex).map_err(failed)?;
+            continue;
+        }
+        let path = pins.uplink(ifindex, hook.name);
+        let open = || Link::open(&path).map_err(|error| failed(io::Error::other(error)));
+        let mut link = match links.remove(&path) {
+            Some(held) => held,
+            None => {
+                attach::attach_tcx(&path, hook, program.as_fd(), ifindex)?.map_err(failed)?;
+                open()?
+            }
+        };
+        crash::point();
+        let replaced = link.update_prog(&program);
+        links.insert(path.clone(), link);
+        replaced.map_err(|error| failed(io::Error::other(error)))?;
+    }
+    Ok(())
 }
 
 /// Where the filter of clsact is; `None`: there is no such program.
@@ -142,18 +194,6 @@ fn place(object: &Object, hook: &Hook, ifindex: u32) -> Option<TcHook> {
         .handle(CLSACT_HANDLE)
         .priority(CLSACT_PRIORITY);
     Some(place)
-}
-
-/// Somebody may have taken a program away, or an index may be another device's.
-fn is_attached(object: &Object, pins: &Pins, kind: AttachKind, ifindex: u32) -> bool {
-    HOOKS.iter().all(|hook| match kind {
-        AttachKind::Tcx => {
-            attach::link_interface(&pins.uplink(ifindex, hook.name)) == Some(ifindex)
-        }
-        AttachKind::Clsact => {
-            place(object, hook, ifindex).is_some_and(|mut place| place.query().is_ok())
-        }
-    })
 }
 
 /// The error with its causes, in one line.

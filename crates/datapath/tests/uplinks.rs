@@ -11,26 +11,19 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::Command;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use datapath::{Desired, Host, HostSubject, Trial};
 use model::Direction::{Egress, Ingress};
-use model::{Direction, Reserved};
+use model::Reserved;
 use nix::net::if_::if_nametoindex;
 use nix::time::{ClockId, clock_gettime};
-use policy::{
-    Action, Entity, Mode, Options, Peer, Peers, Policy, Ports, Rule, Selector, Subject, Table,
-};
+use policy::{Entity, Mode, Options, Peer, Peers, Policy, Ports, Rule, Table};
 use support::site::*;
 use support::*;
 
-const NODE4: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 1);
-const NODE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x172, 0x20, 0, 0, 0, 0, 1);
-const OUT4: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 2);
-const OUT6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x172, 0x20, 0, 0, 0, 0, 2);
 const TABLE: u32 = 1;
 const FALLBACK: u32 = 2;
 
@@ -90,38 +83,6 @@ impl Scene {
             Err(_) => None,
         }
     }
-}
-
-/// A machine on the node's link.
-fn outside() -> Pod {
-    let holder = Running(Command::new("unshare").args(["-n", "sleep", "600"]).spawn().unwrap());
-    let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
-    let theirs = format!("/proc/{}/ns/net", holder.0.id());
-    eventually("a namespace for the machine", || {
-        std::fs::read_link(&theirs).ok().filter(|link| *link != own)
-    });
-    let pid = holder.0.id();
-    run(&format!(
-        "ip link add up0 type veth peer name eth0 netns {pid}; \
-         ip addr add {NODE4}/24 dev up0; ip addr add {NODE6}/64 dev up0 nodad; ip link set up0 up; \
-         nsenter -t {pid} -n sh -ec 'ip link set lo up; ip addr add {OUT4}/24 dev eth0; \
-         ip addr add {OUT6}/64 dev eth0 nodad; ip link set eth0 up'"
-    ));
-    Pod { number: 200, holder, ifindex: 0 }
-}
-
-fn about_the_node(direction: Direction, peers: Peers, ports: Ports) -> Rule {
-    let subject = Subject::Nodes(Selector::default());
-    Rule { subject, ..rule("node", direction, Action::Allow, peers, ports) }
-}
-
-fn world(port: u16) -> Rule {
-    about_the_node(Ingress, Peers::OneOf(vec![Peer::Entity(Entity::World)]), tcp(port))
-}
-
-/// Selects nobody, so denies everything in its direction.
-fn nobody(direction: Direction) -> Rule {
-    about_the_node(direction, Peers::OneOf(vec![]), Ports::All)
 }
 
 fn seconds() -> u32 {

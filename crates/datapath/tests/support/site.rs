@@ -14,11 +14,18 @@ use model::{Attribution, Direction, Layer4};
 use nix::mount::{MsFlags, mount};
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns, unshare};
+use policy::{Entity, Peer, Selector, Subject};
 
 use super::*;
 
 pub const CLIENT: u8 = 2;
 pub const SERVER: u8 = 3;
+
+/// The node's addresses on its uplink, and those of a machine there.
+pub const NODE4: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 1);
+pub const NODE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x172, 0x20, 0, 0, 0, 0, 1);
+pub const OUT4: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 2);
+pub const OUT6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x172, 0x20, 0, 0, 0, 0, 2);
 
 #[track_caller]
 pub fn run(command: &str) -> String {
@@ -279,4 +286,36 @@ pub fn binary(record: &Record) -> String {
         Attribution::Known(process) => process.binary.clone(),
         Attribution::Unknown(why) => panic!("the process is unknown: {why}"),
     }
+}
+
+/// A machine on the node's link.
+pub fn outside() -> Pod {
+    let holder = Running(Command::new("unshare").args(["-n", "sleep", "600"]).spawn().unwrap());
+    let own = fs::read_link("/proc/thread-self/ns/net").unwrap();
+    let theirs = format!("/proc/{}/ns/net", holder.0.id());
+    eventually("a namespace for the machine", || {
+        fs::read_link(&theirs).ok().filter(|link| *link != own)
+    });
+    let pid = holder.0.id();
+    run(&format!(
+        "ip link add up0 type veth peer name eth0 netns {pid}; \
+         ip addr add {NODE4}/24 dev up0; ip addr add {NODE6}/64 dev up0 nodad; ip link set up0 up; \
+         nsenter -t {pid} -n sh -ec 'ip link set lo up; ip addr add {OUT4}/24 dev eth0; \
+         ip addr add {OUT6}/64 dev eth0 nodad; ip link set eth0 up'"
+    ));
+    Pod { number: 200, holder, ifindex: 0 }
+}
+
+pub fn about_the_node(direction: Direction, peers: Peers, ports: Ports) -> Rule {
+    let subject = Subject::Nodes(Selector::default());
+    Rule { subject, ..rule("node", direction, Action::Allow, peers, ports) }
+}
+
+pub fn world(port: u16) -> Rule {
+    about_the_node(Direction::Ingress, Peers::OneOf(vec![Peer::Entity(Entity::World)]), tcp(port))
+}
+
+/// Selects nobody, so denies everything in its direction.
+pub fn nobody(direction: Direction) -> Rule {
+    about_the_node(direction, Peers::OneOf(vec![]), Ports::All)
 }
