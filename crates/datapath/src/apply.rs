@@ -35,6 +35,8 @@ struct BookChange {
 pub(crate) struct Apply<'a> {
     pub(crate) installed: &'a mut Installed,
     pub(crate) control: &'a ControlWord,
+    /// The word as it was moved last, whatever somebody wrote there since.
+    pub(crate) revision: &'a mut u32,
     pub(crate) pins: &'a Pins,
     pub(crate) limits: Limits,
     pub(crate) desired: &'a Desired,
@@ -46,8 +48,10 @@ pub(crate) struct Apply<'a> {
 
 impl Apply<'_> {
     pub(crate) fn run(mut self) -> Result<Applied, ApplyError> {
-        let revision = self.control.revision();
-        let next = revision.max(self.installed.highest_revision()).max(self.above) + 1;
+        let revision = *self.revision;
+        // Not above what elements say: whatever was written for a revision that never
+        // came is written again before this one does.
+        let next = revision.max(self.above) + 1;
         let changes = self.plan_tables(revision, next);
         let mut book = self.plan_book(revision, next);
         self.check_fit(&changes)?;
@@ -67,6 +71,7 @@ impl Apply<'_> {
         hidden += self.write_book(&book)?;
         if hidden > 0 {
             self.control.set_revision(next);
+            *self.revision = next;
         }
         written += hidden + self.publish_endpoints()?;
 
@@ -86,7 +91,7 @@ impl Apply<'_> {
                 installed.holds = Some(Arc::clone(table));
             }
         }
-        Ok(Applied { revision: self.control.revision(), written })
+        Ok(Applied { revision: *self.revision, written })
     }
 
     fn plan_tables(&self, revision: u32, next: u32) -> BTreeMap<u32, Change> {

@@ -14,6 +14,7 @@ use nix::net::if_::if_indextoname;
 
 use crate::attach::{self, Attached};
 use crate::cgroup::Hooks;
+use crate::control::REVISIONS;
 use crate::desired::Desired;
 use crate::endpoint::sharers;
 use crate::error::MapError;
@@ -173,6 +174,19 @@ impl Datapath {
             let detail = format!("the control words were {present:?}, not {expected:?}");
             found.add(FaultKind::Control, detail, Ok::<_, String>(()));
         }
+    }
+
+    /// A word that no agent has counted to was written while none ran. Which one was
+    /// in force is not known; until all is applied again it is the newest there is.
+    pub(crate) fn bound_revision(&mut self) {
+        if (1..REVISIONS).contains(&self.revision) {
+            return;
+        }
+        let detail = format!("the revision was {}, which no agent counts to", self.revision);
+        self.revision = self.installed.highest_revision().max(1);
+        self.control.set_revision(self.revision);
+        self.control.next_epoch();
+        self.reports.push(Fault { kind: FaultKind::Control, detail, left: None });
     }
 
     /// Maps and programs under their names.

@@ -12,6 +12,10 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::crash;
 
+/// No node changes its policy so often: once a second for 34 years. What is not below
+/// was written by somebody else, and is near what a table's end is marked by.
+pub(crate) const REVISIONS: u32 = 1 << 30;
+
 /// The page that holds the one [`Control`] of a node.
 #[derive(Debug)]
 pub(crate) struct ControlWord {

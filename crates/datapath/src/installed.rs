@@ -10,6 +10,7 @@ use libbpf_rs::{MapHandle, MapType};
 
 use crate::account::Accounts;
 use crate::book::{Key, Prefix};
+use crate::control::REVISIONS;
 use crate::error::MapError;
 use crate::map::Map;
 use crate::pins::Pins;
@@ -139,14 +140,15 @@ impl Installed {
         self.table_map.set(number, &fd)
     }
 
-    /// The highest revision that any element speaks of.
+    /// The highest revision that any element speaks of and that a node may come to.
     pub(crate) fn highest_revision(&self) -> u32 {
         let tables = self.tables.values().flat_map(|table| table.image.values());
         let endpoints = self.endpoints.values().map(|endpoint| endpoint.from_revision);
         let addresses = self.addresses.values().map(|peer| peer.from_revision);
         let prefixes = self.prefixes.values().map(|range| range.from_revision);
         let tables = tables.map(|entry| entry.from_revision);
-        tables.chain(endpoints).chain(addresses).chain(prefixes).max().unwrap_or(0)
+        let all = tables.chain(endpoints).chain(addresses).chain(prefixes);
+        all.filter(|revision| *revision < REVISIONS).max().unwrap_or(0)
     }
 
     /// Makes a table, fills it, and only then lets it be found.

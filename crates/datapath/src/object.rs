@@ -69,7 +69,7 @@ pub struct Datapath {
     features: Features,
     pub(crate) guarded: Guarded,
     /// The word as it was moved last.
-    revision: u32,
+    pub(crate) revision: u32,
 }
 
 impl Datapath {
@@ -132,6 +132,7 @@ impl Datapath {
 
     /// Programs of this version, on maps of its layout.
     fn begin(&mut self) -> Result<(), OpenError> {
+        self.bound_revision();
         (self.features.hooks, self.watch.hooks) = match &self.cgroup {
             Some(cgroup) => cgroup::attach_hooks(&self.object, &self.pins, cgroup)?,
             None => Default::default(),
@@ -169,6 +170,7 @@ impl Datapath {
         let apply = Apply {
             installed: &mut self.installed,
             control: &self.control,
+            revision: &mut self.revision,
             pins: &self.pins,
             limits: self.limits,
             desired,
@@ -181,7 +183,6 @@ impl Datapath {
             self.control.next_epoch();
             self.installed = Installed::read(&self.pins)?;
         }
-        self.revision = self.control.revision();
         let applied = result?;
         self.succeed()?;
         // Before anybody could take their pins away.

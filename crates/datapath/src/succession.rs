@@ -19,6 +19,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ProgramInput};
 
 use crate::cgroup;
 use crate::check::{Fault, FaultKind};
+use crate::control::REVISIONS;
 use crate::crash;
 use crate::error::{ApplyError, OpenError, chain};
 use crate::layout::{Conversion, Layout, Types};
@@ -81,6 +82,8 @@ impl Predecessor {
             .zip(word)
             .and_then(|(layout, word)| layout.number("revision", &word))
             .ok_or_else(|| refuse("its control word has no revision".to_owned()))?;
+        // One that was written by hand says nothing.
+        let revision = if revision < REVISIONS { revision } else { 1 };
         let same = |name: &&str| {
             let (one, other) = (theirs.layout(name), ours.layout(name));
             one.is_some() && one == other

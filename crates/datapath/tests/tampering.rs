@@ -15,6 +15,7 @@ mod wires;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::mem::offset_of;
 use std::net::IpAddr;
 use std::process::Command;
 use std::sync::Arc;
@@ -96,6 +97,13 @@ impl Bench {
         }
         assert!(faults.iter().any(|fault| fault.detail.contains(words)), "{words}: {faults:?}");
         self.check_quiet();
+    }
+
+    /// Another agent, on what this one leaves.
+    fn restart(&mut self) {
+        let opened = Datapath::open(&self.config);
+        self.datapath = opened.unwrap_or_else(|error| panic!("{}", chain(&error)));
+        self.datapath.apply(&self.desired).unwrap();
     }
 
     fn map(&self, name: &str) -> MapHandle {
@@ -198,6 +206,65 @@ fn words_that_were_moved_by_hand_are_moved_back() {
     ] {
         control.update(&zero, bad.as_bytes(), MapFlags::ANY).unwrap();
         bench.check_healed(FaultKind::Control, "control words");
+    }
+}
+
+/// A revision above all others, as one may be, in the first element of a map.
+fn raise(map: &MapHandle, at: usize, revision: u32) {
+    let key = map.keys().next().unwrap();
+    let mut value = map.lookup(&key, MapFlags::ANY).unwrap().unwrap();
+    value[at..at + 4].copy_from_slice(&revision.to_ne_bytes());
+    map.update(&key, &value, MapFlags::ANY).unwrap();
+}
+
+/// Maps with revisions in their elements, and where these are.
+fn with_revisions(bench: &Bench) -> [(&'static str, MapHandle, usize); 4] {
+    let tables = bench.map("tables");
+    let id = tables.lookup(&3u32.to_ne_bytes(), MapFlags::ANY).unwrap().unwrap();
+    let table = MapHandle::from_map_id(u32::from_ne_bytes(id.try_into().unwrap())).unwrap();
+    [
+        ("endpoints", bench.map("endpoints"), offset_of!(abi::Endpoint, from_revision)),
+        ("addresses", bench.map("addresses"), offset_of!(abi::Peer, from_revision)),
+        ("prefixes", bench.map("prefixes"), offset_of!(abi::Range, from_revision)),
+        ("table 3", table, offset_of!(abi::PolicyEntry, from_revision)),
+    ]
+}
+
+#[test]
+fn a_revision_that_was_written_by_hand_is_no_count_to_go_on_from() {
+    let mut bench = Bench::new();
+    for revision in [0x7fff_ffff, 0x8000_0000, u32::MAX] {
+        for (name, map, at) in with_revisions(&bench) {
+            raise(&map, at, revision);
+            bench.check_healed(FaultKind::Content, name);
+        }
+    }
+    // Twelve edits, each put right by a change or two.
+    assert!(bench.datapath.revision() < 40, "{}", bench.datapath.revision());
+}
+
+#[test]
+fn a_revision_that_was_written_while_no_agent_ran_is_none_either() {
+    let mut bench = Bench::new();
+    for (_, map, at) in with_revisions(&bench) {
+        raise(&map, at, u32::MAX);
+    }
+    bench.restart();
+    bench.check_quiet();
+    assert!(bench.datapath.revision() < 40, "{}", bench.datapath.revision());
+    let zero = 0u32.to_ne_bytes();
+    for revision in [0, 0x7fff_ffff, 0x8000_0000, u32::MAX] {
+        let control = bench.map("control");
+        let value = control.lookup(&zero, MapFlags::ANY).unwrap().unwrap();
+        let mut words = abi::Control::read_from_bytes(&value).unwrap();
+        words.revision = revision;
+        control.update(&zero, words.as_bytes(), MapFlags::ANY).unwrap();
+        bench.restart();
+        let told = bench.look();
+        assert_eq!(told.len(), 1, "{told:#?}");
+        assert!(told[0].detail.contains(&format!("the revision was {revision}")), "{told:#?}");
+        bench.check_quiet();
+        assert!(bench.datapath.revision() < 40, "{}", bench.datapath.revision());
     }
 }
 
