@@ -71,10 +71,16 @@ impl Accounts {
         self.usage.max_entries()
     }
 
+    /// Each, but that of interfaces without an endpoint.
+    pub(crate) fn all(&self) -> Result<Vec<(u32, Usage)>, MapError> {
+        let mut all = self.usage.dump()?;
+        all.retain(|(id, _)| *id != NOBODY);
+        Ok(all)
+    }
+
     /// Connections of each.
     pub(crate) fn connections(&self) -> Result<Vec<u64>, MapError> {
-        let all = self.usage.dump()?;
-        Ok(all.into_iter().map(|(_, usage)| usage.connections).collect())
+        Ok(self.all()?.into_iter().map(|(_, usage)| usage.connections).collect())
     }
 
     /// Whether there is one.

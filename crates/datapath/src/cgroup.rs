@@ -13,7 +13,7 @@ use libbpf_rs::{Iter, Link, Object, Program};
 
 use crate::check::{FaultKind, Findings};
 use crate::crash;
-use crate::error::OpenError;
+use crate::error::{OpenError, chain};
 use crate::map::Map;
 use crate::object;
 use crate::pins::{self, Pins};
@@ -104,12 +104,28 @@ impl Hooks {
             }
             found.pin_again(&format!("socket hook `{name}`"), link, &pins.hook(name));
         }
+        if !found.has_no_bpffs() {
+            check_slice(pins, &folder, found);
+        }
         // Sockets that nobody saw meanwhile.
         if changed && let Err(error) = adopt(object, pins, &folder) {
             let detail = "sockets that were made without hooks have no owner".to_owned();
             found.add(FaultKind::Program, detail, Err(error));
         }
     }
+}
+
+/// Under which cgroup the node's processes are looked for.
+fn check_slice(pins: &Pins, cgroup: &File, found: &mut Findings) {
+    let Ok(folder) = cgroup.metadata() else { return };
+    let slice = Map::<u32, u64>::open("node_slice", &pins.map("node_slice"));
+    let said = slice.as_ref().map(|slice| slice.get(&0));
+    if matches!(said, Ok(Ok(Some(said))) if said == folder.ino()) {
+        return;
+    }
+    let healed = slice.and_then(|slice| slice.set(&0, &folder.ino()));
+    let detail = "an element of map `node_slice` was changed by somebody else".to_owned();
+    found.add(FaultKind::Content, detail, healed.map_err(|error| chain(&error)));
 }
 
 /// What is still on the cgroup gets our program, even if its pin is gone.

@@ -2,7 +2,7 @@
 //!
 //! Root on the node can remove pins, detach programs and edit maps; none of that
 //! is told to anybody. What is found here is told, also when it was put right.
-//! Connections are not compared: only the kernel knows them.
+//! Connections are not compared, only counted: the kernel alone knows them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd};
@@ -22,6 +22,7 @@ use crate::installed::{HOST_INTERFACE, Installed};
 use crate::map;
 use crate::object::{self, Datapath, INTERFACE_PROGRAMS};
 use crate::pins::{self, Pins};
+use crate::recount::Recount;
 
 /// What kind of thing is not as it was installed.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -70,6 +71,7 @@ pub(crate) struct Watch {
     /// pod away step by step.
     suspects: BTreeSet<u32>,
     suspects_before: BTreeSet<u32>,
+    accounts: Recount,
 }
 
 impl Watch {
@@ -112,6 +114,11 @@ impl Findings {
     ) {
         let left = healed.err().map(|error| error.to_string());
         self.faults.push(Fault { kind, detail, left });
+    }
+
+    /// Whether there are no pins to look at.
+    pub(crate) fn has_no_bpffs(&self) -> bool {
+        self.no_bpffs
     }
 
     /// Somebody else's program may end the chain before ours.
@@ -160,6 +167,7 @@ impl Datapath {
         }
         if let Some(desired) = desired.filter(|_| !found.no_bpffs) {
             self.check_content(desired, &mut found);
+            self.check_accounts(&mut found);
         }
         found.faults
     }
@@ -282,6 +290,35 @@ impl Datapath {
 }
 
 impl Datapath {
+    /// What each endpoint is said to have. One that is wrong begins anew: connections
+    /// of its endpoint that go on are judged as nobody's.
+    fn check_accounts(&mut self, found: &mut Findings) {
+        let quota = self.limits().connections_per_endpoint;
+        let wrong = self.watch.accounts.wrong(&self.installed.accounts, &self.pins, quota);
+        match wrong {
+            Ok(wrong) if wrong.is_empty() => {}
+            Ok(wrong) => {
+                let healed =
+                    self.begin_accounts(&wrong).map_err(|error| crate::error::chain(&error));
+                let count = wrong.len();
+                let detail = format!("{count} elements of map `usage` do not say what there is");
+                found.add(FaultKind::Content, detail, healed);
+            }
+            Err(error) => {
+                let detail = "connections cannot be counted".to_owned();
+                found.add(FaultKind::Content, detail, Err(crate::error::chain(&error)));
+            }
+        }
+    }
+
+    /// What is not counted is freed while there is no account.
+    fn begin_accounts(&self, ids: &BTreeSet<u32>) -> Result<(), MapError> {
+        let accounts = &self.installed.accounts;
+        ids.iter().try_for_each(|id| accounts.close(*id))?;
+        self.expire_connections()?;
+        ids.iter().try_for_each(|id| accounts.open(*id))
+    }
+
     /// Endpoints without an account can open nothing. What they had opened is
     /// freed first: it would not be counted.
     fn open_accounts(&self) -> Result<(), MapError> {

@@ -31,7 +31,8 @@ pub(crate) fn read(installed: &Installed, limits: &Limits) -> Result<Vec<Fill>, 
         fill("entries of the largest table", entries.max().unwrap_or(0), limits.table_entries),
         Fill {
             what: "connections",
-            used: connections.iter().sum(),
+            // Somebody may have written any number there.
+            used: connections.iter().copied().fold(0, u64::saturating_add),
             limit: quota * u64::from(limits.endpoints),
         },
         Fill {

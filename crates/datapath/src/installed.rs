@@ -122,6 +122,9 @@ impl Installed {
                 note(&table_name(*number), different(&table.image, &other.image).count());
             }
         }
+        for (map, count) in self.services.differences(&present.services) {
+            note(map, count);
+        }
         let closed = present.endpoints.values().filter(|it| !present.accounts.is_open(it.id));
         note("usage", closed.count());
         lines
@@ -191,7 +194,7 @@ impl Installed {
 }
 
 /// Keys whose values are not the same, or that only one of the two has.
-fn different<'a, K: Ord, V: PartialEq>(
+pub(crate) fn different<'a, K: Ord, V: PartialEq>(
     one: &'a BTreeMap<K, V>,
     other: &'a BTreeMap<K, V>,
 ) -> impl Iterator<Item = &'a K> {

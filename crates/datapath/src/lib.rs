@@ -33,6 +33,7 @@ mod object;
 mod pins;
 mod reader;
 mod record;
+mod recount;
 mod recover;
 mod services;
 mod succession;

@@ -1,9 +1,11 @@
 //! Maps with typed keys and values.
 
 use std::fs;
+use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
+use std::ptr;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -84,6 +86,54 @@ where
             }
         }
         Ok(elements)
+    }
+
+    /// Every element of a hash table, many with one call. What comes and goes
+    /// meanwhile may be among them.
+    pub(crate) fn each(&self, mut see: impl FnMut(K, V)) -> Result<(), MapError> {
+        const AT_ONCE: usize = 4096;
+        let (key, value) = (size_of::<K>(), size_of::<V>());
+        let found = (self.handle.key_size() as usize, self.handle.value_size() as usize);
+        if found != (key, value) {
+            let source = io::Error::new(io::ErrorKind::InvalidData, "it has another layout");
+            return Err(self.failed("read", source.into()));
+        }
+        let (mut keys, mut values) = (vec![0u8; key * AT_ONCE], vec![0u8; value * AT_ONCE]);
+        // Where the kernel goes on; it writes four bytes.
+        let (mut at, mut begun) = (0u64, false);
+        loop {
+            let mut count = AT_ONCE as u32;
+            let place = (&raw mut at).cast::<libc::c_void>();
+            // SAFETY: keys and values have room for as many elements of the sizes that
+            // the map was asked for, `at` for a place, and all outlive the call; no
+            // options is an option.
+            let result = unsafe {
+                libbpf_sys::bpf_map_lookup_batch(
+                    self.handle.as_fd().as_raw_fd(),
+                    if begun { place } else { ptr::null_mut() },
+                    place,
+                    keys.as_mut_ptr().cast(),
+                    values.as_mut_ptr().cast(),
+                    &mut count,
+                    ptr::null(),
+                )
+            };
+            let over = result == -libc::ENOENT;
+            if result != 0 && !over {
+                let source = io::Error::from_raw_os_error(-result);
+                return Err(self.failed("read", source.into()));
+            }
+            let pairs = keys.chunks_exact(key).zip(values.chunks_exact(value));
+            for (key, value) in pairs.take(count as usize) {
+                if let (Ok(key), Ok(value)) = (K::read_from_bytes(key), V::read_from_bytes(value)) {
+                    see(key, value);
+                }
+            }
+            if over {
+                return Ok(());
+            }
+            begun = true;
+        }
     }
 
     /// Bytes of the kernel that it takes.

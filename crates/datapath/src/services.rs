@@ -13,6 +13,7 @@ use abi::{Address, Backend, BackendKey, MemberKey, Service, ServiceKey};
 
 use crate::book::mapped;
 use crate::error::MapError;
+use crate::installed::different;
 use crate::map::Map;
 use crate::pins::Pins;
 
@@ -76,7 +77,7 @@ pub(crate) struct InstalledServices {
     member_map: Map<MemberKey, u32>,
     services: BTreeMap<Key, Service>,
     slots: BTreeMap<u32, BTreeMap<u32, End>>,
-    members: BTreeMap<u32, BTreeSet<End>>,
+    members: BTreeMap<u32, BTreeMap<End, u32>>,
 }
 
 impl InstalledServices {
@@ -100,10 +101,19 @@ impl InstalledServices {
                 .or_default()
                 .insert(key.slot, zerocopy::transmute!(backend));
         }
-        for (key, _) in installed.member_map.dump()? {
-            installed.members.entry(key.set).or_default().insert(zerocopy::transmute!(key.backend));
+        for (key, slot) in installed.member_map.dump()? {
+            let end = zerocopy::transmute!(key.backend);
+            installed.members.entry(key.set).or_default().insert(end, slot);
         }
         Ok(installed)
+    }
+
+    /// How many elements of which map another reading of them has differently.
+    pub(crate) fn differences(&self, present: &Self) -> [(&'static str, usize); 3] {
+        let services = different(&self.services, &present.services).count();
+        let backends = different(&flat(&self.slots), &flat(&present.slots)).count();
+        let members = different(&flat(&self.members), &flat(&present.members)).count();
+        [("services", services), ("backends", backends), ("members", members)]
     }
 
     /// Moves the maps to what is wanted; returns how many elements were written.
@@ -171,7 +181,7 @@ impl InstalledServices {
         let slots = self.slots.get(&set).into_iter().flatten();
         let members = self.members.get(&set).into_iter().flatten();
         slots.map(|(slot, end)| (*slot, *end)).eq((0..).zip(ends.iter().copied()))
-            && members.eq(ends)
+            && members.map(|(end, slot)| (*slot, *end)).eq((0..).zip(ends.iter().copied()))
     }
 
     /// Writes a set under a number that nothing knows.
@@ -188,7 +198,7 @@ impl InstalledServices {
             self.backend_map.set(&BackendKey { set, slot }, &backend)?;
             self.slots.entry(set).or_default().insert(slot, *end);
             self.member_map.set(&MemberKey { set, backend }, &slot)?;
-            self.members.entry(set).or_default().insert(*end);
+            self.members.entry(set).or_default().insert(*end, slot);
         }
         Ok(set)
     }
@@ -208,7 +218,7 @@ impl InstalledServices {
                 self.backend_map.remove(&BackendKey { set, slot })?;
                 removed += 1;
             }
-            for end in self.members.remove(&set).unwrap_or_default() {
+            for end in self.members.remove(&set).unwrap_or_default().into_keys() {
                 let backend = zerocopy::transmute!(end);
                 self.member_map.remove(&MemberKey { set, backend })?;
                 removed += 1;
@@ -216,6 +226,13 @@ impl InstalledServices {
         }
         Ok(removed)
     }
+}
+
+/// Elements of a map whose key begins with the number of a set.
+fn flat<K: Copy + Ord, V: Copy>(sets: &BTreeMap<u32, BTreeMap<K, V>>) -> BTreeMap<(u32, K), V> {
+    let elements =
+        sets.iter().flat_map(|(set, of)| of.iter().map(move |(key, value)| (set, key, value)));
+    elements.map(|(set, key, value)| ((*set, *key), *value)).collect()
 }
 
 fn key(address: IpAddr, (port, protocol): (u16, u8)) -> Key {

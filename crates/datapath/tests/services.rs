@@ -23,7 +23,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use datapath::{ApplyError, Backends, Config, Datapath, Desired, Frontend, Limits, Services};
+use datapath::{
+    ApplyError, Backends, Config, Datapath, Desired, FaultKind, Frontend, Limits, Services,
+};
 use model::{Direction, Verdict};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -676,4 +678,70 @@ fn a_services_address_on_the_wire_is_dropped_whatever_the_protocol() {
     // It is gone, and an address like any other again.
     node.apply(&open);
     assert_eq!(node.reason(Direction::Egress, &frames(own, own6)[0]), 0);
+}
+
+#[test]
+fn a_service_that_was_led_elsewhere_by_hand_is_led_back() {
+    let mut site = Site::new("tampered");
+    tcp_server("10.1.0.2:8080");
+    tcp_server("10.1.0.3:8080");
+    let other = "10.96.0.8:80";
+    let desired = Desired {
+        services: services(&[
+            (SERVICE, TCP, 0, &["10.1.0.2:8080"]),
+            (other, TCP, 0, &["10.1.0.3:8080"]),
+        ]),
+        ..Desired::default()
+    };
+    site.datapath.apply(&desired).unwrap();
+    let pins = site.config.pins.clone();
+    let right = ["10.1.0.2:8080 as 10.96.0.7:80", "10.1.0.3:8080 as 10.96.0.8:80"];
+    let answers = |site: &Site| [SERVICE, other].map(|own| site.client(|| ask(at(own))));
+    assert_eq!(answers(&site), right);
+    assert_eq!(site.datapath.check(Some(&desired)), []);
+
+    let swapped = ["10.1.0.3:8080 as 10.96.0.7:80", "10.1.0.2:8080 as 10.96.0.8:80"];
+    for name in ["services", "backends"] {
+        exchange(&pins, name);
+        assert_eq!(answers(&site), swapped, "or nothing is tested");
+        check_told(&mut site.datapath, &desired, name);
+        assert_eq!(answers(&site), right, "{name}");
+    }
+    for name in ["services", "backends", "members"] {
+        let path = pins.join("maps").join(name);
+        for (key, _) in elements(&pins, name) {
+            libbpf_rs::MapCore::delete(&map(&path), &key).unwrap();
+        }
+        check_told(&mut site.datapath, &desired, name);
+        assert_eq!(answers(&site), right, "{name}");
+    }
+    // One more than were written.
+    let (mut key, value) = elements(&pins, "backends").remove(0);
+    key[4..8].copy_from_slice(&9u32.to_ne_bytes());
+    update(&pins.join("maps/backends"), &key, &value);
+    check_told(&mut site.datapath, &desired, "backends");
+    assert_eq!(answers(&site), right);
+    update(&pins.join("maps/node_slice"), &0u32.to_ne_bytes(), &7u64.to_ne_bytes());
+    check_told(&mut site.datapath, &desired, "node_slice");
+}
+
+/// Gives each of two elements the other's value. Of a service's address itself there
+/// is nothing to give.
+fn exchange(pins: &Path, name: &str) {
+    let says = |(_, value): &(Vec<u8>, Vec<u8>)| value.iter().any(|byte| *byte != 0);
+    let two: Vec<_> = elements(pins, name).into_iter().filter(says).collect();
+    assert_eq!(two.len(), 2);
+    let path = pins.join("maps").join(name);
+    update(&path, &two[0].0, &two[1].1);
+    update(&path, &two[1].0, &two[0].1);
+}
+
+/// One fault of a map, put right at once.
+#[track_caller]
+fn check_told(datapath: &mut Datapath, desired: &Desired, map: &str) {
+    let told = datapath.check(Some(desired));
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert_eq!((told[0].kind, &told[0].left), (FaultKind::Content, &None));
+    assert!(told[0].detail.contains(&format!("`{map}`")), "{told:#?}");
+    assert_eq!(datapath.check(Some(desired)), []);
 }

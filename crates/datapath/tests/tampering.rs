@@ -209,6 +209,30 @@ fn words_that_were_moved_by_hand_are_moved_back() {
     }
 }
 
+#[test]
+fn an_account_that_was_filled_by_hand_is_counted_again() {
+    let mut bench = Bench::new();
+    let usage = bench.map("usage");
+    let server = 13u32.to_ne_bytes();
+    let value = usage.lookup(&server, MapFlags::ANY).unwrap().unwrap();
+    let counted = abi::Usage::read_from_bytes(&value).unwrap();
+    assert!(counted.connections > 2, "{}", counted.connections);
+    let mut peers = counted.peers;
+    peers[7] += SMALL.connections_per_endpoint;
+    for wrong in [
+        abi::Usage { connections: SMALL.connections_per_endpoint.into(), ..counted },
+        abi::Usage { connections: u64::MAX, ..counted },
+        abi::Usage { peers, ..counted },
+    ] {
+        usage.update(&server, wrong.as_bytes(), MapFlags::ANY).unwrap();
+        if wrong.peers == counted.peers {
+            let arrivals = bench.wires.arrivals(&[]).new;
+            assert!(!arrivals.iter().any(|probe| probe.to == Who::B), "or nothing is tested");
+        }
+        bench.check_healed(FaultKind::Content, "usage");
+    }
+}
+
 /// A revision above all others, as one may be, in the first element of a map.
 fn raise(map: &MapHandle, at: usize, revision: u32) {
     let key = map.keys().next().unwrap();
