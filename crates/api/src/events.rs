@@ -78,12 +78,13 @@ impl AgentEvents {
         log.oldest + log.events.len() as u64
     }
 
-    /// Number of the first event of this moment or later.
+    /// Number of the first event of this moment or later. After the clock was set back
+    /// there may be earlier ones behind it.
     pub fn since(&self, since_ns: u64) -> u64 {
         let log = self.log();
         let earlier =
-            |event: &GetAgentEventsResponse| event.time.as_ref().map_or(0, nanoseconds) < since_ns;
-        log.oldest + log.events.partition_point(earlier) as u64
+            |event: &&GetAgentEventsResponse| event.time.as_ref().map_or(0, nanoseconds) < since_ns;
+        log.oldest + log.events.iter().take_while(earlier).count() as u64
     }
 
     /// The event of this number; `None` when it is still to come.
@@ -133,5 +134,12 @@ mod tests {
     fn a_moment_finds_the_first_event_that_is_not_earlier() {
         let log = filled(5);
         assert_eq!([0, 10, 11, 40, 41].map(|ns| log.since(ns)), [0, 1, 2, 4, 5]);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_hides_none() {
+        let log = AgentEvents::default();
+        [10, 90, 20].into_iter().for_each(|ns| log.push("a", ns, AgentEvent::default()));
+        assert_eq!([15, 50, 91].map(|ns| log.since(ns)), [1, 1, 3]);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Where reading starts and ends follows Cilium's agent: `first` counts from the
 //! oldest, `since` wins over `number` for the start, what was lost passes every
-//! filter and counts as nothing.
+//! filter and counts as nothing. Unlike there, `since` chooses from the past only: a
+//! follower gets whatever comes, also after the node's clock was set back.
 //! Unlike there, `GetNodes` answers, with this node, so that Hubble's interface
 //! can be pointed at it.
 
@@ -119,7 +120,7 @@ impl NodeObserver {
             position = number;
             if event.is_flow && scope.shown(event.decode()).is_some() {
                 held += 1;
-                recent += u32::from(now.saturating_sub(event.time_ns) <= MINUTE_NS);
+                recent += u32::from(now.abs_diff(event.time_ns) <= MINUTE_NS);
             }
             if number.is_multiple_of(256) {
                 tokio::task::yield_now().await;

@@ -87,6 +87,10 @@ pub struct FlowStore {
     limits: Limits,
     /// Number the next event will get.
     next: AtomicU64,
+    /// Time of the last event that did not lie behind.
+    latest_ns: AtomicU64,
+    /// Number of the last event before which the clock had been set back; 0: none.
+    turned: AtomicU64,
     held: AtomicU64,
     bytes: AtomicUsize,
     seen: AtomicU64,
@@ -97,6 +101,11 @@ pub struct FlowStore {
     lanes: Mutex<Lanes>,
     written: Notify,
 }
+
+/// How far a flow may lie behind others that were written before it: repetitions
+/// are told a while after they happened. What lies further behind was written after
+/// the clock had been set back.
+pub const DISORDER_NS: u64 = 2_000_000_000;
 
 /// What a store holds now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -122,6 +131,8 @@ impl FlowStore {
             events: SkipMap::new(),
             limits: Limits { events: limits.events.max(1), ..limits },
             next: AtomicU64::new(0),
+            latest_ns: AtomicU64::new(0),
+            turned: AtomicU64::new(0),
             held: AtomicU64::new(0),
             bytes: AtomicUsize::new(0),
             seen: AtomicU64::new(0),
@@ -168,12 +179,32 @@ impl FlowStore {
         }
         self.make_room(&mut lanes, length);
         let number = self.next.load(Ordering::Relaxed);
+        self.note_order(number, time_ns);
         lanes.push(Lane::of(flow), number, length);
         self.events.insert(number, stored);
         self.held.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(length, Ordering::Relaxed);
         self.next.store(number + 1, Ordering::Release);
         true
+    }
+
+    /// For the writer only.
+    fn note_order(&self, number: u64, time_ns: u64) {
+        let latest_ns = self.latest_ns.load(Ordering::Relaxed);
+        let turned = time_ns.saturating_add(DISORDER_NS) < latest_ns;
+        if turned {
+            self.turned.store(number, Ordering::Release);
+        }
+        if turned || time_ns > latest_ns {
+            self.latest_ns.store(time_ns, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether all that it holds lies in the order in which it was written, but for
+    /// [`DISORDER_NS`].
+    pub fn is_in_order(&self) -> bool {
+        let turned = self.turned.load(Ordering::Acquire);
+        turned == 0 || self.events.front().is_none_or(|oldest| *oldest.key() >= turned)
     }
 
     /// Drops the oldest events of the largest lane until one more of this length

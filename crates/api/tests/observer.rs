@@ -239,6 +239,46 @@ fn a_time_range_has_both_its_ends() {
     check(GetFlowsRequest { number: 2, until, ..request() }, &["a/3", "a/4"]);
 }
 
+/// Seconds as the wall clock had them: it was set forward, then back.
+const SET: [u64; 7] = [1, 2, 100, 101, 50, 51, 52];
+
+#[track_caller]
+fn check_set(request: GetFlowsRequest, want: &[&str]) {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path(), "a", Limits::default());
+    SET.into_iter().for_each(|second| node.push(second));
+    let got = tokio::runtime::Runtime::new().unwrap().block_on(async {
+        all(node.client().await.get_flows(request).await.unwrap().into_inner()).await
+    });
+    assert_eq!(got, want);
+}
+
+#[test]
+fn a_time_range_misses_nothing_where_the_clock_was_set() {
+    let second = |second: u64| Some(timestamp(second * 1_000_000_000));
+    let since = |from| GetFlowsRequest { since: second(from), ..request() };
+    check_set(since(90), &["a/100", "a/101"]);
+    check_set(since(51), &["a/100", "a/101", "a/51", "a/52"]);
+    let until = GetFlowsRequest { until: second(51), ..request() };
+    check_set(until, &["a/1", "a/2", "a/50", "a/51"]);
+    let between = GetFlowsRequest { since: second(2), until: second(50), ..request() };
+    check_set(between, &["a/2", "a/50"]);
+}
+
+#[tokio::test]
+async fn a_follower_gets_what_comes_after_the_clock_was_set_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path(), "a", Limits::default());
+    node.push(100);
+    node.push(101);
+    let since = Some(timestamp(101_000_000_000));
+    let follow = GetFlowsRequest { follow: true, since, ..request() };
+    let mut answers = node.client().await.get_flows(follow).await.unwrap().into_inner();
+    assert_eq!(next(&mut answers).await.unwrap(), "a/101");
+    node.push(50);
+    assert_eq!(next(&mut answers).await.unwrap(), "a/50");
+}
+
 #[test]
 fn without_a_number_everything_is_meant() {
     check(request(), &["a/1", "a/2", "a/3", "a/4", "a/5", "a/6"]);
@@ -523,6 +563,30 @@ fn agent_events_start_and_end_as_flows_do() {
     let (since, until) = (second(2), second(4));
     check_agent_events(GetAgentEventsRequest { since, until, ..request }, &[2, 3, 4]);
     check_agent_events(GetAgentEventsRequest { since, number: 1, ..request }, &[2]);
+}
+
+/// The events' seconds lie as a clock had them that was set forward, then back.
+#[test]
+fn agent_events_are_found_where_the_clock_was_set() {
+    let log = Arc::new(AgentEvents::default());
+    let events = [1, 100, 50, 51].map(started);
+    events.into_iter().for_each(|(time_ns, event)| log.push("a", time_ns, event));
+    let observer =
+        NodeObserver::new(Arc::new(FlowStore::new(Limits::default())), "a").with_agent_events(log);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let seconds = |since: Option<u64>, until: Option<u64>| {
+        let [since, until] = [since, until].map(|it| it.map(|it| timestamp(it * 1_000_000_000)));
+        let request = GetAgentEventsRequest { since, until, ..Default::default() };
+        runtime.block_on(async {
+            let answers = observer.get_agent_events(Request::new(request)).await.unwrap();
+            let answers: Vec<_> = answers.into_inner().collect().await;
+            let times = answers.into_iter().map(|answer| answer.unwrap().time.unwrap().seconds);
+            times.collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(seconds(Some(90), None), [100]);
+    assert_eq!(seconds(Some(51), None), [100, 51]);
+    assert_eq!(seconds(None, Some(50)), [1, 50]);
 }
 
 #[tokio::test]

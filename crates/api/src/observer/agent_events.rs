@@ -16,6 +16,9 @@ struct Reading {
     /// Where a reading that does not follow ends.
     end: Option<u64>,
     remaining: Option<u64>,
+    /// Number of the first event that was not there at the start.
+    began: u64,
+    since_ns: Option<u64>,
     until_ns: Option<u64>,
     finished: bool,
 }
@@ -38,6 +41,8 @@ pub(super) fn answers(
         position,
         end: (!request.follow).then_some(end),
         remaining: number.filter(|_| !request.follow),
+        began: end,
+        since_ns: request.since.as_ref().map(nanoseconds),
         until_ns: request.until.as_ref().map(nanoseconds),
         finished: false,
         log,
@@ -67,10 +72,16 @@ impl Reading {
                     return Some(Err(behind(missed)));
                 }
             };
+            let is_past = self.position < self.began;
             self.position += 1;
             let time_ns = event.time.as_ref().map_or(0, nanoseconds);
-            if self.until_ns.is_some_and(|until| time_ns > until) {
+            let late = self.until_ns.is_some_and(|until| time_ns > until);
+            if late && !is_past {
                 return None;
+            }
+            // Times go back where the clock was set back: each is looked at.
+            if late || is_past && self.since_ns.is_some_and(|since| time_ns < since) {
+                continue;
             }
             self.remaining = self.remaining.map(|remaining| remaining - 1);
             return Some(Ok(event));

@@ -12,16 +12,13 @@ use crate::mask::Mask;
 use crate::proto::flow::{LostEvent, LostEventSource};
 use crate::proto::observer::GetFlowsResponse;
 use crate::proto::observer::get_flows_response::ResponseTypes;
-use crate::store::{FlowStore, Stored};
+use crate::store::{DISORDER_NS, FlowStore, Stored};
 use crate::time::{now_ns, timestamp};
 
 /// Losses of one stream are reported at most this often.
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 /// Events looked at before other tasks of the same thread get their turn.
 const TURN: u32 = 256;
-/// How far a flow may lie behind others that were written before it: repetitions
-/// are told a while after they happened.
-const DISORDER_NS: u64 = 2_000_000_000;
 
 /// Which part of the store.
 #[derive(Clone, Copy, Debug, Default)]
@@ -88,7 +85,8 @@ impl Reading {
         self.past = match self.plan {
             Plan { since_ns: Some(since), .. } => {
                 let too_old = since.saturating_sub(DISORDER_NS);
-                self.back_until(|_, event| event.time_ns < too_old).await
+                let in_order = self.store.is_in_order();
+                self.back_until(|_, event| in_order && event.time_ns < too_old).await
             }
             // More than there are is all of them, and nothing has to be counted.
             Plan { number: Some(number), first: false, .. } if number < held => {
@@ -185,12 +183,17 @@ impl Reading {
             self.finished = true;
             return None;
         }
+        let is_past = !self.past.is_empty();
         let event = self.take().await?;
-        if self.until_ns.is_some_and(|until| event.time_ns > until.saturating_add(DISORDER_NS)) {
+        let over =
+            self.until_ns.is_some_and(|until| event.time_ns > until.saturating_add(DISORDER_NS));
+        if over && (!is_past || self.store.is_in_order()) {
             self.finished = true;
             return None;
         }
-        let early = event.is_flow && self.since_ns.is_some_and(|since| event.time_ns < since);
+        // Of the past only: what comes is new, also when the clock was set back.
+        let early =
+            is_past && event.is_flow && self.since_ns.is_some_and(|since| event.time_ns < since);
         let late = self.until_ns.is_some_and(|until| event.time_ns > until);
         if early || late {
             return None;

@@ -4,8 +4,7 @@
 //! says so and knocks until the node is back, then goes on after the last flow
 //! it has seen, so that nothing comes twice.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -17,10 +16,13 @@ use crate::proto::observer::get_flows_response::ResponseTypes;
 use crate::proto::observer::observer_client::ObserverClient;
 use crate::proto::observer::{GetFlowsRequest, GetFlowsResponse};
 use crate::proto::relay::NodeState;
+use crate::store::DISORDER_NS;
 use crate::time::{nanoseconds, now_ns, timestamp};
 
 /// How long a flow waits for earlier ones of other nodes.
 const WINDOW: Duration = Duration::from_millis(200);
+/// How long it waits at most while earlier ones go on to come.
+const LONGEST: Duration = Duration::from_secs(1);
 /// Flows that may wait; beyond, the earliest goes out at once.
 const WAITING: usize = 4096;
 /// Flows between a node's task and the window.
@@ -82,65 +84,71 @@ impl Following {
     }
 }
 
-/// An answer in the window: ordered by time, then as it came.
-struct Waiting {
-    time_ns: u64,
-    order: u64,
-    due: Instant,
-    answer: GetFlowsResponse,
-}
-
-impl PartialEq for Waiting {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
-}
-
-impl Eq for Waiting {}
-
-impl PartialOrd for Waiting {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Waiting {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.time_ns, self.order).cmp(&(other.time_ns, other.order))
-    }
-}
+/// A time, and how many arrived before.
+type Place = (u64, u64);
 
 /// Puts answers of several nodes in order of time. Given the clock.
 #[derive(Default)]
 pub(super) struct Window {
-    waiting: BinaryHeap<Reverse<Waiting>>,
+    /// With the moment of each one's arrival.
+    waiting: BTreeMap<Place, (Instant, GetFlowsResponse)>,
+    /// As they arrived; the first of them still waits.
+    arrivals: VecDeque<Place>,
     arrived: u64,
 }
 
 impl Window {
     pub(super) fn push(&mut self, answer: GetFlowsResponse, now: Instant) {
         self.arrived += 1;
-        self.waiting.push(Reverse(Waiting {
-            time_ns: answer.time.as_ref().map_or(0, nanoseconds),
-            order: self.arrived,
-            due: now + WINDOW,
-            answer,
-        }));
+        let place = (answer.time.as_ref().map_or(0, nanoseconds), self.arrived);
+        self.waiting.insert(place, (now, answer));
+        self.arrivals.push_back(place);
     }
 
-    /// When the earliest has waited long enough.
+    /// When the earliest has waited long enough, or another too long.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.waiting.peek().map(|Reverse(earliest)| earliest.due)
+        let (_, (arrived, _)) = self.waiting.first_key_value()?;
+        let first = self.arrivals.front().and_then(|place| self.waiting.get(place));
+        let too_long = first.map_or(*arrived, |(arrived, _)| *arrived) + LONGEST;
+        Some((*arrived + WINDOW).min(too_long))
     }
 
-    /// The earliest, if it has waited long enough or too many wait.
+    /// The earliest, if it has waited long enough or too many wait; before it whoever
+    /// has waited too long, because his clock is ahead of the others.
     pub(super) fn pop(&mut self, now: Instant) -> Option<GetFlowsResponse> {
-        let due = self.deadline().is_some_and(|due| due <= now);
-        if due || self.waiting.len() > WAITING { self.pop_any() } else { None }
+        let is_over = |place: &Place, limit| {
+            self.waiting.get(place).is_some_and(|(arrived, _)| *arrived + limit <= now)
+        };
+        if let Some(place) = self.arrivals.front().copied().filter(|place| is_over(place, LONGEST))
+        {
+            return self.take(place);
+        }
+        let earliest = *self.waiting.first_key_value()?.0;
+        let goes = is_over(&earliest, WINDOW) || self.waiting.len() > WAITING;
+        if goes { self.take(earliest) } else { None }
     }
 
     pub(super) fn pop_any(&mut self) -> Option<GetFlowsResponse> {
-        self.waiting.pop().map(|Reverse(earliest)| earliest.answer)
+        let earliest = *self.waiting.first_key_value()?.0;
+        self.take(earliest)
+    }
+
+    fn take(&mut self, place: Place) -> Option<GetFlowsResponse> {
+        let (_, answer) = self.waiting.remove(&place)?;
+        while self.arrivals.front().is_some_and(|place| !self.waiting.contains_key(place)) {
+            self.arrivals.pop_front();
+        }
+        Some(answer)
+    }
+}
+
+/// Where to go on after a flow of this time: after the latest, or after this one where
+/// the node's clock was set back.
+pub(super) fn resume(after: Option<u64>, time_ns: u64) -> u64 {
+    let next = time_ns.saturating_add(1);
+    match after {
+        Some(after) if next.saturating_add(DISORDER_NS) >= after => after.max(next),
+        _ => next,
     }
 }
 
@@ -206,7 +214,7 @@ impl Follower {
         {
             if matches!(answer.response_types, Some(ResponseTypes::Flow(_))) {
                 let time_ns = answer.time.as_ref().map_or(0, nanoseconds);
-                self.resume_ns = self.resume_ns.max(Some(time_ns.saturating_add(1)));
+                self.resume_ns = Some(resume(self.resume_ns, time_ns));
             }
             if self.sender.send(answer).await.is_err() {
                 return Ok(());

@@ -196,3 +196,16 @@ fn namespaces_are_forgotten_after_an_hour() {
         [(String::new(), "a".to_owned()), (String::new(), "b".to_owned())]
     );
 }
+
+#[test]
+fn it_knows_whether_its_clock_was_set_back() {
+    let store = store(4);
+    [10, 12, 11].into_iter().for_each(|second| assert!(store.push(&flow(second))));
+    assert!(store.is_in_order(), "a second late is no step");
+    store.push(&flow(90));
+    assert!(store.is_in_order(), "nor is a step forward");
+    store.push(&flow(30));
+    assert!(!store.is_in_order(), "a minute back is one");
+    (31..34).for_each(|second| assert!(store.push(&flow(second))));
+    assert!(store.is_in_order(), "none of before is left");
+}
