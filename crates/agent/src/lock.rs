@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::cgroup;
+use crate::cgroup::MemoryCgroup;
 
 /// An agent that was killed still holds the lock while the kernel takes its maps,
 /// programs and memory back: more than half a second on a busy machine. And the CNI
@@ -55,14 +55,23 @@ pub struct Killed {
     /// Processes of its memory cgroup that the kernel killed meanwhile, as far as it is
     /// this agent's, too.
     pub out_of_memory: u64,
+    /// Bytes that the cgroup might have when it started.
+    pub limit: Option<u64>,
 }
 
 impl fmt::Display for Killed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { pid, out_of_memory } = self;
+        let Self { pid, out_of_memory, limit } = self;
         write!(f, "the agent before this one (process {pid}) was killed")?;
-        if *out_of_memory > 0 {
-            f.write_str(": it reached the limit of its memory cgroup (raise it)")?;
+        match (out_of_memory, limit) {
+            (0, _) => {}
+            (_, Some(bytes)) => {
+                write!(f, ": it reached the limit of its memory cgroup, {bytes} bytes (raise it)")?;
+            }
+            (_, None) => f.write_str(
+                ": there was no memory left for it (its memory cgroup has no limit of its own: \
+                 look at those above it, and at the host)",
+            )?,
         }
         f.write_str("; the kernel went on with what was in force")
     }
@@ -98,16 +107,20 @@ impl Lock {
                 }
             }
         }
-        let kills = cgroup::out_of_memory_kills();
-        let killed = content(&mut file).map(|(pid, before)| Killed {
+        let MemoryCgroup { kills, limit } = MemoryCgroup::own();
+        let killed = content(&mut file).map(|Content { pid, kills: before, limit }| Killed {
             pid,
             // Of another cgroup, where fewer were killed, nothing is known.
             out_of_memory: kills.saturating_sub(before),
+            limit,
         });
         // In place, not by a rename: the lock is on this very file.
         file.set_len(0)
             .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{} {kills}", std::process::id()))
+            .and_then(|()| {
+                let limit = limit.map(|bytes| format!(" {bytes}")).unwrap_or_default();
+                writeln!(file, "{} {kills}{limit}", std::process::id())
+            })
             .map_err(io)?;
         Ok(Self { file, killed })
     }
@@ -125,18 +138,27 @@ impl Drop for Lock {
     }
 }
 
-/// Process of the holder, and how many of its cgroup had been killed before.
-fn content(file: &mut File) -> Option<(u32, u64)> {
+/// What a holder writes: its process, how many of its cgroup had been killed before, and
+/// the limit of that.
+struct Content {
+    pid: u32,
+    kills: u64,
+    limit: Option<u64>,
+}
+
+/// Holders of other versions wrote less, or more behind it.
+fn content(file: &mut File) -> Option<Content> {
     let mut text = String::new();
     file.take(64).read_to_string(&mut text).ok()?;
-    let mut numbers = text.split_whitespace();
-    let pid = numbers.next()?.parse().ok()?;
-    Some((pid, numbers.next().and_then(|number| number.parse().ok()).unwrap_or_default()))
+    let mut words = text.split_whitespace();
+    let pid = words.next()?.parse().ok()?;
+    let mut numbers = words.map_while(|word| word.parse().ok());
+    Some(Content { pid, kills: numbers.next().unwrap_or_default(), limit: numbers.next() })
 }
 
 fn holder(file: &mut File) -> String {
     match content(file) {
-        Some((pid, _)) => format!("process {pid}"),
+        Some(Content { pid, .. }) => format!("process {pid}"),
         None => "a process that has not written its pid yet".to_owned(),
     }
 }
@@ -190,10 +212,17 @@ mod tests {
         assert_eq!(Lock::take(folder.path()).unwrap().killed(), None, "it let go");
         std::fs::write(folder.path().join("agent.lock"), "77\n").unwrap();
         let killed = Lock::take(folder.path()).unwrap().killed().unwrap();
-        assert_eq!(killed.pid, 77);
-        let text = Killed { pid: 77, out_of_memory: 1 }.to_string();
-        assert!(text.contains("process 77") && text.contains("memory cgroup"), "{text}");
-        let text = Killed { pid: 77, out_of_memory: 0 }.to_string();
-        assert!(!text.contains("memory"), "{text}");
+        assert_eq!((killed.pid, killed.limit), (77, None));
+        std::fs::write(folder.path().join("agent.lock"), "77 0 4096\n").unwrap();
+        let killed = Lock::take(folder.path()).unwrap().killed().unwrap();
+        assert_eq!((killed.pid, killed.limit), (77, Some(4096)));
+        let told = |out_of_memory, limit| Killed { pid: 77, out_of_memory, limit }.to_string();
+        let text = told(1, Some(4096));
+        assert!(
+            text.contains("process 77") && text.contains("memory cgroup, 4096 bytes"),
+            "{text}"
+        );
+        assert!(told(1, None).contains("no limit of its own"));
+        assert!(!told(0, Some(4096)).contains("memory"), "killed by somebody");
     }
 }
