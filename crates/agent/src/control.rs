@@ -411,20 +411,6 @@ impl<K: Kernel> Control<K> {
         }
     }
 
-    /// Nothing is enforced by the wall clock, but people compare times.
-    fn look_at_the_clock(&mut self) {
-        let Some(step) = self.clock.last() else { return };
-        let way = if step > 0 { "forward" } else { "back" };
-        let by = Duration::from_nanos(step.unsigned_abs()).as_millis();
-        self.tell(
-            "clock",
-            format!(
-                "the wall clock was set {way} by {by} ms: times from before it do not compare \
-                 with later ones; verdicts, lifetimes and trials do not depend on it"
-            ),
-        );
-    }
-
     /// Tells what happened without being anybody's error here.
     pub fn tell(&mut self, kind: &str, text: String) {
         tracing::warn!(text, "told");

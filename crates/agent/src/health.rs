@@ -37,6 +37,8 @@ pub struct HealthView {
     pub refusals: u64,
     /// Everything else that went wrong.
     pub errors: u64,
+    /// How often the wall clock was set.
+    pub clock_steps: u64,
     /// How full everything is.
     pub fill: Vec<Fill>,
     /// Bytes of the kernel's maps.

@@ -146,6 +146,9 @@ impl NodeMetrics {
         text.sample(&[], health.refusals as f64);
         text.counter("signet_errors_total", "Everything else that kept enforcement behind.");
         text.sample(&[], health.errors as f64);
+        let name = "signet_clock_steps_total";
+        text.counter(name, "Times that the wall clock was set, forward or back.");
+        text.sample(&[], health.clock_steps as f64);
         text.gauge("signet_limit_used", "How much is used of what is limited.");
         for Fill { what, used, .. } in &health.fill {
             text.sample(&[("what", (*what).to_owned())], *used as f64);
@@ -203,6 +206,7 @@ mod tests {
             "signet_policy_revision 0",
             r#"signet_endpoints{state="not-ready"} 0"#,
             r#"signet_faults_total{kind="content"} 0"#,
+            "signet_clock_steps_total 0",
             "signet_source_age_bound_seconds 5",
         ] {
             assert!(text.lines().any(|have| have == line), "{text}");

@@ -166,7 +166,8 @@ impl Records {
     }
 
     fn flow(&mut self, record: &Record, names: &Names) -> Flow {
-        let flow = self.builder.build(record, names, self.clock.offset_ns());
+        let offset_ns = self.clock.offset_ns(record.when_ns);
+        let flow = self.builder.build(record, names, offset_ns);
         api::flow::to_proto(&flow, &self.state.facts.cluster)
     }
 
@@ -184,7 +185,7 @@ impl Records {
         for Again { last, first_ns, count, bytes } in self.repeats.drain(now) {
             let flow = self.flow(&last, &names);
             self.count(&last, &flow, count);
-            let first_ns = first_ns.saturating_add_signed(self.clock.offset_ns());
+            let first_ns = first_ns.saturating_add_signed(self.clock.offset_ns(first_ns));
             let flow = api::flow::repeated(flow, Repeated { count, bytes, first_ns });
             self.store.push_times(&api::flow::to_response(flow), count);
         }

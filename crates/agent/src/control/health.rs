@@ -51,6 +51,22 @@ impl<K: Kernel> Control<K> {
         (started.elapsed() * SHARE).clamp(CHECK_EVERY, CHECK_AT_LEAST_EVERY)
     }
 
+    /// Nothing is enforced by the wall clock, but people compare times.
+    pub(super) fn look_at_the_clock(&mut self) {
+        let Some(step) = self.clock.last() else { return };
+        let way = if step > 0 { "forward" } else { "back" };
+        let by = Duration::from_nanos(step.unsigned_abs()).as_millis();
+        self.health.clock_steps += 1;
+        self.state.set_health(self.health.clone());
+        self.tell(
+            "clock",
+            format!(
+                "the wall clock was set {way} by {by} ms: times from before it do not compare \
+                 with later ones; verdicts, lifetimes and trials do not depend on it"
+            ),
+        );
+    }
+
     fn measure(&mut self) {
         let mut fill = match self.kernel.fill() {
             Ok(fill) => fill,
