@@ -3,6 +3,8 @@
 //! what it found.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,9 +12,10 @@ use std::time::{Duration, Instant};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::Value;
 
+use crate::attempt::Connection;
 use crate::death::{put, reaches};
 use crate::scene::{Scene, eventually, options};
-use crate::signet;
+use crate::signet::{self, number};
 
 const MANIFESTS: &str = "
 apiVersion: v1
@@ -32,7 +35,7 @@ spec:
   endpointSelector: {matchLabels: {app: server}}
   ingress:
     - fromEndpoints: [{matchLabels: {app: client}}]
-      toPorts: [{ports: [{port: '7000', protocol: UDP}]}]
+      toPorts: [{ports: [{port: '7000', protocol: UDP}, {port: '7002', protocol: TCP}]}]
 ";
 
 /// Somebody else's change is told within this time.
@@ -198,11 +201,149 @@ pub fn memory() {
     let program = signet::PROGRAM;
     // Address space instead of a memory cgroup: the same end, on every host.
     fs::write(&path, format!("#!/bin/sh\nulimit -v 30000\nexec {program} \"$@\"\n")).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(&path, mode).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     let starved = lab::Options { signet: path, ..options() };
     assert!(scene.lab.restart_agent("node-1", &starved).is_err(), "it cannot have started");
     check_policy(&scene, "with an agent that has no memory");
     scene.start_agents();
     check_policy(&scene, "with one that has");
+}
+
+/// The memory cgroup of a node's agent, among the lab's: it goes with them.
+struct Confined {
+    folder: PathBuf,
+    /// Names of its files: used at most so far, limit, events.
+    files: [&'static str; 3],
+    /// Holds an agent that joins it first.
+    program: tempfile::TempDir,
+}
+
+impl Confined {
+    /// Where the host has its memory controller, of either version.
+    fn new(scene: &Scene) -> Self {
+        let root = Path::new("/sys/fs/cgroup");
+        let lab = scene.lab.places.cgroup();
+        let first = root.join("memory");
+        let (root, files) = if first.exists() {
+            (first, ["memory.max_usage_in_bytes", "memory.limit_in_bytes", "memory.oom_control"])
+        } else {
+            let parents: Vec<&Path> = lab.ancestors().collect();
+            for parent in parents.into_iter().rev() {
+                let control = root.join(parent).join("cgroup.subtree_control");
+                fs::write(&control, "+memory").unwrap_or_else(|e| panic!("{control:?}: {e}"));
+            }
+            (root.to_owned(), ["memory.peak", "memory.max", "memory.events"])
+        };
+        let folder = root.join(lab).join("_confined");
+        fs::create_dir_all(&folder).unwrap();
+        let program = tempfile::tempdir().unwrap();
+        let path = program.path().join("signet");
+        let (group, signet) = (folder.display(), signet::PROGRAM);
+        let script = format!("#!/bin/sh\necho $$ >{group}/cgroup.procs && exec {signet} \"$@\"\n");
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        Self { folder, files, program }
+    }
+
+    fn options(&self) -> lab::Options {
+        lab::Options { signet: self.program.path().join("signet"), ..options() }
+    }
+
+    fn read(&self, file: usize) -> String {
+        fs::read_to_string(self.folder.join(self.files[file])).unwrap()
+    }
+
+    /// Bytes of memory that it has had at most.
+    fn peak(&self) -> u64 {
+        self.read(0).trim().parse().unwrap()
+    }
+
+    fn limit(&self, bytes: u64) {
+        fs::write(self.folder.join(self.files[1]), bytes.to_string()).unwrap();
+    }
+
+    fn kills(&self) -> u64 {
+        let events = self.read(2);
+        let kills = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        kills.unwrap().parse().unwrap()
+    }
+}
+
+/// Pods elsewhere, each somebody else: more than the agent has room for.
+const STRANGERS: u32 = 20_000;
+
+/// Of one file: larger ones are refused.
+const OF_A_FILE: u32 = 5_000;
+
+/// More than one start differs from another by: what an agent held is given back late.
+const SLACK: u64 = 8 << 20;
+
+fn strangers(first: u32) -> String {
+    let pod = |number: u32| {
+        let address = std::net::Ipv4Addr::from(0x0b00_0000 + number);
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: p{number}, namespace: many, \
+             labels: {{app: a{number}}}}}\nspec: {{nodeName: elsewhere}}\n\
+             status: {{podIPs: [{{ip: {address}}}]}}\n"
+        )
+    };
+    (first..first + OF_A_FILE).map(pod).collect()
+}
+
+/// The agent is to learn of more than its memory cgroup has room for, and is killed for
+/// it, until somebody raises the limit.
+pub fn memory_limit() {
+    let mut scene = Scene::of("limit", MANIFESTS);
+    let confined = Confined::new(&scene);
+    let restart = |scene: &mut Scene| {
+        let started = scene.lab.restart_agent("node-1", &confined.options());
+        started.unwrap_or_else(|error| panic!("{}", error.chain()));
+    };
+    // Once without a limit: what it takes to start.
+    restart(&mut scene);
+    check_policy(&scene, "in a cgroup of its own");
+    let limit = (confined.peak() + SLACK).next_multiple_of(4096);
+    println!("limit: {limit} bytes");
+    let first = scene.agent("node-1");
+    first.kill();
+    eventually("it is gone, and its memory with it", || first.is_gone());
+    confined.limit(limit);
+    restart(&mut scene);
+    assert_eq!(confined.kills(), 0, "it has what it needs");
+    let mut connection = Connection::open(&scene, "faults.client", "faults.server", 7002, 4);
+    connection.carries();
+
+    let agent = scene.agent("node-1");
+    for first in (1..STRANGERS).step_by(OF_A_FILE as usize) {
+        put(&scene, &format!("strangers-{first}.yaml"), &strangers(first));
+    }
+    eventually("the agent is dead", || !agent.is_alive());
+    assert_eq!(confined.kills(), 1, "by its limit of {limit} bytes");
+    check_policy(&scene, "killed by its limit");
+    connection.carries();
+
+    // Who only restarts it has it killed again.
+    let _ = scene.lab.restart_agent("node-1", &confined.options());
+    let again = scene.agent("node-1");
+    eventually("it is dead again", || !again.is_alive());
+    assert_eq!(confined.kills(), 2);
+    check_policy(&scene, "killed twice");
+    connection.carries();
+
+    confined.limit(limit + (1 << 30));
+    restart(&mut scene);
+    let words = format!("the limit of its memory cgroup, {limit} bytes (raise it)");
+    told(&scene, "the agent was killed by its limit", |status| {
+        status["last_error"].as_str().is_some_and(|it| it.contains(&words))
+    });
+    assert!(events(&scene).contains(&words), "an event tells it, too");
+    eventually("now it knows all of them", || {
+        let status = scene.status("node-1");
+        let limits = status["limits"].as_array().into_iter().flatten();
+        let addresses = limits.filter(|limit| limit["what"] == "addresses");
+        addresses.map(|limit| number(&limit["used"])).sum::<u64>() > u64::from(STRANGERS)
+    });
+    check_policy(&scene, "with a larger limit");
+    connection.carries();
+    assert_eq!(confined.kills(), 2, "and lives");
 }

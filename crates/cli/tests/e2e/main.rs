@@ -84,6 +84,7 @@ const TESTS: &[(&str, fn())] = &[
     ("death::nothing_is_lost_and_nothing_slips_under_load_for_long", death::under_load_for_long),
     ("faults::a_disk_that_is_full_or_read_only_is_told", faults::disk),
     ("faults::a_source_that_is_gone_leaves_what_was_read", faults::partition),
+    ("faults::an_agent_at_the_limit_of_its_cgroup_changes_nothing", faults::memory_limit),
     ("faults::an_agent_without_memory_changes_nothing", faults::memory),
     ("faults::what_root_changed_is_told_and_put_right", faults::tampering),
     ("frames::no_denied_frame_leaves_a_pod_whatever_its_agent_does", frames::from_the_first_act),
