@@ -40,6 +40,8 @@ pub struct World {
     pub kernel: Option<String>,
     /// Packages whose tests run there; none: the whole workspace.
     pub packages: Vec<String>,
+    /// Which of them, as the test runner reads it, beside what its profile says.
+    pub filter: Option<String>,
     /// Tests that must run, by test binary.
     #[serde(default)]
     tests: BTreeMap<String, usize>,
@@ -111,7 +113,7 @@ impl List {
              # Numbers are written by `cargo xtask test --bless`, the rest by hand.\n",
         );
         // Writing to a String cannot fail.
-        for (name, World { kernel, packages, tests }) in &self.0 {
+        for (name, World { kernel, packages, filter, tests }) in &self.0 {
             let is_bare = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
             let name = if is_bare { name.clone() } else { format!("{name:?}") };
             let _ = writeln!(text, "\n[{name}]");
@@ -119,6 +121,9 @@ impl List {
                 let _ = writeln!(text, "kernel = {kernel:?}");
             }
             let _ = writeln!(text, "packages = {packages:?}");
+            if let Some(filter) = filter {
+                let _ = writeln!(text, "filter = {filter:?}");
+            }
             let _ = writeln!(text, "\n[{name}.tests]");
             for (binary, count) in tests {
                 let _ = writeln!(text, "{binary:?} = {count}");
@@ -142,7 +147,7 @@ mod tests {
         let map = |pairs: &[(&str, usize)]| {
             pairs.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
         };
-        let world = World { kernel: None, packages: Vec::new(), tests: map(listed) };
+        let world = World { kernel: None, packages: Vec::new(), filter: None, tests: map(listed) };
         let list = List(BTreeMap::from([("host".to_owned(), world)]));
         assert_eq!(list.compare("host", &map(ran)), expected);
     }
@@ -169,7 +174,7 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back_equal() {
-        let text = "[host]\npackages = []\n['vm-6.1']\nkernel = '6.1'\npackages = ['p']\n\
+        let text = "[host]\npackages = []\n['vm-6.1']\nkernel = '6.1'\npackages = ['p']\nfilter = 'not test(x)'\n\
                     ['vm-6.1'.tests]\n'p::net' = 4\n";
         let list: List = toml::from_str(text).unwrap();
         assert_eq!(toml::from_str::<List>(&list.text()).unwrap(), list);

@@ -87,8 +87,8 @@ pub fn run(names: &[String], bless: bool) -> Result<bool, Error> {
 
 fn run_one(world: &World) -> Result<Tally, Error> {
     match &world.kernel {
-        None => run_here(&world.packages),
-        Some(series) => run_in_guest(series, &world.packages),
+        None => run_here(world),
+        Some(series) => run_in_guest(series, world),
     }
 }
 
@@ -105,12 +105,20 @@ fn report(profile: &str) -> PathBuf {
     repository::target().join("nextest").join(profile).join("junit.xml")
 }
 
-fn run_here(packages: &[String]) -> Result<Tally, Error> {
+/// Which tests of the packages; none: as the profile says.
+fn filter(world: &World) -> Vec<String> {
+    world.filter.iter().flat_map(|filter| ["-E".to_owned(), filter.clone()]).collect()
+}
+
+fn run_here(world: &World) -> Result<Tally, Error> {
     let report = report("default");
     // A report of an earlier run must not pass for this one's.
     let _ = fs::remove_file(&report);
     let mut tests = process::command("cargo");
-    tests.args(["nextest", "run", "--no-tests=pass"]).args(selection(packages));
+    tests
+        .args(["nextest", "run", "--no-tests=pass"])
+        .args(selection(&world.packages))
+        .args(filter(world));
     let outcome = process::run(&mut tests);
     match (read_report(&report), outcome) {
         // What failed is in the report.
@@ -120,7 +128,7 @@ fn run_here(packages: &[String]) -> Result<Tally, Error> {
     }
 }
 
-fn run_in_guest(series: &str, packages: &[String]) -> Result<Tally, Error> {
+fn run_in_guest(series: &str, world: &World) -> Result<Tally, Error> {
     let share = vm::Share::create()?;
     let write = |name: &str, bytes: Vec<u8>| {
         let path = share.path().join(name);
@@ -129,7 +137,7 @@ fn run_in_guest(series: &str, packages: &[String]) -> Result<Tally, Error> {
     let mut build = process::command("cargo");
     build
         .args(["nextest", "list", "--list-type=binaries-only", "--message-format=json"])
-        .args(selection(packages))
+        .args(selection(&world.packages))
         .stderr(std::process::Stdio::inherit());
     write("binaries.json", process::output(&mut build)?)?;
     let mut metadata = process::command("cargo");
@@ -138,23 +146,24 @@ fn run_in_guest(series: &str, packages: &[String]) -> Result<Tally, Error> {
 
     let machine =
         vm::Machine { series: series.to_owned(), cpus: GUEST_CPUS, timeout: GUEST_TIMEOUT };
-    let code = vm::run(&machine, &share, &guest_command(share.path()))?;
+    let code = vm::run(&machine, &share, &guest_command(share.path(), filter(world)))?;
     eprintln!("guest: the test runner ended with {code}");
     read_report(&share.path().join("junit.xml"))
 }
 
 /// The same runner as on the host, on the binaries that the host has built.
-fn guest_command(share: &Path) -> Vec<OsString> {
+fn guest_command(share: &Path, filter: Vec<String>) -> Vec<OsString> {
     // The guest sees the host's target directory, an old report included.
     const SCRIPT: &str = r#"
         rm -f "$2"
         cargo-nextest nextest run --profile vm --no-tests=pass \
-            --binaries-metadata "$1/binaries.json" --cargo-metadata "$1/cargo.json"
+            --binaries-metadata "$1/binaries.json" --cargo-metadata "$1/cargo.json" "${@:3}"
         code=$?
         cp "$2" "$1/junit.xml"
         exit $code"#;
     let words = ["bash", "-c", SCRIPT, "tests"].map(OsString::from);
-    words.into_iter().chain([share.into(), report("vm").into()]).collect()
+    let folders = [share.into(), report("vm").into()];
+    words.into_iter().chain(folders).chain(filter.into_iter().map(OsString::from)).collect()
 }
 
 fn read_report(path: &Path) -> Result<Tally, Error> {

@@ -12,7 +12,7 @@ use lab::Options;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::load::{Cast, Load};
+use crate::load::{Cast, Load, Pace};
 use crate::scene::{Scene, eventually, options};
 use crate::signet::{self, number};
 
@@ -95,6 +95,7 @@ fn run(deaths: &Deaths) {
             (scene.netns("load.far"), scene.address("load.far", 6)),
         ],
         known: [4, 6].map(|family| scene.address("load.client", family)).into(),
+        pace: Pace::FULL,
     });
     thread::sleep(Duration::from_secs(1));
     let mut left = [deaths.kills, deaths.stops, deaths.upgrades];

@@ -21,11 +21,24 @@ const ASK: u16 = 7002;
 /// Listened on, and open to nobody.
 const CLOSED: u16 = 7009;
 
-/// Connections that stay, to each server.
-const STANDING: usize = 25;
-/// New connections in a second, of each of the clients.
-const RATE: u32 = 50;
+/// Who open new connections, to each server.
 const CLIENTS: usize = 2;
+
+/// How much of it there is.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Connections that stay, to each server.
+    pub standing: usize,
+    /// New connections in a second, of each of the clients.
+    pub rate: u32,
+    /// Everybody else rests so long more between two attempts.
+    pub rest: Duration,
+}
+
+impl Pace {
+    /// For a machine with its own processors.
+    pub const FULL: Self = Self { standing: 25, rate: 50, rest: Duration::ZERO };
+}
 
 /// Longer than any pause of a busy machine; a lost SYN is sent again before.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -63,6 +76,7 @@ pub struct Cast {
     pub servers: Vec<(Netns, IpAddr)>,
     /// The client's addresses.
     pub known: Vec<IpAddr>,
+    pub pace: Pace,
 }
 
 /// Traffic that goes on until it is ended.
@@ -93,18 +107,25 @@ impl Load {
     pub fn start(cast: &Cast) -> Self {
         let (clients, servers) = (Group::default(), Group::default());
         let mut load = Self { tally: Arc::default(), clients, servers };
+        let Pace { standing, rate, rest } = cast.pace;
         for (place, address) in &cast.servers {
             let address = *address;
             let sockets = place.inside(|| Server::open(address)).unwrap().unwrap();
             load.serve(sockets, &cast.known);
             for _ in 0..CLIENTS {
-                load.spawn(&cast.client, move |tally, stop| open_and_close(address, tally, stop));
+                load.spawn(&cast.client, move |tally, stop| {
+                    open_and_close(address, rate, tally, stop);
+                });
             }
-            load.spawn(&cast.client, move |tally, stop| keep_open(address, tally, stop));
-            load.spawn(&cast.client, move |tally, stop| ask(address, tally, stop));
-            load.spawn(&cast.client, move |tally, stop| knock(address, &[CLOSED], tally, stop));
-            let all = [SHORT, LONG, ASK, CLOSED];
-            load.spawn(&cast.stranger, move |tally, stop| knock(address, &all, tally, stop));
+            load.spawn(&cast.client, move |tally, stop| {
+                keep_open(address, standing, rest, tally, stop);
+            });
+            load.spawn(&cast.client, move |tally, stop| ask(address, rest, tally, stop));
+            let knock_at = |ports: &'static [u16]| {
+                move |tally: &Tally, stop: &AtomicBool| knock(address, ports, rest, tally, stop)
+            };
+            load.spawn(&cast.client, knock_at(&[CLOSED]));
+            load.spawn(&cast.stranger, knock_at(&[SHORT, LONG, ASK, CLOSED]));
         }
         load
     }
@@ -245,7 +266,7 @@ fn exchange(stream: &mut TcpStream, byte: u8) -> std::io::Result<()> {
     if got == [byte] { Ok(()) } else { Err(std::io::Error::other("another byte came back")) }
 }
 
-fn open_and_close(address: IpAddr, tally: &Tally, stop: &AtomicBool) {
+fn open_and_close(address: IpAddr, rate: u32, tally: &Tally, stop: &AtomicBool) {
     let mut due = Instant::now();
     while going(stop) {
         let done = connect((address, SHORT).into()).and_then(|mut stream| exchange(&mut stream, 7));
@@ -253,13 +274,13 @@ fn open_and_close(address: IpAddr, tally: &Tally, stop: &AtomicBool) {
         if let Err(error) = done {
             tally.wrong(format!("a new connection to {address}: {error}"));
         }
-        due = (due + Duration::from_secs(1) / RATE).max(Instant::now() - Duration::from_secs(1));
+        due = (due + Duration::from_secs(1) / rate).max(Instant::now() - Duration::from_secs(1));
         thread::sleep(due.saturating_duration_since(Instant::now()));
     }
 }
 
-fn keep_open(address: IpAddr, tally: &Tally, stop: &AtomicBool) {
-    let streams = (0..STANDING).map(|_| connect((address, LONG).into()));
+fn keep_open(address: IpAddr, standing: usize, rest: Duration, tally: &Tally, stop: &AtomicBool) {
+    let streams = (0..standing).map(|_| connect((address, LONG).into()));
     let mut streams: Vec<TcpStream> = streams.collect::<Result<_, _>>().unwrap();
     for byte in (0..=255).cycle() {
         if !going(stop) {
@@ -271,12 +292,12 @@ fn keep_open(address: IpAddr, tally: &Tally, stop: &AtomicBool) {
                 return tally.wrong(format!("an old connection to {address}: {error}"));
             }
         }
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(50) + rest);
     }
 }
 
 /// From one socket, and from a new one, in turn. Nothing is sent twice.
-fn ask(address: IpAddr, tally: &Tally, stop: &AtomicBool) {
+fn ask(address: IpAddr, rest: Duration, tally: &Tally, stop: &AtomicBool) {
     let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let open = || {
         let socket = UdpSocket::bind(any).unwrap();
@@ -298,12 +319,12 @@ fn ask(address: IpAddr, tally: &Tally, stop: &AtomicBool) {
             Ok(8) if got == number.to_be_bytes() => tally.count("datagrams answered"),
             other => tally.wrong(format!("datagram {number} to {address}: {other:?}")),
         }
-        thread::sleep(Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(10) + rest);
     }
 }
 
 /// Tries what is denied, by both protocols.
-fn knock(address: IpAddr, ports: &[u16], tally: &Tally, stop: &AtomicBool) {
+fn knock(address: IpAddr, ports: &[u16], rest: Duration, tally: &Tally, stop: &AtomicBool) {
     let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     while going(stop) {
         for port in ports {
@@ -316,6 +337,7 @@ fn knock(address: IpAddr, ports: &[u16], tally: &Tally, stop: &AtomicBool) {
                 Err(error) if error.kind() == ErrorKind::TimedOut => {}
                 other => tally.wrong(format!("a denied connection to {target}: {other:?}")),
             }
+            thread::sleep(rest);
         }
     }
 }

@@ -18,6 +18,7 @@ mod chaining;
 mod changes;
 mod churn;
 mod cleanup;
+mod clock;
 mod clusters;
 mod conservation;
 mod death;
@@ -76,6 +77,7 @@ const TESTS: &[(&str, fn())] = &[
     ("cleanup::a_killed_up_leaves_nothing_after_down", cleanup::killed_up),
     ("cleanup::a_test_that_fails_leaves_nothing", cleanup::failed_test),
     ("cleanup::two_labs_of_the_same_manifests_do_not_meet", cleanup::two_labs),
+    ("clock::a_clock_that_is_set_changes_no_verdict", clock::set_forward_and_back),
     ("clusters::same_names_in_two_clusters_are_not_the_same", clusters::on_the_wire),
     ("conservation::records_of_a_paused_agent_are_delivered_or_told_as_lost", conservation::paused),
     ("conservation::a_flood_costs_its_neighbour_no_record", conservation::flood),
