@@ -36,18 +36,22 @@ struct sg_prefix_key abi_prefix_key;
 
 struct sg_connection_key abi_connection_key;
 enum sg_connection_flag abi_connection_flag;
+struct sg_traffic abi_traffic;
 struct sg_connection abi_connection;
 struct sg_inherited abi_inherited;
 struct sg_sweeps abi_sweeps;
 
 enum sg_ring abi_ring;
 struct sg_ring_counters abi_ring_counters;
+enum sg_kind abi_kind;
+enum sg_trace abi_trace;
 enum sg_reason abi_reason;
 enum sg_layer abi_layer;
 enum sg_reply abi_reply;
 enum sg_origin abi_origin;
 struct sg_process abi_process;
 struct sg_record abi_record;
+struct sg_end_record abi_end_record;
 
 struct sg_service_key abi_service_key;
 struct sg_service abi_service;

@@ -40,6 +40,13 @@ enum sg_connection_flag {
 /* Set in a remembered revision when the fallback of a table on trial judged. */
 #define SG_REVISION_UNDONE 0x80000000u
 
+/* Frames of one end that passed, as the interface hands them over: with segmentation
+ * offload one frame is many segments, with their headers counted once. */
+struct sg_traffic {
+	__u64 packets;
+	__u64 bytes;		/* link layer included */
+};
+
 struct sg_connection {
 #if SG_LAYOUT_AHEAD > 1
 	__u32 peer_ifindex;
@@ -59,6 +66,14 @@ struct sg_connection {
 	__u8 pad[2];		/* zero */
 	__u32 peer_ifindex;	/* of a pod of this node that opened it; else 0 */
 #endif
+	/* CLOCK_MONOTONIC, coarse, of the packet that opened it. 0: nobody here saw that
+	 * one, or another version counted since: then `initiator` and `responder` are
+	 * not all that it carried. */
+	__u64 began_ns;
+	struct sg_traffic initiator;
+	struct sg_traffic responder;
+	__u32 told;		/* enum sg_kind by bit: what was told of it already */
+	__u8 padding[4];	/* zero */
 };
 
 /* One connection of a map of another layout, given to inherit_connection. */
@@ -80,4 +95,4 @@ struct sg_sweeps {
 
 _Static_assert(sizeof(struct sg_sweeps) == 48, "sg_sweeps is ABI");
 _Static_assert(sizeof(struct sg_connection_key) == 44, "sg_connection_key is ABI");
-_Static_assert(sizeof(struct sg_connection) == 40, "sg_connection is ABI");
+_Static_assert(sizeof(struct sg_connection) == 88, "sg_connection is ABI");

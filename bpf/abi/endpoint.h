@@ -55,6 +55,7 @@ struct sg_usage {
 	__u64 second;		/* the second that drop_records counts, since boot */
 	__u64 drop_records;
 	__u64 suppressed;	/* drops that were counted and not told */
+	__u64 trace_records;	/* in that second too, of connections after their first packet */
 	__u32 salt;		/* so that nobody can choose whom to share a place with */
 	__u32 pad;		/* zero */
 #if SG_LAYOUT_AHEAD > 1
@@ -95,7 +96,7 @@ struct sg_prefix_key {
 
 _Static_assert(sizeof(struct sg_endpoint) == 84, "sg_endpoint is ABI");
 #if SG_LAYOUT_AHEAD < 2
-_Static_assert(sizeof(struct sg_usage) == 1064, "sg_usage is ABI");
+_Static_assert(sizeof(struct sg_usage) == 1072, "sg_usage is ABI");
 #endif
 _Static_assert(sizeof(struct sg_peer) == 20, "sg_peer is ABI");
 _Static_assert(sizeof(struct sg_range) == 12, "sg_range is ABI");

@@ -83,6 +83,7 @@ struct sg_control {
 	__u32 world_ipv6;	/* identity of unmapped IPv6 addresses */
 	__u32 connections;	/* quota of an endpoint */
 	__u32 drop_records;	/* that an endpoint may cause in a second */
+	__u32 trace;		/* enum sg_trace */
 #if !SG_LAYOUT_AHEAD
 	__u32 host;		/* 1: the node itself is an endpoint; 0: nobody judges it */
 #endif
@@ -91,4 +92,4 @@ struct sg_control {
 _Static_assert(sizeof(struct sg_policy_key) == 12, "sg_policy_key is ABI");
 _Static_assert(sizeof(struct sg_decision) == 12, "sg_decision is ABI");
 _Static_assert(sizeof(struct sg_policy_entry) == 52, "sg_policy_entry is ABI");
-_Static_assert(sizeof(struct sg_control) == 32, "sg_control is ABI");
+_Static_assert(sizeof(struct sg_control) == 36, "sg_control is ABI");

@@ -8,10 +8,11 @@
  */
 #pragma once
 
+#include "abi/conntrack.h"
 #include "abi/types.h"
 
 enum sg_ring {
-	SG_RING_TRACES = 0,	/* allowed, first packet of a connection */
+	SG_RING_TRACES = 0,	/* allowed connections: their first packet, their end */
 	SG_RING_DROPS = 1,	/* every dropped packet */
 	SG_RINGS = 2,
 };
@@ -20,6 +21,20 @@ enum sg_ring {
 struct sg_ring_counters {
 	__u64 attempts;
 	__u64 lost;
+};
+
+/* What a record tells. */
+enum sg_kind {
+	SG_KIND_DECISION = 0,	/* about a packet that was dropped, or opened a connection */
+	SG_KIND_ANSWER = 1,	/* the first answer of a connection */
+	SG_KIND_END = 2,	/* of a connection: RST, or FIN from both ends */
+};
+
+/* What is told of connections after their first packet. */
+enum sg_trace {
+	SG_TRACE_NONE = 0,
+	SG_TRACE_END = 1,	/* the end of TCP connections */
+	SG_TRACE_ANSWERS = 2,	/* the first answer, too */
 };
 
 /* Drop codes are those of Hubble's DropReason; 0 is no drop. */
@@ -66,6 +81,7 @@ enum sg_origin {
 	SG_ORIGIN_KERNEL = 3,		/* not a full socket: the kernel's own */
 	SG_ORIGIN_OLD_SOCKET = 4,	/* older than the hooks that would have named it */
 	SG_ORIGIN_NO_LISTENER = 5,	/* nobody would have received it */
+	SG_ORIGIN_CLOSED = 6,	/* the process has let go of the connection's socket */
 };
 
 /* The last process to connect, send or bind with a socket, else its creator. */
@@ -121,11 +137,22 @@ struct sg_record {
 	struct sg_address destination;
 	__u8 shadow_verdict;	/* enum sg_verdict; NONE: not known, or no policy is in shadow mode */
 	__u8 shadow_why;	/* enum sg_why */
-	__u8 pad[3];		/* zero */
+	__u8 kind;		/* enum sg_kind */
+	__u8 pad[2];		/* zero */
 	struct sg_process process;	/* of this endpoint's end */
+};
+
+/* A record of SG_KIND_END: `cookie` and `peer_cookie` are those of the initiator, at
+ * whichever end it is. */
+struct sg_end_record {
+	struct sg_record record;
+	__u64 lived_ns;		/* 0: not known, and what it carried neither */
+	struct sg_traffic initiator;
+	struct sg_traffic responder;
 };
 
 _Static_assert(sizeof(struct sg_process) == 176, "sg_process is ABI");
 #if SG_LAYOUT_AHEAD < 2
 _Static_assert(sizeof(struct sg_record) == 320, "sg_record is ABI");
+_Static_assert(sizeof(struct sg_end_record) == 360, "sg_end_record is ABI");
 #endif

@@ -12,10 +12,9 @@
 
 /* Somebody else's packet that leaves with the node's address: remembered, so that
  * its answer is not taken for a question to the node. */
-checked_fn int host_note_behind(const struct packet *pkt, __u32 revision)
+checked_fn int host_note_behind(struct __sk_buff *skb, const struct packet *pkt, __u32 revision)
 {
 	const struct sg_control *ctl = control_get();
-	struct sg_connection fresh = { .direction = SG_EGRESS };
 	__u64 now = bpf_ktime_get_coarse_ns();
 	struct sg_connection_key key;
 	struct sg_connection *conn;
@@ -34,16 +33,21 @@ checked_fn int host_note_behind(const struct packet *pkt, __u32 revision)
 		conn = bpf_map_lookup_elem(&conntrack, &key);
 	}
 	if (conn) {
-		connection_touch(&key, conn, pkt, conn->direction != SG_EGRESS, ctl->connections,
-				 now);
+		if (connection_touch(conn, pkt, conn->direction != SG_EGRESS, skb->len, now) ==
+		    OCCASION_ENDS)
+			connection_retire(&key, conn, ctl->connections);
 		return 0;
 	}
-	fresh.expires_ns = now + connection_lifetime(pkt, 0);
-	return connection_create(&key, &fresh, ctl->connections);
+	conn = connection_draft();
+	if (!conn)
+		return SG_REASON_NO_CONFIGURATION;
+	conn->direction = SG_EGRESS;
+	conn->expires_ns = now + connection_lifetime(pkt, 0);
+	return connection_create(&key, conn, ctl->connections);
 }
 
 /* Whether a packet to the node answers somebody behind it. */
-checked_fn int host_answers_behind(const struct packet *pkt)
+checked_fn int host_answers_behind(struct __sk_buff *skb, const struct packet *pkt)
 {
 	const struct sg_control *ctl = control_get();
 	__u64 now = bpf_ktime_get_coarse_ns();
@@ -58,7 +62,8 @@ checked_fn int host_answers_behind(const struct packet *pkt)
 	conn = bpf_map_lookup_elem(&conntrack, &key);
 	if (!conn || conn->expires_ns <= now)
 		return false;
-	connection_touch(&key, conn, pkt, true, ctl->connections, now);
+	if (connection_touch(conn, pkt, true, skb->len, now) == OCCASION_ENDS)
+		connection_retire(&key, conn, ctl->connections);
 	if (pkt->fragment == FRAGMENT_FIRST)
 		fragment_remember(pkt, SG_ENDPOINT_BEHIND, SG_INGRESS);
 	return true;

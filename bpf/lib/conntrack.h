@@ -124,28 +124,64 @@ inline_fn bool connection_is_shared(const struct sg_connection *conn)
 	return conn->direction == SG_INGRESS && !(conn->flags & SG_CONNECTION_NODE);
 }
 
-/* Notes that a packet of the connection passed. Written only when something
- * changes by a second or more, so that a busy flow does not dirty its entry. */
-inline_fn void connection_touch(const struct sg_connection_key *key, struct sg_connection *conn,
-				const struct packet *pkt, bool reply, __u32 quota, __u64 now)
-{
-	__u8 flags = connection_flags(conn->flags, pkt, reply);
-	__u64 expires = now + connection_lifetime(pkt, flags);
-	struct sg_usage *used;
+/* What a packet that goes on is to its connection. */
+enum occasion {
+	OCCASION_NONE,
+	OCCASION_OPENS,		/* the first, or of no known connection */
+	OCCASION_ANSWERS,	/* the first from the other end */
+	OCCASION_ENDS,		/* the last that counts, or a late one: SG_CONNECTION_CLOSED */
+};
 
-	if (flags != conn->flags) {
+/* Counts a frame that passed. Atomic, so that none is missing where two CPUs carry
+ * packets of one end at once. */
+inline_fn void connection_count(struct sg_connection *conn, bool reply, __u32 bytes)
+{
+	struct sg_traffic *traffic = reply ? &conn->responder : &conn->initiator;
+
+	__sync_fetch_and_add(&traffic->packets, 1);
+	__sync_fetch_and_add(&traffic->bytes, bytes);
+}
+
+/* Notes that a packet of the connection passed. What does not count is written only
+ * when it changes by a second or more. */
+inline_fn enum occasion connection_touch(struct sg_connection *conn, const struct packet *pkt,
+					 bool reply, __u32 bytes, __u64 now)
+{
+	__u8 before = conn->flags, flags = connection_flags(before, pkt, reply);
+	__u64 expires = now + connection_lifetime(pkt, flags);
+
+	connection_count(conn, reply, bytes);
+	if (flags != before) {
 		conn->flags = flags;
 		conn->expires_ns = expires;
 	} else if (!(flags & SG_CONNECTION_CLOSED) &&
 		   expires > conn->expires_ns + NANOSECONDS) {
 		conn->expires_ns = expires;
 	}
-	if (!(flags & SG_CONNECTION_CLOSED))
-		return;
-	/* Ended ones linger for late packets, but never take the room of new ones. */
-	used = bpf_map_lookup_elem(&usage, &key->endpoint);
+	if (flags & SG_CONNECTION_CLOSED)
+		return OCCASION_ENDS;
+	return (flags & ~before) & SG_CONNECTION_ESTABLISHED ? OCCASION_ANSWERS : OCCASION_NONE;
+}
+
+/* Ended ones linger for late packets, but never take the room of new ones. */
+inline_fn void connection_retire(const struct sg_connection_key *key,
+				 const struct sg_connection *conn, __u32 quota)
+{
+	struct sg_usage *used = bpf_map_lookup_elem(&usage, &key->endpoint);
+
 	if (used && used->connections * 2 > quota)
 		connection_delete(key, connection_is_shared(conn));
+}
+
+/* A place for a connection that is not in the map yet: all zero. */
+inline_fn struct sg_connection *connection_draft(void)
+{
+	__u32 zero = 0;
+	struct sg_connection *conn = bpf_map_lookup_elem(&drafts, &zero);
+
+	if (conn)
+		__builtin_memset(conn, 0, sizeof(*conn));
+	return conn;
 }
 
 /* Tells the sweep that somebody needs room. */
@@ -211,8 +247,8 @@ checked_fn int connection_retract(const struct sg_connection_key *key,
 	return 0;
 }
 
-/* enum sg_reason. Key and entry are on the caller's stack: Linux 6.1 takes neither
- * from an argument, and copies would not fit into what calls may have together. */
+/* enum sg_reason. The key is on the caller's stack, the entry there or a draft: Linux
+ * 6.1 takes neither from an argument. */
 inline_fn enum sg_reason connection_create(const struct sg_connection_key *key,
 					   const struct sg_connection *conn, __u32 quota)
 {
@@ -225,6 +261,7 @@ inline_fn enum sg_reason connection_create(const struct sg_connection_key *key,
 	if (!err)
 		return SG_REASON_NONE;
 	connection_retract(key, conn);
-	/* Another CPU was faster with a packet of the same connection. */
+	/* Another CPU was faster with a packet of the same connection, which counts that
+	 * one only. */
 	return err == -17 /* EEXIST */ ? SG_REASON_NONE : SG_REASON_CT_FULL;
 }

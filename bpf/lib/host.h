@@ -158,25 +158,31 @@ checked_fn int host_continues(struct __sk_buff *skb, const struct sg_endpoint *e
 			      const struct packet *pkt, struct verdict *v)
 {
 	const struct sg_control *ctl = control_get();
-	struct sg_connection conn = { .direction = SG_EGRESS };
 	__u64 now = bpf_ktime_get_coarse_ns();
 	struct sg_connection_key key;
+	struct sg_connection *conn;
+	__u32 stamp;
 
 	if (!ctl || !ep || !pkt || !v || pkt->layer != SG_LAYER_TRANSPORT ||
 	    (pkt->protocol != PROTOCOL_TCP && pkt->protocol != PROTOCOL_UDP) ||
 	    (pkt->protocol == PROTOCOL_TCP && tcp_opens(pkt)) || !host_opened(skb, pkt))
 		return false;
 	connection_key(&key, pkt, ep->id, SG_INGRESS);
-	conn.revision = revision_stamp(ep, v->judged.revision, now);
-	if (ask_policy(ep, &key, ABOUT(SG_EGRESS, 0), conn.revision, v))
+	stamp = revision_stamp(ep, v->judged.revision, now);
+	if (ask_policy(ep, &key, ABOUT(SG_EGRESS, 0), stamp, v))
+		return false;
+	conn = connection_draft();
+	if (!conn)
 		return false;
 	v->reply = SG_REPLY_YES;
-	conn.flags = SG_CONNECTION_ESTABLISHED;
-	conn.expires_ns = now + connection_lifetime(pkt, conn.flags);
-	conn.epoch = ctl->epoch;
-	conn.peer = v->peer;
-	conn.rule_set = v->judged.rule_sets[0];
-	return !connection_create(&key, &conn, ctl->connections);
+	conn->direction = SG_EGRESS;
+	conn->flags = SG_CONNECTION_ESTABLISHED;
+	conn->expires_ns = now + connection_lifetime(pkt, conn->flags);
+	conn->revision = stamp;
+	conn->epoch = ctl->epoch;
+	conn->peer = v->peer;
+	conn->rule_set = v->judged.rule_sets[0];
+	return !connection_create(&key, conn, ctl->connections);
 }
 
 /* Judges one packet of the node, counts and tells. `reason`: why it does not
@@ -187,7 +193,7 @@ inline_fn int host_judge(struct __sk_buff *skb, struct packet *pkt, __u8 hook,
 	const struct sg_endpoint *ep = endpoint_host();
 	struct verdict v = { .judged.revision = revision, .hook = hook, .direction = hook };
 	enum sg_reason settled;
-	bool fresh = false;
+	enum occasion occasion = OCCASION_NONE;
 
 	if (!ep)
 		return SG_PASS;
@@ -195,15 +201,16 @@ inline_fn int host_judge(struct __sk_buff *skb, struct packet *pkt, __u8 hook,
 		if (host_icmpv6(pkt, &settled))
 			reason = settled;
 		else if (!host_configures(pkt, hook) && !host_error(pkt, hook))
-			reason = judge_part(skb, ep, pkt, &v, &fresh);
+			reason = judge_part(skb, ep, pkt, &v, &occasion);
 		/* Of no known connection: one that is older than the policy? */
-		if (reason && fresh && hook == SG_INGRESS && host_continues(skb, ep, pkt, &v)) {
+		if (reason && occasion == OCCASION_OPENS && hook == SG_INGRESS &&
+		    host_continues(skb, ep, pkt, &v)) {
 			reason = SG_REASON_NONE;
-			fresh = false;
+			occasion = OCCASION_NONE;
 		}
 	}
 	v.reason = reason;
-	return conclude(skb, ep, pkt, &v, fresh);
+	return conclude(skb, ep, pkt, &v, occasion);
 }
 
 /* Frames that are not IP are none of this: a link works by them. */
@@ -230,7 +237,7 @@ checked_fn int host_received(struct __sk_buff *skb, __u32 revision)
 		if (!reason && pkt.fragment == FRAGMENT_LATER &&
 		    !fragment_restore(&pkt, SG_ENDPOINT_BEHIND, SG_INGRESS))
 			return SG_PASS;
-		if (!reason && host_answers_behind(&pkt))
+		if (!reason && host_answers_behind(skb, &pkt))
 			return SG_PASS;
 	}
 	return host_judge(skb, &pkt, SG_INGRESS, reason, revision);
@@ -245,7 +252,7 @@ checked_fn int host_sent(struct __sk_buff *skb, __u32 revision)
 	if (!host_parse(skb, &pkt, &reason))
 		return SG_PASS;
 	if (skb->ingress_ifindex) {
-		host_note_behind(&pkt, revision);
+		host_note_behind(skb, &pkt, revision);
 		return SG_PASS;
 	}
 	return host_judge(skb, &pkt, SG_EGRESS, reason, revision);

@@ -16,6 +16,7 @@
 #include "lib/policy.h"
 #include "lib/report.h"
 #include "lib/service.h"
+#include "lib/trace.h"
 
 inline_fn bool tcp_opens(const struct packet *pkt)
 {
@@ -207,18 +208,19 @@ inline_fn enum sg_reason judge_new(struct __sk_buff *skb, const struct sg_endpoi
 				   const struct sg_connection_key *key, const struct packet *pkt,
 				   __u32 revision, __u32 epoch, __u64 now,
 				   const struct sg_connection *stale, struct verdict *v,
-				   bool *fresh)
+				   enum occasion *occasion)
 {
-	struct sg_connection conn = {};
+	struct sg_connection *conn;
+	__u32 interface;
 	bool opens = pkt->protocol == PROTOCOL_TCP ? tcp_opens(pkt) : !packet_is_echo_reply(pkt);
 	enum sg_reason reason;
 
-	reason = peer_interface(skb, &key->remote, revision, v->hook, &conn.peer_ifindex);
+	reason = peer_interface(skb, &key->remote, revision, v->hook, &interface);
 	if (reason)
 		return reason;
 	v->peer = peer_of(skb, key, v->hook, revision);
 	v->reply = SG_REPLY_NO;
-	*fresh = true;
+	*occasion = OCCASION_OPENS;
 	/* No socket hook has translated it, so nobody knows whom it means. */
 	if (address_is_service(&key->remote))
 		return SG_REASON_CLUSTER_IP;
@@ -234,34 +236,42 @@ inline_fn enum sg_reason judge_new(struct __sk_buff *skb, const struct sg_endpoi
 	/* That nobody enforces this direction says nothing about who opened it: no
 	 * entry that could speak for the other direction. */
 	if (!opens && v->judged.why == SG_WHY_UNENFORCED) {
-		*fresh = false;
+		*occasion = OCCASION_NONE;
 		return SG_REASON_NONE;
 	}
 	if (stale)
 		connection_delete(key, connection_is_shared(stale));
-	conn.expires_ns = now + connection_lifetime(pkt, 0);
-	conn.revision = revision;
-	conn.epoch = epoch;
-	conn.peer = v->peer;
-	conn.rule_set = v->judged.rule_sets[0];
-	conn.direction = v->direction;
+	conn = connection_draft();
+	if (!conn)
+		return SG_REASON_NO_CONFIGURATION;
+	conn->expires_ns = now + connection_lifetime(pkt, 0);
+	conn->revision = revision;
+	conn->epoch = epoch;
+	conn->peer = v->peer;
+	conn->peer_ifindex = interface;
+	conn->rule_set = v->judged.rule_sets[0];
+	conn->direction = v->direction;
 	if (v->peer != IDENTITY_UNKNOWN && address_is_host(&key->remote, revision))
-		conn.flags = SG_CONNECTION_NODE;
+		conn->flags = SG_CONNECTION_NODE;
 	if (v->hook == SG_EGRESS && v->reply == SG_REPLY_NO)
-		conn.cookie = bpf_get_socket_cookie(skb);
+		conn->cookie = bpf_get_socket_cookie(skb);
 	else if (v->hook == SG_INGRESS)
-		conn.cookie = report_peer_cookie(pkt, v);
-	reason = connection_create(key, &conn, ctl->connections);
+		conn->cookie = report_peer_cookie(pkt, v);
+	/* What went before a packet in the middle nobody has counted. */
+	if (opens)
+		conn->began_ns = now;
+	connection_count(conn, v->reply == SG_REPLY_YES, skb->len);
+	reason = connection_create(key, conn, ctl->connections);
 	if (reason == SG_REASON_CT_FULL && goes_on_without_entry(ep, key, revision, v)) {
-		*fresh = opens;
+		*occasion = opens ? OCCASION_OPENS : OCCASION_NONE;
 		return SG_REASON_NONE;
 	}
 	return reason;
 }
 
-/* enum sg_reason. `fresh` is set when a record is due. */
+/* enum sg_reason. `occasion`: what is to be told, if it goes on. */
 checked_fn int judge(struct __sk_buff *skb, const struct sg_endpoint *ep,
-		     const struct packet *pkt, struct verdict *v, bool *fresh)
+		     const struct packet *pkt, struct verdict *v, enum occasion *occasion)
 {
 	const struct sg_control *ctl = control_get();
 	__u64 now = bpf_ktime_get_coarse_ns();
@@ -270,7 +280,7 @@ checked_fn int judge(struct __sk_buff *skb, const struct sg_endpoint *ep,
 	__u32 revision, epoch;
 	bool reply, restart;
 
-	if (!ctl || !ep || !pkt || !v || !fresh)
+	if (!ctl || !ep || !pkt || !v || !occasion)
 		return SG_REASON_NO_CONFIGURATION;
 	revision = revision_stamp(ep, v->judged.revision, now);
 	epoch = *(volatile __u32 *)&ctl->epoch;
@@ -298,16 +308,17 @@ checked_fn int judge(struct __sk_buff *skb, const struct sg_endpoint *ep,
 				reason = judge_again(skb, ep, &key, conn, revision, epoch,
 						     now, v);
 			if (!reason)
-				connection_touch(&key, conn, pkt, reply, ctl->connections, now);
+				*occasion = connection_touch(conn, pkt, reply, skb->len, now);
 			return reason;
 		}
 	}
-	return judge_new(skb, ep, ctl, &key, pkt, revision, epoch, now, conn, v, fresh);
+	return judge_new(skb, ep, ctl, &key, pkt, revision, epoch, now, conn, v, occasion);
 }
 
 /* The same for a packet that may be a part of a datagram, or tell of an error. */
 inline_fn enum sg_reason judge_part(struct __sk_buff *skb, const struct sg_endpoint *ep,
-				    struct packet *pkt, struct verdict *v, bool *fresh)
+				    struct packet *pkt, struct verdict *v,
+				     enum occasion *occasion)
 {
 	enum sg_reason reason = SG_REASON_NONE;
 
@@ -318,7 +329,7 @@ inline_fn enum sg_reason judge_part(struct __sk_buff *skb, const struct sg_endpo
 		v->reply = SG_REPLY_YES;
 		reason = judge_icmp_error(skb, ep, pkt, v->hook, v->judged.revision);
 	} else if (!reason) {
-		reason = judge(skb, ep, pkt, v, fresh);
+		reason = judge(skb, ep, pkt, v, occasion);
 	}
 	if (!reason && pkt->fragment == FRAGMENT_FIRST)
 		fragment_remember(pkt, ep->id, v->hook);
@@ -327,11 +338,16 @@ inline_fn enum sg_reason judge_part(struct __sk_buff *skb, const struct sg_endpo
 
 /* Counts, tells, and turns the reason into the hook's return code. */
 inline_fn int conclude(struct __sk_buff *skb, const struct sg_endpoint *ep,
-		       const struct packet *pkt, const struct verdict *v, bool fresh)
+		       const struct packet *pkt, const struct verdict *v, enum occasion occasion)
 {
-	if (v->reason)
+	if (v->reason) {
 		report_count_drop(v->reason);
-	if (v->reason || fresh)
-		report(skb, ep, pkt, v, v->reason ? SG_RING_DROPS : SG_RING_TRACES);
-	return v->reason ? SG_DROP : SG_PASS;
+		report(skb, ep, pkt, v, SG_RING_DROPS);
+		return SG_DROP;
+	}
+	if (occasion == OCCASION_OPENS)
+		report(skb, ep, pkt, v, SG_RING_TRACES);
+	else if (occasion != OCCASION_NONE)
+		trace(skb, ep, pkt, v, occasion);
+	return SG_PASS;
 }

@@ -78,6 +78,15 @@ struct {
 	__type(value, struct sg_connection);
 } conntrack SEC(".maps");
 
+/* A connection before it is in map `conntrack`: what calls may have on the stack
+ * together has no room for it. Programs on interfaces do not interrupt each other. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sg_connection);
+} drafts SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);

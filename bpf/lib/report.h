@@ -36,21 +36,30 @@ inline_fn void report_count_origin(__u32 origin)
 		(*count)++;
 }
 
+/* What this endpoint has caused, in this second. */
+inline_fn struct sg_usage *report_usage(const struct sg_endpoint *ep)
+{
+	__u64 second = bpf_ktime_get_coarse_ns() / NANOSECONDS;
+	__u32 id = ep ? ep->id : 0;
+	struct sg_usage *used = bpf_map_lookup_elem(&usage, &id);
+
+	if (used && used->second != second) {
+		used->second = second;
+		used->drop_records = 0;
+		used->trace_records = 0;
+	}
+	return used;
+}
+
 /* Whether this endpoint has caused as many drop records in this second as one
  * may: a flood must not push out what its neighbours have to say. */
 inline_fn bool report_is_flood(const struct sg_endpoint *ep)
 {
 	const struct sg_control *ctl = control_get();
-	__u64 second = bpf_ktime_get_coarse_ns() / NANOSECONDS;
-	__u32 id = ep ? ep->id : 0;
-	struct sg_usage *used = bpf_map_lookup_elem(&usage, &id);
+	struct sg_usage *used = report_usage(ep);
 
 	if (!ctl || !used)
 		return false;
-	if (used->second != second) {
-		used->second = second;
-		used->drop_records = 0;
-	}
 	if (__sync_fetch_and_add(&used->drop_records, 1) < ctl->drop_records)
 		return false;
 	__sync_fetch_and_add(&used->suppressed, 1);
@@ -93,9 +102,53 @@ inline_fn void report_shadow(struct sg_record *record, const struct verdict *v)
 
 /* Called by nobody, so never loaded: it brings the record's layout into the BTF
  * of this object, where the next version looks for it. */
-checked_fn int record_layout(const struct sg_record *record)
+checked_fn int record_layout(const struct sg_end_record *record)
 {
-	return record ? record->ring : 0;
+	return record ? record->record.ring : 0;
+}
+
+/* What the packet says, and who its ends are. */
+inline_fn void record_packet(struct sg_record *record, struct __sk_buff *skb,
+			     const struct sg_endpoint *ep, const struct packet *pkt,
+			     const struct verdict *v, __u32 peer)
+{
+	__u32 identity = ep ? subject_at(ep, v->judged.revision)->identity : 0;
+	bool sent = v->hook == SG_EGRESS;
+
+	record->when_ns = bpf_ktime_get_boot_ns();
+	record->cpu = bpf_get_smp_processor_id();
+	record->ifindex = skb->ifindex;
+	record->endpoint = ep ? ep->id : 0;
+	record->revision = v->judged.revision;
+	record->source_identity = sent ? identity : peer;
+	record->destination_identity = sent ? peer : identity;
+	record->length = skb->len;
+	record->ether_type = pkt->ether_type;
+	record->source_port = pkt->source_port;
+	record->destination_port = pkt->destination_port;
+	record->hook = v->hook;
+	record->layer = pkt->layer;
+	record->reply = v->reply;
+	record->protocol = pkt->protocol;
+	record->tcp_flags = pkt->tcp_flags;
+	record->icmp_type = pkt->icmp_type;
+	record->icmp_code = pkt->icmp_code;
+	__builtin_memcpy(record->source_mac, pkt->source_mac, 6);
+	__builtin_memcpy(record->destination_mac, pkt->destination_mac, 6);
+	record->source = pkt->source;
+	record->destination = pkt->destination;
+}
+
+/* The process of this endpoint's end. */
+inline_fn void record_process(struct sg_record *record, struct __sk_buff *skb,
+			      const struct sg_endpoint *ep, const struct packet *pkt)
+{
+	if (record->hook == SG_EGRESS)
+		process_of_sender(skb, &record->process);
+	else if (ep)
+		process_of_receiver(skb, pkt, ep->netns_id, &record->process);
+	else
+		process_unknown(&record->process, SG_ORIGIN_NO_SOCKET);
 }
 
 /* 0, or -1 when there was no room and the loss was counted. `ep` may be NULL. */
@@ -104,14 +157,10 @@ checked_fn int report(struct __sk_buff *skb, const struct sg_endpoint *ep,
 {
 	struct sg_ring_counters *counters = bpf_map_lookup_elem(&ring_counters, &ring);
 	struct sg_record *record;
-	__u32 identity;
 	__u64 sequence;
-	bool sent;
 
 	if (!counters || !pkt || !v)
 		return -1;
-	identity = ep ? subject_at(ep, v->judged.revision)->identity : 0;
-	sent = v->hook == SG_EGRESS;
 	sequence = counters->attempts++;
 	if (ring == SG_RING_DROPS)
 		record = report_is_flood(ep) ? NULL
@@ -123,47 +172,21 @@ checked_fn int report(struct __sk_buff *skb, const struct sg_endpoint *ep,
 		return -1;
 	}
 	__builtin_memset(record, 0, sizeof(*record));
-	record->when_ns = bpf_ktime_get_boot_ns();
+	record_packet(record, skb, ep, pkt, v, v->peer);
 	record->sequence = sequence;
-	record->cpu = bpf_get_smp_processor_id();
-	record->ifindex = skb->ifindex;
-	record->endpoint = ep ? ep->id : 0;
-	record->revision = v->judged.revision;
-	record->source_identity = sent ? identity : v->peer;
-	record->destination_identity = sent ? v->peer : identity;
 	record->rule_sets[0] = v->judged.rule_sets[0];
 	record->rule_sets[1] = v->judged.rule_sets[1];
 	report_shadow(record, v);
-	record->length = skb->len;
-	record->ether_type = pkt->ether_type;
-	record->source_port = pkt->source_port;
-	record->destination_port = pkt->destination_port;
 	record->ring = ring;
-	record->hook = v->hook;
 	record->direction = v->direction;
 	record->verdict = v->reason ? SG_VERDICT_DENY : SG_VERDICT_ALLOW;
 	record->reason = v->reason;
 	record->why = v->judged.why;
 	record->match_type = v->judged.match_type;
-	record->layer = pkt->layer;
-	record->reply = v->reply;
-	record->protocol = pkt->protocol;
-	record->tcp_flags = pkt->tcp_flags;
-	record->icmp_type = pkt->icmp_type;
-	record->icmp_code = pkt->icmp_code;
-	__builtin_memcpy(record->source_mac, pkt->source_mac, 6);
-	__builtin_memcpy(record->destination_mac, pkt->destination_mac, 6);
-	record->source = pkt->source;
-	record->destination = pkt->destination;
 	record->peer_cookie = report_peer_cookie(pkt, v);
-	if (sent) {
+	if (v->hook == SG_EGRESS)
 		record->cookie = bpf_get_socket_cookie(skb);
-		process_of_sender(skb, &record->process);
-	} else if (ep) {
-		process_of_receiver(skb, pkt, ep->netns_id, &record->process);
-	} else {
-		process_unknown(&record->process, SG_ORIGIN_NO_SOCKET);
-	}
+	record_process(record, skb, ep, pkt);
 	report_count_origin(record->process.origin);
 	bpf_ringbuf_submit(record, 0);
 	return 0;

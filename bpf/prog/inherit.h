@@ -19,6 +19,7 @@ inline_fn void inherit_more(struct sg_connection *conn, const struct sg_connecti
 	if (conn->cookie != older->cookie || conn->direction != older->direction ||
 	    (conn->flags | older->flags) & ended)
 		return;
+	conn->began_ns = 0;
 	conn->flags |= older->flags & SG_CONNECTION_ESTABLISHED;
 	if (conn->expires_ns < older->expires_ns)
 		conn->expires_ns = older->expires_ns;
@@ -44,5 +45,10 @@ int inherit_connection(struct sg_inherited *from)
 		return SG_REASON_NONE;
 	}
 	conn.revision = 0;
+	/* While both versions count, neither has all. */
+	conn.began_ns = 0;
+	/* Its end was before this version's time. */
+	if (conn.flags & SG_CONNECTION_CLOSED)
+		conn.told |= 1 << SG_KIND_END;
 	return connection_create(&key, &conn, ctl->connections);
 }

@@ -87,7 +87,8 @@ checked_fn int link_check(struct __sk_buff *skb, const struct sg_endpoint *ep,
 }
 
 inline_fn enum sg_reason egress_check(struct __sk_buff *skb, const struct sg_endpoint *ep,
-				      struct packet *pkt, struct verdict *v, bool *fresh)
+				      struct packet *pkt, struct verdict *v,
+				      enum occasion *occasion)
 {
 	enum sg_reason reason = packet_parse(skb, pkt);
 
@@ -101,7 +102,7 @@ inline_fn enum sg_reason egress_check(struct __sk_buff *skb, const struct sg_end
 		return link_check(skb, ep, pkt, v->judged.revision);
 	if (!endpoint_owns(ep, &pkt->source))
 		return SG_REASON_INVALID_SOURCE_IP;
-	return judge_part(skb, ep, pkt, v, fresh);
+	return judge_part(skb, ep, pkt, v, occasion);
 }
 
 checked_fn int egress(struct __sk_buff *skb, __u32 revision)
@@ -110,7 +111,7 @@ checked_fn int egress(struct __sk_buff *skb, __u32 revision)
 			     .direction = SG_EGRESS };
 	const struct sg_endpoint *ep = endpoint_by_ifindex(skb->ifindex);
 	struct packet pkt = {};
-	bool fresh = false;
+	enum occasion occasion = OCCASION_NONE;
 
 	/* The kernel clears marks between network namespaces; ours, whatever it does. */
 	if (skb->mark & SG_MARK_MASK)
@@ -119,9 +120,9 @@ checked_fn int egress(struct __sk_buff *skb, __u32 revision)
 		packet_parse(skb, &pkt);
 		v.reason = SG_REASON_EP_NOT_READY;
 	} else {
-		v.reason = egress_check(skb, ep, &pkt, &v, &fresh);
+		v.reason = egress_check(skb, ep, &pkt, &v, &occasion);
 	}
-	return conclude(skb, ep, &pkt, &v, fresh);
+	return conclude(skb, ep, &pkt, &v, occasion);
 }
 
 SEC("tc")

@@ -29,7 +29,8 @@ inline_fn bool from_link(const struct packet *pkt)
 }
 
 inline_fn enum sg_reason ingress_check(struct __sk_buff *skb, const struct sg_endpoint *ep,
-				       struct packet *pkt, struct verdict *v, bool *fresh)
+				       struct packet *pkt, struct verdict *v,
+				       enum occasion *occasion)
 {
 	enum sg_reason reason = packet_parse(skb, pkt);
 
@@ -42,7 +43,7 @@ inline_fn enum sg_reason ingress_check(struct __sk_buff *skb, const struct sg_en
 		return SG_REASON_NONE;
 	if (!endpoint_owns(ep, &pkt->destination))
 		return SG_REASON_UNKNOWN_TARGET;
-	return judge_part(skb, ep, pkt, v, fresh);
+	return judge_part(skb, ep, pkt, v, occasion);
 }
 
 checked_fn int ingress(struct __sk_buff *skb, __u32 revision)
@@ -51,15 +52,15 @@ checked_fn int ingress(struct __sk_buff *skb, __u32 revision)
 			     .direction = SG_INGRESS };
 	const struct sg_endpoint *ep = endpoint_by_ifindex(skb->ifindex);
 	struct packet pkt = {};
-	bool fresh = false;
+	enum occasion occasion = OCCASION_NONE;
 
 	if (!ep) {
 		packet_parse(skb, &pkt);
 		v.reason = SG_REASON_EP_NOT_READY;
 	} else {
-		v.reason = ingress_check(skb, ep, &pkt, &v, &fresh);
+		v.reason = ingress_check(skb, ep, &pkt, &v, &occasion);
 	}
-	return conclude(skb, ep, &pkt, &v, fresh);
+	return conclude(skb, ep, &pkt, &v, occasion);
 }
 
 SEC("tc")

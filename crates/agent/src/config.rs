@@ -345,6 +345,7 @@ fn check_limits(check: &mut Check, limits: Limits) {
         backends,
         ring_bytes,
         drop_records,
+        traces: _,
     } = limits;
     check.that(endpoints > 0, "max-endpoints", "must not be 0");
     check.that(connections_per_endpoint > 0, "max-connections", "must not be 0");

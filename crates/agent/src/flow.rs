@@ -49,7 +49,7 @@ impl FlowBuilder {
     /// wall time.
     pub fn build(&mut self, record: &Record, names: &Names, offset_ns: i64) -> Flow {
         let local = local_side(record);
-        let mut process = record.process.clone();
+        let mut process = self.local_process(record);
         if let Attribution::Known(process) = &mut process {
             process.container = self.containers.name(process.cgroup_id);
             if local == Side::Source && record.cookie != 0 {
@@ -82,9 +82,22 @@ impl FlowBuilder {
             destination,
             policy: policy_match(record, names),
             shadow: shadow(record, names),
+            trace: record.trace,
             node: self.node.clone(),
             interface: (record.ifindex, names.interface(record.ifindex).to_owned()),
             record: (record.cpu, record.sequence),
+        }
+    }
+
+    /// A connection outlives what its last packet says of the process: who opened it is
+    /// remembered.
+    fn local_process(&self, record: &Record) -> Attribution {
+        let opened = || self.senders.process(record.cookie).cloned().map(Attribution::Known);
+        match &record.process {
+            Attribution::Unknown(_) if record.trace.is_some() => {
+                opened().unwrap_or_else(|| record.process.clone())
+            }
+            process => process.clone(),
         }
     }
 
@@ -115,8 +128,10 @@ impl FlowBuilder {
         if !here {
             return Attribution::Unknown(UnknownProcess::OtherNode);
         }
-        // The cookie is the initiator's: the other end's, unless this is an answer.
-        let cookie = if record.is_reply == Some(true) { 0 } else { record.peer_cookie };
+        // The cookie is the initiator's: the other end's, unless this is an answer. What
+        // is told later has only the other end's there.
+        let answers = record.is_reply == Some(true) && record.trace.is_none();
+        let cookie = if answers { 0 } else { record.peer_cookie };
         match self.senders.process(cookie) {
             Some(process) => Attribution::Known(process.clone()),
             None => Attribution::Unknown(UnknownProcess::NotSeen),

@@ -35,3 +35,4 @@ pub mod uplinks;
 
 pub use command::{AgentError, admission, run};
 pub use config::{AgentConfig, AgentSettings, ConfigError, TcpSettings};
+pub use datapath::Traces;

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tonic::{Request, Status};
 
+use crate::flow::EVENT_TRACE;
 use crate::flow::detail::{Actor, Detail};
 use crate::proto::flow::{Endpoint, Flow, LostEvent, Policy, TrafficDirection};
 use crate::proto::observer::GetFlowsResponse;
@@ -102,6 +103,9 @@ impl Scope {
         let judged = match (flow.traffic_direction(), flow.is_reply) {
             (TrafficDirection::Egress, Some(false) | None) => source,
             (TrafficDirection::Ingress, Some(false) | None) => destination,
+            // Of an answer that was let through its direction is the connection's.
+            (TrafficDirection::Egress, Some(true)) if is_trace(flow) => destination,
+            (TrafficDirection::Ingress, Some(true)) if is_trace(flow) => source,
             // Of an answer, or with no direction, it is not certain which end was.
             _ => {
                 let ends: Vec<String> = [source, destination].into_iter().flatten().collect();
@@ -287,6 +291,10 @@ fn scope(namespaces: Vec<String>) -> Option<Scope> {
     };
     let sound = !namespaces.is_empty() && namespaces.iter().all(name);
     sound.then(|| Scope::Namespaces(namespaces.into_iter().collect()))
+}
+
+fn is_trace(flow: &Flow) -> bool {
+    flow.event_type.as_ref().is_some_and(|event| event.r#type == EVENT_TRACE)
 }
 
 /// Waits until an answer has taken a whole number of quanta.

@@ -1,8 +1,9 @@
 //! A decision of the model as Hubble's flow.
 //!
 //! An allowed decision becomes a policy verdict (event type 5), a drop a drop
-//! event (type 1 with the drop code), as Cilium's own agent fills them. What
-//! Hubble has no field for goes into [`detail`].
+//! event (type 1 with the drop code), and what is told of a connection later a
+//! trace (type 4), as Cilium's own agent fills them. What Hubble has no field for
+//! goes into [`detail`].
 
 pub mod detail;
 mod summary;
@@ -11,7 +12,7 @@ mod tests;
 
 use std::net::IpAddr;
 
-use model::{Direction, End, Layer4, PolicyKind, PolicyMatch, PolicyName, Verdict};
+use model::{Direction, End, Layer4, PolicyKind, PolicyMatch, PolicyName, Trace, Verdict};
 use sha2::{Digest, Sha256};
 
 use crate::proto::flow as proto;
@@ -23,6 +24,8 @@ use detail::{Detail, Repeated};
 
 /// Event type of a drop.
 pub const EVENT_DROP: i32 = 1;
+/// Event type of a trace.
+pub const EVENT_TRACE: i32 = 4;
 /// Event type of a policy verdict.
 pub const EVENT_POLICY_VERDICT: i32 = 5;
 
@@ -42,16 +45,11 @@ pub fn node_name(cluster: &str, node: &str) -> String {
 pub fn to_proto(flow: &model::Flow, cluster: &str) -> proto::Flow {
     let code = flow.reason.drop_reason().map_or(0, |reason| reason.0);
     let dropped = flow.verdict == Verdict::Dropped;
-    let (verdict, event_type) = match flow.verdict {
-        Verdict::Dropped => (
-            proto::Verdict::Dropped,
-            proto::CiliumEventType { r#type: EVENT_DROP, sub_type: i32::from(code) },
-        ),
-        Verdict::Forwarded => (
-            proto::Verdict::Forwarded,
-            proto::CiliumEventType { r#type: EVENT_POLICY_VERDICT, sub_type: 0 },
-        ),
+    let verdict = match flow.verdict {
+        Verdict::Dropped => proto::Verdict::Dropped,
+        Verdict::Forwarded => proto::Verdict::Forwarded,
     };
+    let point = flow.trace.map(|_| observation_point(flow.hook));
     let detail = Detail::of(flow);
     let mut message = proto::Flow {
         time: Some(timestamp(flow.time_ns)),
@@ -73,7 +71,9 @@ pub fn to_proto(flow: &model::Flow, cluster: &str) -> proto::Flow {
         destination: Some(endpoint(&flow.destination)),
         r#type: proto::FlowType::L3L4.into(),
         node_name: node_name(cluster, &flow.node),
-        event_type: Some(event_type),
+        event_type: Some(event_type(flow, code)),
+        trace_observation_point: point.unwrap_or_default().into(),
+        trace_reason: trace_reason(flow).into(),
         traffic_direction: direction(flow).into(),
         policy_match_type: flow.policy.as_ref().map_or(0, |policy| policy.match_type.number()),
         // Nobody knows of a drop; what is let through is no answer unless it is known to be
@@ -99,10 +99,42 @@ pub fn to_proto(flow: &model::Flow, cluster: &str) -> proto::Flow {
     message
 }
 
+fn event_type(flow: &model::Flow, code: u8) -> proto::CiliumEventType {
+    let (kind, sub_type) = match (flow.trace, flow.verdict) {
+        (Some(_), _) => match observation_point(flow.hook) {
+            // Hubble's one exception: 0 would be no point at all.
+            proto::TraceObservationPoint::ToEndpoint => (EVENT_TRACE, 0),
+            point => (EVENT_TRACE, point.into()),
+        },
+        (None, Verdict::Dropped) => (EVENT_DROP, i32::from(code)),
+        (None, Verdict::Forwarded) => (EVENT_POLICY_VERDICT, 0),
+    };
+    proto::CiliumEventType { r#type: kind, sub_type }
+}
+
+/// Where a packet was seen: on its way to the endpoint, or from it to the node's stack.
+fn observation_point(hook: Direction) -> proto::TraceObservationPoint {
+    match hook {
+        Direction::Ingress => proto::TraceObservationPoint::ToEndpoint,
+        Direction::Egress => proto::TraceObservationPoint::ToStack,
+    }
+}
+
+fn trace_reason(flow: &model::Flow) -> proto::TraceReason {
+    match (flow.trace, flow.is_reply) {
+        (None, _) => proto::TraceReason::Unknown,
+        (Some(_), Some(true)) => proto::TraceReason::Reply,
+        (Some(_), _) => proto::TraceReason::Established,
+    }
+}
+
 /// What travelled, and for clients that do not show the extensions, what would have
-/// been decided otherwise.
+/// been decided otherwise, and what a connection carried.
 fn summary(flow: &model::Flow, detail: &Detail) -> String {
-    let summary = summary::of(flow);
+    let mut summary = summary::of(flow);
+    if let Some(Trace::End(Some(carried))) = &flow.trace {
+        summary = format!("{summary}; {}", detail::Carried::from(carried).in_words());
+    }
     match detail.shadow.as_ref().filter(|shadow| shadow.differs) {
         Some(shadow) => format!("{summary}; shadow: {}", shadow.in_words()),
         None => summary,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use agent::{AgentConfig, AgentSettings, TcpSettings};
+use agent::{AgentConfig, AgentSettings, TcpSettings, Traces};
 use clap::ValueEnum;
 use policy::{AllowLocalhost, Enforcement};
 
@@ -83,6 +83,10 @@ pub struct AgentArgs {
     #[arg(long, value_name = "N")]
     metrics_series: Option<usize>,
 
+    /// Tell of connections after their first packet
+    #[arg(long, value_enum, default_value = "end", value_name = "WHAT")]
+    trace: TraceArg,
+
     #[command(flatten)]
     export: ExportArgs,
 
@@ -150,6 +154,16 @@ enum AllowLocalhostArg {
     Policy,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TraceArg {
+    /// Nothing
+    None,
+    /// The end of TCP connections, and what they carried
+    End,
+    /// The first answer of every connection, too
+    All,
+}
+
 /// Runs the agent until it is told to stop.
 pub fn run(args: AgentArgs) -> Result<(), Error> {
     let config = AgentConfig::try_from(settings(args))
@@ -176,10 +190,16 @@ fn settings(args: AgentArgs) -> AgentSettings {
         metrics,
         metrics_listen,
         metrics_series,
+        trace,
         export,
         tcp,
     } = args;
-    let standard = AgentSettings::new(node, pins, state_dir, cluster_dir);
+    let mut standard = AgentSettings::new(node, pins, state_dir, cluster_dir);
+    standard.limits.traces = match trace {
+        TraceArg::None => Traces::None,
+        TraceArg::End => Traces::End,
+        TraceArg::All => Traces::All,
+    };
     AgentSettings {
         cluster: cluster.unwrap_or(standard.cluster),
         cgroup,

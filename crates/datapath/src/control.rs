@@ -65,6 +65,7 @@ impl ControlWord {
             world_ipv6: get(std::mem::offset_of!(Control, world_ipv6)),
             connections: get(std::mem::offset_of!(Control, connections)),
             drop_records: get(std::mem::offset_of!(Control, drop_records)),
+            trace: get(std::mem::offset_of!(Control, trace)),
             host: get(std::mem::offset_of!(Control, host)),
         }
     }
@@ -99,6 +100,12 @@ impl ControlWord {
         self.set(std::mem::offset_of!(Control, drop_records), drop_records);
     }
 
+    /// What is told of connections after their first packet, from here on: a number of
+    /// [`abi::trace`].
+    pub(crate) fn set_trace(&self, trace: u32) {
+        self.set(std::mem::offset_of!(Control, trace), trace);
+    }
+
     /// Whether the node itself is judged, from here on.
     pub(crate) fn set_host(&self, judged: bool) {
         let offset = std::mem::offset_of!(Control, host);
@@ -116,6 +123,7 @@ impl ControlWord {
         set(std::mem::offset_of!(Control, world_ipv6), control.world_ipv6);
         set(std::mem::offset_of!(Control, connections), control.connections);
         set(std::mem::offset_of!(Control, drop_records), control.drop_records);
+        set(std::mem::offset_of!(Control, trace), control.trace);
         set(std::mem::offset_of!(Control, host), control.host);
         set(std::mem::offset_of!(Control, abi_version), control.abi_version);
     }

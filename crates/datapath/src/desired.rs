@@ -45,6 +45,32 @@ pub struct Limits {
     /// Drop records that one endpoint may cause in a second; what is more is
     /// counted as lost, so that a flood leaves its neighbours' drops in the ring.
     pub drop_records: u32,
+    /// What is told of connections after their first packet; for each endpoint as many
+    /// records in a second as of drops.
+    pub traces: Traces,
+}
+
+/// What is told of a connection after its first packet.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Traces {
+    /// Nothing.
+    None,
+    /// The end of TCP connections, and what they carried.
+    #[default]
+    End,
+    /// The first answer of every connection, too.
+    All,
+}
+
+impl Traces {
+    /// As the kernel side knows it.
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Self::None => abi::trace::NONE,
+            Self::End => abi::trace::END,
+            Self::All => abi::trace::ANSWERS,
+        }
+    }
 }
 
 impl Limits {
@@ -75,6 +101,7 @@ impl Default for Limits {
             backends: 16_384,
             ring_bytes: 4 << 20,
             drop_records: 1000,
+            traces: Traces::default(),
         }
     }
 }

@@ -46,7 +46,7 @@ pub use attach::{AttachKind, attach_pod, detach_pod, is_attached, is_enforced};
 pub use cgroup::HookState;
 pub use check::{Fault, FaultKind};
 pub use counters::{Counters, RingCounters, ServiceCounters, Sweeps};
-pub use desired::{Applied, Config, Desired, Endpoint, Host, HostSubject, Limits, Trial};
+pub use desired::{Applied, Config, Desired, Endpoint, Host, HostSubject, Limits, Traces, Trial};
 pub use error::{ApplyError, AttachError, MapError, OpenError};
 pub use fill::Fill;
 pub use heap::trim_heap;

@@ -120,6 +120,7 @@ impl Datapath {
             revision,
         };
         datapath.control.set_quotas(limits.connections_per_endpoint, limits.drop_records);
+        datapath.control.set_trace(limits.traces.number());
         if datapath.predecessor.is_some() {
             // Theirs, until ours know what to do.
             datapath.reports.extend(recover::interfaces(&Pins::new(&config.pins)));
@@ -443,6 +444,7 @@ fn first_control(limits: &Limits, predecessor: Option<&Predecessor>) -> Control 
         world_ipv6: Reserved::WorldIpv6.id().into(),
         connections: limits.connections_per_endpoint,
         drop_records: limits.drop_records,
+        trace: limits.traces.number(),
         host: 0,
     }
 }

@@ -1,17 +1,18 @@
 //! Kernel records to values: total, never panics, whatever the bytes.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
 
 use model::{
-    Attribution, Direction, IcmpMessage, Layer4, MatchType, Process, RuleSetId, TcpFlags,
-    UnknownProcess, Verdict,
+    Attribution, Carried, Direction, IcmpMessage, Layer4, MatchType, Process, RuleSetId, TcpFlags,
+    Trace, Traffic, UnknownProcess, Verdict,
 };
 use zerocopy::FromBytes;
 
 /// Which ring a record came from.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Ring {
-    /// Allowed, first packet of a connection.
+    /// Allowed connections: their first packets, their ends.
     Traces,
     /// Every dropped packet.
     Drops,
@@ -65,13 +66,16 @@ pub struct Record {
     /// What would have been decided if policies in shadow mode were in force; `None`:
     /// none concerns the endpoint, or policy is not what decided.
     pub shadow: Option<Shadow>,
+    /// What it tells of a connection after its first packet; `None`: it is a decision.
+    pub trace: Option<Trace>,
     /// How specific the match was.
     pub match_type: MatchType,
     /// Bytes of the frame.
     pub length: u32,
     /// Cookie of this endpoint's socket; 0: unknown.
     pub cookie: u64,
-    /// Cookie of the initiator's socket, when it is on this node; 0: unknown.
+    /// Cookie of the initiator's socket, when it is on this node; 0: unknown. Of a
+    /// trace: 0, too, where the initiator is this endpoint.
     pub peer_cookie: u64,
     /// Process of this endpoint's end; its container is not known here.
     pub process: Attribution,
@@ -109,7 +113,8 @@ impl Record {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let (raw, _) =
             abi::Record::read_from_prefix(bytes).map_err(|_| DecodeError::Short(bytes.len()))?;
-        let judged = raw.why != abi::why::NONE as u8;
+        let trace = trace(raw.kind, bytes)?;
+        let judged = raw.why != abi::why::NONE as u8 || trace.is_some();
         Ok(Self {
             cpu: raw.cpu,
             sequence: raw.sequence,
@@ -134,6 +139,7 @@ impl Record {
             destination_identity: raw.destination_identity,
             rule_sets: raw.rule_sets.map(RuleSetId),
             shadow: shadow(&raw)?,
+            trace,
             match_type: match_type(raw.match_type)?,
             length: raw.length,
             cookie: raw.cookie,
@@ -172,6 +178,24 @@ fn shadow(raw: &abi::Record) -> Result<Option<Shadow>, DecodeError> {
         why: raw.shadow_why,
         rule_sets: raw.shadow_rule_sets.map(RuleSetId),
     }))
+}
+
+fn trace(kind: u8, bytes: &[u8]) -> Result<Option<Trace>, DecodeError> {
+    let of = |raw: &abi::Traffic| Traffic { packets: raw.packets, bytes: raw.bytes };
+    match u32::from(kind) {
+        abi::kind::DECISION => Ok(None),
+        abi::kind::ANSWER => Ok(Some(Trace::Answer)),
+        abi::kind::END => {
+            let (raw, _) = abi::EndRecord::read_from_prefix(bytes)
+                .map_err(|_| DecodeError::Short(bytes.len()))?;
+            Ok(Some(Trace::End((raw.lived_ns != 0).then(|| Carried {
+                lived: Duration::from_nanos(raw.lived_ns),
+                initiator: of(&raw.initiator),
+                responder: of(&raw.responder),
+            }))))
+        }
+        _ => unknown("kind", kind),
+    }
 }
 
 fn direction(field: &'static str, value: u8) -> Result<Direction, DecodeError> {
@@ -250,6 +274,7 @@ pub(crate) fn unknown_process(origin: u8) -> Option<UnknownProcess> {
         abi::origin::KERNEL => UnknownProcess::Kernel,
         abi::origin::OLD_SOCKET => UnknownProcess::OlderThanAgent,
         abi::origin::NO_LISTENER => UnknownProcess::NoListener,
+        abi::origin::CLOSED => UnknownProcess::Closed,
         _ => UnknownProcess::Other(origin),
     })
 }
@@ -343,6 +368,29 @@ mod tests {
     }
 
     #[test]
+    fn an_end_says_what_the_connection_carried_if_that_is_known() {
+        let mut raw = abi::EndRecord::new_zeroed();
+        raw.record = self::raw();
+        raw.record.kind = abi::kind::END as u8;
+        raw.record.why = 0;
+        let decoded = Record::decode(raw.as_bytes()).unwrap();
+        assert_eq!(decoded.trace, Some(Trace::End(None)));
+        assert_eq!(decoded.direction, Some(Direction::Ingress));
+        raw.lived_ns = 7_000_000;
+        (raw.initiator.packets, raw.initiator.bytes) = (5, 400);
+        (raw.responder.packets, raw.responder.bytes) = (4, 9000);
+        let carried = Carried {
+            lived: Duration::from_millis(7),
+            initiator: Traffic { packets: 5, bytes: 400 },
+            responder: Traffic { packets: 4, bytes: 9000 },
+        };
+        let decoded = Record::decode(raw.as_bytes()).unwrap();
+        assert_eq!(decoded.trace, Some(Trace::End(Some(carried))));
+        let short = Record::decode(&raw.as_bytes()[..size_of::<abi::Record>()]);
+        assert_eq!(short, Err(DecodeError::Short(size_of::<abi::Record>())));
+    }
+
+    #[test]
     fn numbers_from_a_newer_kernel_side_are_refused_by_name() {
         let mut raw = raw();
         raw.verdict = 9;
@@ -355,7 +403,7 @@ mod tests {
     fn no_bytes_make_it_panic() {
         let mut seed = 1u64;
         for _ in 0..20_000 {
-            let mut bytes = [0u8; size_of::<abi::Record>()];
+            let mut bytes = [0u8; size_of::<abi::EndRecord>()];
             for byte in &mut bytes {
                 seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 *byte = (seed >> 56) as u8;

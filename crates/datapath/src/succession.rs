@@ -36,7 +36,7 @@ const KEPT: [(&[&str], &[&str]); 8] = [
     (&["sweeps"], &["sg_sweeps"]),
     (&["sweeper"], &["sweeper"]),
     (&["fragments"], &["fragment_memory"]),
-    (&["traces", "drops", "ring_counters"], &["sg_record", "sg_ring_counters"]),
+    (&["traces", "drops", "ring_counters"], &["sg_record", "sg_end_record", "sg_ring_counters"]),
     (&["sockets"], &["socket_owner"]),
     (
         &["socket_services", "affinities"],

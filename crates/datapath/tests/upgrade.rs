@@ -144,6 +144,7 @@ fn put_connections(scene: &Scene, number: u16) {
         value.flags = abi::connection_flag::ESTABLISHED as u8;
         value.cookie = u64::from(port) << 20;
         value.peer_ifindex = 7;
+        value.began_ns = 1;
         conntrack.update(key.as_bytes(), value.as_bytes(), MapFlags::ANY).unwrap();
     }
 }
@@ -175,6 +176,7 @@ fn every_connection_is_carried_over_and_counted() {
             assert_eq!(value.expires_ns, u64::MAX / 2 + u64::from(port));
             assert_eq!((u32::from(value.direction), u32::from(value.flags)), (1, 1));
             assert_eq!((value.revision, key.remote_port), (0, 53u16.to_be()));
+            assert_eq!(value.began_ns, 0, "two versions have counted");
         }
     }
     assert_eq!(put, MANY);

@@ -1,6 +1,7 @@
 //! A flow: one decision about one packet, with all that an operator asks about it.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::identity::IdentityId;
 use crate::label::Labels;
@@ -148,6 +149,35 @@ pub struct Shadow {
     pub because: Vec<PolicyName>,
 }
 
+/// Frames of one end of a connection that passed, as an interface hands them over.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Traffic {
+    /// How many; with segmentation offload one is many segments.
+    pub packets: u64,
+    /// Their bytes, link layer included.
+    pub bytes: u64,
+}
+
+/// What a connection carried.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Carried {
+    /// From its first packet to its end, as exact as the kernel's tick.
+    pub lived: Duration,
+    /// From who opened it.
+    pub initiator: Traffic,
+    /// From the other end.
+    pub responder: Traffic,
+}
+
+/// What is told of a connection after its first packet.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Trace {
+    /// Its first answer.
+    Answer,
+    /// Its end; `None`: nobody has counted from its beginning.
+    End(Option<Carried>),
+}
+
 /// One end of a flow.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct End {
@@ -204,6 +234,9 @@ pub struct Flow {
     /// What would have been decided; `None`: nobody in shadow mode is concerned, or it
     /// is not known.
     pub shadow: Option<Shadow>,
+    /// What this tells of a connection that was allowed before; `None`: the flow is a
+    /// decision.
+    pub trace: Option<Trace>,
     /// Name of the node that judged.
     pub node: String,
     /// Name of the interface on which it was judged.

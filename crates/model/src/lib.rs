@@ -14,7 +14,10 @@ mod reason;
 mod rule;
 mod workload;
 
-pub use flow::{End, Flow, IcmpMessage, Layer4, MatchType, PolicyMatch, Shadow, TcpFlags, Verdict};
+pub use flow::{
+    Carried, End, Flow, IcmpMessage, Layer4, MatchType, PolicyMatch, Shadow, TcpFlags, Trace,
+    Traffic, Verdict,
+};
 pub use identity::{Identity, IdentityBook, IdentityId, NotAnIdentity, Reserved};
 pub use label::{Label, LabelError, LabelPool, Labels, Source};
 pub use process::{Attribution, Process, UnknownProcess};

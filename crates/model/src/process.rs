@@ -32,6 +32,8 @@ pub enum UnknownProcess {
     OlderThanAgent,
     /// Nothing listens at the destination.
     NoListener,
+    /// The process has let go of the connection's socket.
+    Closed,
     /// The other end is on another node, whose own flow names it.
     OtherNode,
     /// The record that names it has not been seen or was lost.
@@ -50,6 +52,7 @@ impl UnknownProcess {
             Self::Kernel => "kernel",
             Self::OlderThanAgent => "older-than-agent",
             Self::NoListener => "no-listener",
+            Self::Closed => "closed",
             Self::OtherNode => "other-node",
             Self::NotSeen => "not-seen",
             Self::NotLocal => "not-local",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datapath::Ring;
-use model::{Layer4, MatchType, PodName, Process, RuleSetId, TcpFlags};
+use model::{Layer4, MatchType, PodName, Process, RuleSetId, TcpFlags, Trace};
 
 use super::*;
 use crate::catalogue::Catalogue;
@@ -62,6 +62,7 @@ impl World {
             destination_identity: self.id("payment/api"),
             rule_sets: [RuleSetId(0); 2],
             shadow: None,
+            trace: None,
             match_type: MatchType::All,
             length: 74,
             cookie: 77,
@@ -234,6 +235,58 @@ fn an_answer_does_not_name_the_asker_as_its_sender() {
     let flow = world.build(&answer);
     assert_eq!(pid(&flow.source), Err(UnknownProcess::NotSeen));
     assert_eq!(named(&flow.destination), pod("payment/db"));
+}
+
+/// What `payment/db` opened to `payment/api` ends: seen at either, on the way that is
+/// told.
+fn end_at(world: &World, server: bool, is_reply: bool) -> Record {
+    let sent = world.sent();
+    fn swapped<T>((a, b): (T, T), swap: bool) -> (T, T) {
+        if swap { (b, a) } else { (a, b) }
+    }
+    let identities = (sent.source_identity, sent.destination_identity);
+    let (source, destination) = swapped(identities, is_reply);
+    let direction = if server { Direction::Ingress } else { Direction::Egress };
+    let hook = match (direction, is_reply) {
+        (Direction::Egress, false) | (Direction::Ingress, true) => Direction::Egress,
+        _ => Direction::Ingress,
+    };
+    Record {
+        hook,
+        direction: Some(direction),
+        is_reply: Some(is_reply),
+        addresses: sent.addresses.map(|ends| swapped(ends, is_reply)),
+        source_identity: source,
+        destination_identity: destination,
+        why: 0,
+        cookie: if server { 0 } else { 77 },
+        peer_cookie: if server { 77 } else { 0 },
+        process: Attribution::Unknown(UnknownProcess::Closed),
+        trace: Some(Trace::End(None)),
+        ifindex: if server { 5 } else { 6 },
+        endpoint_id: world.endpoint(if server { 5 } else { 6 }),
+        ..sent
+    }
+}
+
+#[test]
+fn at_the_end_of_a_connection_who_opened_it_is_still_known() {
+    let mut world = world();
+    let sent = world.sent();
+    world.build(&sent);
+    for (server, is_reply) in [(false, false), (false, true), (true, false), (true, true)] {
+        let record = end_at(&world, server, is_reply);
+        let flow = world.build(&record);
+        let (opened, other) = match is_reply {
+            false => (&flow.source, &flow.destination),
+            true => (&flow.destination, &flow.source),
+        };
+        assert_eq!(named(opened), pod("payment/db"), "{record:?}");
+        assert_eq!(pid(opened), Ok(100), "{record:?}");
+        let unknown = if server { UnknownProcess::Closed } else { UnknownProcess::NotSeen };
+        assert_eq!(pid(other), Err(unknown), "{record:?}");
+        assert_eq!((flow.reason, flow.policy), (Reason::Established, None));
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use datapath::{Record, Shadow};
-use model::{Attribution, Direction, Layer4, RuleSetId, Verdict};
+use model::{Attribution, Direction, Layer4, RuleSetId, Trace, Verdict};
 
 /// How long equal records are collected.
 pub(super) const WINDOW: Duration = Duration::from_secs(1);
@@ -31,6 +31,7 @@ struct Kind {
     place: (u32, u32),
     judged: (u32, [RuleSetId; 2]),
     shadow: Option<Shadow>,
+    trace: Option<Trace>,
     link: (u16, [u8; 6], [u8; 6]),
     identities: (u32, u32),
     sockets: (u64, u64),
@@ -49,6 +50,7 @@ impl Kind {
             place: (record.ifindex, record.endpoint_id),
             judged: (record.revision, record.rule_sets),
             shadow: record.shadow,
+            trace: record.trace,
             link: (record.ether_type, record.source_mac, record.destination_mac),
             identities: (record.source_identity, record.destination_identity),
             sockets: (record.cookie, record.peer_cookie),
@@ -176,6 +178,7 @@ mod tests {
         let rule_sets = [RuleSetId(0); 2];
         let shadow = Shadow { verdict: Verdict::Forwarded, why: 1, rule_sets };
         check_another(|record| record.shadow = Some(shadow));
+        check_another(|record| record.trace = Some(Trace::End(None)));
     }
 
     #[test]

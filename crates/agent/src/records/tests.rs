@@ -96,6 +96,7 @@ pub(super) fn drop_record(sequence: u64) -> Record {
         destination_identity: 0,
         rule_sets: [RuleSetId(0); 2],
         shadow: None,
+        trace: None,
         match_type: MatchType::None,
         length: 42,
         cookie: 0,

@@ -34,6 +34,38 @@ fn a_flow_belongs_to_the_namespace_where_it_was_judged() {
     check(&limited(&["kube-system"]), ".");
 }
 
+/// What ended between both, seen at this end: an answer, or not.
+fn end(direction: TrafficDirection, reply: bool) -> GetFlowsResponse {
+    use crate::proto::flow::{CiliumEventType, Verdict};
+    let pod =
+        |namespace: &str| Some(Endpoint { namespace: namespace.into(), ..Endpoint::default() });
+    let (client, server) = (pod("web"), pod("payment"));
+    let (source, destination) = if reply { (server, client) } else { (client, server) };
+    crate::flow::to_response(Flow {
+        source,
+        destination,
+        traffic_direction: direction.into(),
+        is_reply: Some(reply),
+        verdict: Verdict::Forwarded.into(),
+        event_type: Some(CiliumEventType { r#type: EVENT_TRACE, sub_type: 0 }),
+        ..Flow::default()
+    })
+}
+
+/// `web` asks, `payment` answers: of either direction it is certain who saw the end.
+#[test]
+fn the_end_of_a_connection_belongs_to_who_saw_it() {
+    for reply in [false, true] {
+        let shown = |namespace: &str, direction| {
+            limited(&[namespace]).shown(end(direction, reply)).is_some()
+        };
+        assert!(shown("web", TrafficDirection::Egress), "{reply}");
+        assert!(!shown("web", TrafficDirection::Ingress), "{reply}");
+        assert!(shown("payment", TrafficDirection::Ingress), "{reply}");
+        assert!(!shown("payment", TrafficDirection::Egress), "{reply}");
+    }
+}
+
 #[test]
 fn nothing_of_another_namespace_is_left_in_what_is_shown() {
     let scope = limited(&["payment"]);
@@ -63,6 +95,7 @@ fn what_numbers_the_whole_node_is_not_shown() {
         count: 1,
         first_ns: 0,
         shadow: None,
+        connection: None,
     };
     let mut answer = answers().remove(1);
     if let Some(ResponseTypes::Flow(flow)) = &mut answer.response_types {

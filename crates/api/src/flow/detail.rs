@@ -1,5 +1,6 @@
 //! What Signet knows about a flow and Hubble has no field for: the reason, the
-//! rules, the processes of both ends, and what policies in shadow mode would decide.
+//! rules, the processes of both ends, what policies in shadow mode would decide, and
+//! what a connection carried.
 //!
 //! It travels in `Flow.extensions` as a `google.protobuf.Struct`, the one type
 //! that every client can print: an unknown type there makes Hubble's own command
@@ -12,6 +13,9 @@ use prost_types::{Any, Struct};
 
 use wire::Fields;
 
+pub use connection::{Carried, Connection};
+
+mod connection;
 mod wire;
 
 /// The type of [`Detail`] as it travels.
@@ -60,6 +64,8 @@ pub struct Detail {
     pub first_ns: u64,
     /// What would have been decided, if it is known.
     pub shadow: Option<Shadow>,
+    /// Of a connection's end: what it carried.
+    pub connection: Option<Connection>,
 }
 
 /// What would have been decided if policies in shadow mode were in force, in the
@@ -164,6 +170,7 @@ impl Detail {
             count: 1,
             first_ns: 0,
             shadow: flow.shadow.as_ref().map(|shadow| Shadow::of(shadow, flow.verdict)),
+            connection: Connection::of(flow),
         }
     }
 
@@ -186,6 +193,9 @@ impl Detail {
         }
         if let Some(shadow) = &self.shadow {
             fields.fields("shadow", &shadow.fields());
+        }
+        if let Some(connection) = &self.connection {
+            fields.fields("connection", &connection.fields());
         }
         if self.count > 1 {
             fields.number("count", self.count as f64);
@@ -213,6 +223,7 @@ impl Detail {
             count: as_count(&message, "count").max(1),
             first_ns: as_text(&message, "first_ns").unwrap_or_default().parse().unwrap_or(0),
             shadow: member(&message, "shadow").and_then(Shadow::read),
+            connection: member(&message, "connection").map(Connection::read),
         })
     }
 }

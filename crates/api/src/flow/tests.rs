@@ -71,6 +71,7 @@ fn syn() -> model::Flow {
             revision: 3,
         }),
         shadow: None,
+        trace: None,
         node: "node-a".into(),
         interface: (12, "sgpay".into()),
         record: (1, 42),
@@ -256,6 +257,74 @@ fn the_detail_tells_rules_and_processes_in_a_type_every_client_can_print() {
     );
 }
 
+/// The ledger closes what `pay-svc` opened: the second FIN, on its way back.
+fn ended() -> model::Flow {
+    let flow = allowed();
+    model::Flow {
+        reason: Reason::Established,
+        policy: None,
+        hook: Direction::Ingress,
+        is_reply: Some(true),
+        addresses: flow.addresses.map(|(source, destination)| (destination, source)),
+        l4: Some(Layer4::Tcp { source: 5432, destination: 40000, flags: TcpFlags(0x11) }),
+        source: flow.destination.clone(),
+        destination: flow.source.clone(),
+        trace: Some(Trace::End(Some(model::Carried {
+            lived: std::time::Duration::from_micros(12_900),
+            initiator: model::Traffic { packets: 5, bytes: 412 },
+            responder: model::Traffic { packets: 6, bytes: 8123 },
+        }))),
+        ..flow
+    }
+}
+
+#[test]
+fn the_end_of_a_connection_is_a_trace_where_it_was_seen() {
+    let message = to_proto(&ended(), "");
+    assert_eq!(message.verdict(), proto::Verdict::Forwarded);
+    assert_eq!(message.event_type, Some(proto::CiliumEventType { r#type: 4, sub_type: 0 }));
+    assert_eq!(message.trace_observation_point, 101);
+    assert_eq!(message.trace_reason(), proto::TraceReason::Reply);
+    assert_eq!(message.traffic_direction(), proto::TrafficDirection::Egress);
+    assert_eq!((message.is_reply, message.policy_match_type), (Some(true), 0));
+    assert_eq!(
+        message.summary,
+        "TCP Flags: ACK, FIN; initiator 412 bytes, responder 8123 bytes, 12 ms"
+    );
+    assert!(message.egress_allowed_by.is_empty() && message.ingress_allowed_by.is_empty());
+
+    let sent = model::Flow { hook: Direction::Egress, is_reply: Some(false), ..ended() };
+    let message = to_proto(&sent, "");
+    assert_eq!(message.event_type, Some(proto::CiliumEventType { r#type: 4, sub_type: 3 }));
+    assert_eq!(message.trace_observation_point(), proto::TraceObservationPoint::ToStack);
+    assert_eq!(message.trace_reason(), proto::TraceReason::Established);
+    // A decision is none.
+    let decision = to_proto(&allowed(), "");
+    assert_eq!((decision.trace_observation_point, decision.trace_reason), (0, 0));
+}
+
+#[test]
+fn what_a_connection_carried_is_in_the_extensions_if_it_is_known() {
+    let json = |flow: &model::Flow| {
+        let extensions = to_proto(flow, "").extensions;
+        to_json(&proto::Flow { extensions, ..proto::Flow::default() }).unwrap()
+    };
+    let want = r#""connection":{"counted":true,"duration_ms":12,"initiator":{"bytes":412,"packets":5},"responder":{"bytes":8123,"packets":6}},"#;
+    assert!(json(&ended()).contains(want), "{}", json(&ended()));
+    let unknown = model::Flow { trace: Some(Trace::End(None)), ..ended() };
+    let want = r#""connection":{"counted":false},"#;
+    assert!(json(&unknown).contains(want), "{}", json(&unknown));
+    assert_eq!(to_proto(&unknown, "").summary, "TCP Flags: ACK, FIN");
+    for quiet in [allowed(), model::Flow { trace: Some(Trace::Answer), ..ended() }] {
+        assert!(!json(&quiet).contains("connection"), "{}", json(&quiet));
+    }
+    for flow in [ended(), unknown, allowed()] {
+        let detail = Detail::of(&flow);
+        let read = Detail::from_any(&detail.to_any()).unwrap();
+        assert_eq!(read.connection, detail.connection);
+    }
+}
+
 #[test]
 fn a_flow_that_stands_for_others_tells_their_number_and_bytes() {
     let times = Repeated { count: 41, bytes: 41 * 74, first_ns: 1_781_428_323_000_000_000 };
@@ -287,7 +356,7 @@ fn the_extensions_of_others_are_left_alone() {
 
 #[test]
 fn a_line_of_json_is_read_back_to_the_same_answer() {
-    for flow in [syn(), allowed()] {
+    for flow in [syn(), allowed(), ended()] {
         let mut answer = to_response(to_proto(&flow, "jakarta"));
         let line = to_json(&answer).unwrap();
         assert!(!line.contains('\n'));

@@ -3,7 +3,7 @@
 use super::context;
 use super::family::{Families, Family, Labels};
 use super::plugin::{Kind, Plugin};
-use crate::flow::{EVENT_DROP, EVENT_POLICY_VERDICT};
+use crate::flow::{EVENT_DROP, EVENT_POLICY_VERDICT, EVENT_TRACE};
 use crate::proto::flow::layer4::Protocol;
 use crate::proto::flow::layer7::Record;
 use crate::proto::flow::{
@@ -12,7 +12,6 @@ use crate::proto::flow::{
 };
 
 const EVENT_CAPTURE: i32 = 3;
-const EVENT_TRACE: i32 = 4;
 const EVENT_L7: i32 = 129;
 
 /// Identities of the world: as such, and by family.

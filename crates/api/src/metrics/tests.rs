@@ -1,6 +1,7 @@
 //! What is counted, under which names and labels. Expected lines are by hand.
 
 use super::*;
+use crate::proto::flow::{IpVersion, Layer4, TcpFlags, TraceObservationPoint};
 
 /// Flows of every kind, as the protocol's test serves them.
 const FLOWS: &str = include_str!("../../tests/protocol/flows.jsonl");
@@ -64,6 +65,39 @@ fn drops_flags_ports_and_messages_are_counted() {
             r#"hubble_port_distribution_total{protocol="TCP",port="443"} 1"#,
             r#"hubble_tcp_flags_total{flag="SYN",family="IPv4"} 1"#,
         ],
+    );
+}
+
+#[test]
+fn ends_of_connections_are_counted_by_point_and_flag() {
+    use crate::proto::flow::{CiliumEventType, Ip, Tcp, Verdict, layer4};
+    let end = |point: TraceObservationPoint, sub_type, flags| Flow {
+        verdict: Verdict::Forwarded.into(),
+        ip: Some(Ip { ip_version: IpVersion::IPv4.into(), ..Ip::default() }),
+        l4: Some(Layer4 {
+            protocol: Some(layer4::Protocol::Tcp(Tcp { flags: Some(flags), ..Tcp::default() })),
+        }),
+        event_type: Some(CiliumEventType { r#type: 4, sub_type }),
+        trace_observation_point: point.into(),
+        is_reply: Some(true),
+        ..Flow::default()
+    };
+    let fin = TcpFlags { fin: true, ack: true, ..TcpFlags::default() };
+    let rst = TcpFlags { rst: true, ..TcpFlags::default() };
+    let flows = [
+        end(TraceObservationPoint::ToEndpoint, 0, fin),
+        end(TraceObservationPoint::ToStack, 3, rst),
+    ];
+    let text = rendered("flow tcp policy", 100, &flows);
+    let got: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(
+        got,
+        [
+            r#"hubble_flows_processed_total{protocol="TCP",type="Trace",subtype="to-endpoint",verdict="FORWARDED"} 1"#,
+            r#"hubble_flows_processed_total{protocol="TCP",type="Trace",subtype="to-stack",verdict="FORWARDED"} 1"#,
+            r#"hubble_tcp_flags_total{flag="FIN",family="IPv4"} 1"#,
+            r#"hubble_tcp_flags_total{flag="RST",family="IPv4"} 1"#,
+        ]
     );
 }
 

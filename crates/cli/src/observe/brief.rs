@@ -4,7 +4,7 @@
 //! policy-denied`. After two spaces comes what Signet knows beyond that: the
 //! process and the rule.
 
-use api::flow::detail::{Actor, Detail};
+use api::flow::detail::{Actor, Carried, Detail};
 use api::proto::flow::layer4::Protocol;
 use api::proto::flow::{Endpoint, Flow, LostEvent, TrafficDirection, Verdict};
 use model::{DropReason, IdentityId, Process, Reserved};
@@ -140,6 +140,9 @@ fn reason(flow: &Flow, detail: Option<&Detail>) -> String {
         Ok(Verdict::Audit) => return "would be denied".to_owned(),
         _ => {}
     }
+    if detail.is_some_and(|detail| detail.connection.is_some()) {
+        return "ended".to_owned();
+    }
     match (detail.map(|detail| detail.reason.as_str()), names(flow).as_str()) {
         (_, names) if !names.is_empty() => format!("allowed by {names}"),
         (Some("unenforced"), _) => "unenforced".to_owned(),
@@ -210,8 +213,11 @@ pub fn actor(process: &Process) -> String {
     format!("{}[{}]", escape(name), process.pid)
 }
 
-/// Which rule, or the lack of which.
+/// Which rule, or the lack of which; of a connection that has ended, what it carried.
 fn explanation(detail: &Detail) -> Option<String> {
+    if let Some(connection) = &detail.connection {
+        return connection.carried.as_ref().map(Carried::in_words);
+    }
     let list = |texts: &[String]| escape(&texts.join(", ")).into_owned();
     match detail.reason.as_str() {
         "default-deny" if detail.because.is_empty() => Some("no rule allows it".to_owned()),

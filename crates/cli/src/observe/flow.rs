@@ -1,7 +1,7 @@
 //! The words of a flow that every form prints: ends, type, verdict. They are
 //! Hubble's, which builds each of them from the same fields.
 
-use api::flow::{EVENT_DROP, EVENT_POLICY_VERDICT};
+use api::flow::{EVENT_DROP, EVENT_POLICY_VERDICT, EVENT_TRACE};
 use api::proto::flow::layer4::Protocol;
 use api::proto::flow::layer7::Record;
 use api::proto::flow::{
@@ -14,7 +14,6 @@ use super::text::escape;
 use super::time::TimeFormat;
 
 const EVENT_CAPTURE: i32 = 3;
-const EVENT_TRACE: i32 = 4;
 const EVENT_SOCKET: i32 = 7;
 
 /// Names of trace observation points by subtype.

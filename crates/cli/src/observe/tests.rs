@@ -212,6 +212,7 @@ fn denied() -> model::Flow {
             revision: 3,
         }),
         shadow: None,
+        trace: None,
         node: "node-a".into(),
         interface: (1, "eth0".into()),
         record: (0, 1),
@@ -378,6 +379,45 @@ fn of_a_reply_the_client_stays_on_the_left() {
         &reply,
         "Jun 14 09:12:03 ALLOW pay-svc ← ledger-db:5432 TCP established  nc[4711] part of an allowed connection",
     );
+}
+
+/// The client is reset by what it talked to: seen on its way back to the client.
+fn ended(carried: Option<model::Carried>) -> model::Flow {
+    let request = allowed();
+    model::Flow {
+        is_reply: Some(true),
+        hook: Direction::Ingress,
+        reason: Reason::Established,
+        policy: None,
+        addresses: request.addresses.map(|(source, destination)| (destination, source)),
+        l4: Some(Layer4::Tcp { source: 5432, destination: 40000, flags: TcpFlags(0x04) }),
+        source: request.destination.clone(),
+        destination: request.source.clone(),
+        trace: Some(model::Trace::End(carried)),
+        ..request
+    }
+}
+
+#[test]
+fn an_end_tells_what_the_connection_carried() {
+    let carried = model::Carried {
+        lived: std::time::Duration::from_millis(1500),
+        initiator: model::Traffic { packets: 3, bytes: 210 },
+        responder: model::Traffic { packets: 2, bytes: 9000 },
+    };
+    check_brief(
+        &ended(Some(carried)),
+        "Jun 14 09:12:03 ALLOW pay-svc ← ledger-db:5432 TCP ended  nc[4711] initiator 210 bytes, responder 9000 bytes, 1500 ms",
+    );
+    check_brief(&ended(None), "Jun 14 09:12:03 ALLOW pay-svc ← ledger-db:5432 TCP ended  nc[4711]");
+    let answer = to_response(api::flow::to_proto(&ended(Some(carried)), "default"));
+    let (out, _) = printed(Format::Compact, Style::default(), &[answer]);
+    let want = " to-endpoint FORWARDED (TCP Flags: RST; initiator 210 bytes, responder 9000 bytes, 1500 ms)\n";
+    assert!(out.ends_with(want), "{out}");
+    let sent = model::Flow { hook: Direction::Egress, ..ended(None) };
+    let answer = to_response(api::flow::to_proto(&sent, "default"));
+    let (out, _) = printed(Format::Compact, Style::default(), &[answer]);
+    assert!(out.ends_with(" to-stack FORWARDED (TCP Flags: RST)\n"), "{out}");
 }
 
 #[test]

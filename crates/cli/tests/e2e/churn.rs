@@ -152,8 +152,11 @@ fn churn(duration: Duration) {
     });
     thread::sleep(Duration::from_secs(1));
     let revisions = revisions(&scene);
-    let flows =
-        scene.observe(&["--all", "--to-port", &PORT.to_string(), "--to-pod", "churn/server"]);
+    let port = PORT.to_string();
+    let server = ["--all", "--to-port", &port, "--to-pod", "churn/server"];
+    // What ends was decided before.
+    let decisions = ["--type", "drop", "--type", "policy-verdict"];
+    let flows = scene.observe(&[&server[..], &decisions].concat());
     let (mut last, mut allowed, mut denied) = (0, 0u32, 0u32);
     // Both rings, in the order of the kernel's own clock.
     let flows = flows.iter().map(|answer| &answer["flow"]);

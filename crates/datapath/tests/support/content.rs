@@ -23,8 +23,8 @@ pub fn of(pins: &Path) -> BTreeSet<String> {
     let at = |from: u32| control.revision >= from;
     let mut content = BTreeSet::new();
     content.insert(format!(
-        "version {} quotas {} {}",
-        control.abi_version, control.connections, control.drop_records
+        "version {} quotas {} {} traces {}",
+        control.abi_version, control.connections, control.drop_records, control.trace
     ));
     for (ifindex, endpoint) in elements::<u32, abi::Endpoint>(&open("endpoints")) {
         let abi::Endpoint { id, from_revision, before, after, ipv4, ipv6, netns_id, mac, pad: _ } =

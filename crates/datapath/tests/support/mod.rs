@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datapath::{Config, Datapath, Desired, Endpoint, Host, Limits, Record, RecordReader, TestRun};
+use datapath::{
+    Config, Datapath, Desired, Endpoint, Host, Limits, Record, RecordReader, TestRun, Traces,
+};
 use etherparse::{IpNumber, PacketBuilder, PacketBuilderStep};
 use model::{
     Direction, IdentityBook, IdentityId, Label, Labels, PolicyKind, PolicyName, Reserved, RuleId,
@@ -43,6 +45,7 @@ pub const SMALL: Limits = Limits {
     backends: 256,
     ring_bytes: 1 << 20,
     drop_records: 1_000_000,
+    traces: Traces::End,
 };
 
 /// One node, open.

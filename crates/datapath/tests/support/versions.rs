@@ -67,7 +67,13 @@ macro_rules! open_version {
             backends,
             ring_bytes,
             drop_records,
+            traces,
         } = limits;
+        let traces = match traces {
+            datapath::Traces::None => $krate::Traces::None,
+            datapath::Traces::End => $krate::Traces::End,
+            datapath::Traces::All => $krate::Traces::All,
+        };
         let limits = $krate::Limits {
             endpoints,
             connections_per_endpoint,
@@ -77,6 +83,7 @@ macro_rules! open_version {
             backends,
             ring_bytes,
             drop_records,
+            traces,
         };
         $krate::Datapath::open(&$krate::Config { pins, cgroup, limits })
             .unwrap_or_else(|error| panic!("{}", chain(&error)))

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use api::flow::detail::{Actor, Detail};
+use api::flow::{EVENT_DROP, EVENT_POLICY_VERDICT};
 use api::proto::flow as proto;
 use api::proto::observer::GetFlowsRequest;
 use api::proto::observer::get_flows_response::ResponseTypes;
@@ -118,6 +119,9 @@ fn filter(tuple: &Tuple) -> proto::FlowFilter {
         destination_ip: vec![tuple.destination.to_string()],
         reply: vec![false],
         protocol: vec![protocol.into()],
+        event_type: [EVENT_DROP, EVENT_POLICY_VERDICT]
+            .map(|kind| proto::EventTypeFilter { r#type: kind, ..Default::default() })
+            .into(),
         ..proto::FlowFilter::default()
     };
     if let Some((source, destination)) = tuple.mark.ports() {

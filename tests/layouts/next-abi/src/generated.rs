@@ -11,9 +11,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Values of `enum sg_abi`.
 pub mod abi {
     /// `SG_ABI_VERSION`.
-    pub const VERSION: u32 = 5;
+    pub const VERSION: u32 = 6;
     /// Every name with its value.
-    pub const ALL: &[(&str, u32)] = &[("VERSION", 5)];
+    pub const ALL: &[(&str, u32)] = &[("VERSION", 6)];
 }
 
 /// Values of `enum sg_connection_flag`.
@@ -67,6 +67,20 @@ pub mod endpoint_id {
     pub const ALL: &[(&str, u32)] = &[("NONE", 0), ("HOST", 1), ("BEHIND", 2), ("FIRST_POD", 3)];
 }
 
+/// What a record tells.
+///
+/// Values of `enum sg_kind`.
+pub mod kind {
+    /// About a packet that was dropped, or opened a connection.
+    pub const DECISION: u32 = 0;
+    /// The first answer of a connection.
+    pub const ANSWER: u32 = 1;
+    /// Of a connection: RST, or FIN from both ends.
+    pub const END: u32 = 2;
+    /// Every name with its value.
+    pub const ALL: &[(&str, u32)] = &[("DECISION", 0), ("ANSWER", 1), ("END", 2)];
+}
+
 /// Values of `enum sg_layer`.
 pub mod layer {
     /// Only the Ethernet header was understood.
@@ -105,9 +119,17 @@ pub mod origin {
     pub const OLD_SOCKET: u32 = 4;
     /// Nobody would have received it.
     pub const NO_LISTENER: u32 = 5;
+    /// The process has let go of the connection's socket.
+    pub const CLOSED: u32 = 6;
     /// Every name with its value.
-    pub const ALL: &[(&str, u32)] =
-        &[("KNOWN", 1), ("NO_SOCKET", 2), ("KERNEL", 3), ("OLD_SOCKET", 4), ("NO_LISTENER", 5)];
+    pub const ALL: &[(&str, u32)] = &[
+        ("KNOWN", 1),
+        ("NO_SOCKET", 2),
+        ("KERNEL", 3),
+        ("OLD_SOCKET", 4),
+        ("NO_LISTENER", 5),
+        ("CLOSED", 6),
+    ];
 }
 
 /// Drop codes are those of Hubble's DropReason; 0 is no drop.
@@ -196,7 +218,7 @@ pub mod reply {
 
 /// Values of `enum sg_ring`.
 pub mod ring {
-    /// Allowed, first packet of a connection.
+    /// Allowed connections: their first packet, their end.
     pub const TRACES: u32 = 0;
     /// Every dropped packet.
     pub const DROPS: u32 = 1;
@@ -221,6 +243,20 @@ pub mod service_count {
     /// Every name with its value.
     pub const ALL: &[(&str, u32)] =
         &[("TRANSLATED", 0), ("NO_BACKEND", 1), ("NO_ROOM", 2), ("COUNTS", 3)];
+}
+
+/// What is told of connections after their first packet.
+///
+/// Values of `enum sg_trace`.
+pub mod trace {
+    /// `SG_TRACE_NONE`.
+    pub const NONE: u32 = 0;
+    /// The end of TCP connections.
+    pub const END: u32 = 1;
+    /// The first answer, too.
+    pub const ANSWERS: u32 = 2;
+    /// Every name with its value.
+    pub const ALL: &[(&str, u32)] = &[("NONE", 0), ("END", 1), ("ANSWERS", 2)];
 }
 
 /// Values of `enum sg_verdict`.
@@ -331,9 +367,19 @@ pub struct Connection {
     pub pad: [u8; 2],
     /// Of a pod of this node that opened it; else 0.
     pub peer_ifindex: u32,
+    /// CLOCK_MONOTONIC, coarse, of the packet that opened it. 0: nobody here saw that one, or another version counted since: then `initiator` and `responder` are not all that it carried.
+    pub began_ns: u64,
+    /// Field `initiator`.
+    pub initiator: Traffic,
+    /// Field `responder`.
+    pub responder: Traffic,
+    /// Enum sg_kind by bit: what was told of it already.
+    pub told: u32,
+    /// Zero.
+    pub padding: [u8; 4],
 }
 
-const _: () = assert!(size_of::<Connection>() == 40);
+const _: () = assert!(size_of::<Connection>() == 88);
 
 /// The tuple from the endpoint's point of view, the same for both directions. ICMP echo: local_port is the id, remote_port 0 when the endpoint asks, 1 when it is asked. Protocols without ports: both 0.
 ///
@@ -381,9 +427,11 @@ pub struct Control {
     pub connections: u32,
     /// That an endpoint may cause in a second.
     pub drop_records: u32,
+    /// Enum sg_trace.
+    pub trace: u32,
 }
 
-const _: () = assert!(size_of::<Control>() == 32);
+const _: () = assert!(size_of::<Control>() == 36);
 
 /// `struct sg_decision`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
@@ -418,6 +466,24 @@ pub struct Decisions {
 }
 
 const _: () = assert!(size_of::<Decisions>() == 24);
+
+/// A record of SG_KIND_END: `cookie` and `peer_cookie` are those of the initiator, at whichever end it is.
+///
+/// `struct sg_end_record`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct EndRecord {
+    /// Field `record`.
+    pub record: Record,
+    /// 0: not known, and what it carried neither.
+    pub lived_ns: u64,
+    /// Field `initiator`.
+    pub initiator: Traffic,
+    /// Field `responder`.
+    pub responder: Traffic,
+}
+
+const _: () = assert!(size_of::<EndRecord>() == 360);
 
 /// Value of map `endpoints`; the key is the index of the host-side interface, 0 for the node itself.
 ///
@@ -473,7 +539,7 @@ pub struct Inherited {
     pub connection: Connection,
 }
 
-const _: () = assert!(size_of::<Inherited>() == 88);
+const _: () = assert!(size_of::<Inherited>() == 136);
 
 /// Key of map `members`, whose value is nothing: who is in a set.
 ///
@@ -673,8 +739,10 @@ pub struct Record {
     pub shadow_verdict: u8,
     /// Enum sg_why.
     pub shadow_why: u8,
+    /// Enum sg_kind.
+    pub kind: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: [u8; 2],
     /// Of this endpoint's end.
     pub process: Process,
 }
@@ -769,6 +837,20 @@ pub struct Sweeps {
 
 const _: () = assert!(size_of::<Sweeps>() == 48);
 
+/// Frames of one end that passed, as the interface hands them over: with segmentation offload one frame is many segments, with their headers counted once.
+///
+/// `struct sg_traffic`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Traffic {
+    /// Field `packets`.
+    pub packets: u64,
+    /// Link layer included.
+    pub bytes: u64,
+}
+
+const _: () = assert!(size_of::<Traffic>() == 16);
+
 /// Value of map `usage`, by sg_endpoint.id: what an endpoint takes of what all share. Number 0 stands for frames of interfaces without an endpoint.
 ///
 /// `struct sg_usage`.
@@ -783,6 +865,8 @@ pub struct Usage {
     pub drop_records: u64,
     /// Drops that were counted and not told.
     pub suppressed: u64,
+    /// In that second too, of connections after their first packet.
+    pub trace_records: u64,
     /// So that nobody can choose whom to share a place with.
     pub salt: u32,
     /// Zero.
@@ -791,4 +875,4 @@ pub struct Usage {
     pub peers: [u32; 256],
 }
 
-const _: () = assert!(size_of::<Usage>() == 1064);
+const _: () = assert!(size_of::<Usage>() == 1072);

@@ -114,6 +114,12 @@ fn what_signet_knows_beyond_can_be_asked_too() {
             rules: vec!["r".into()],
             because: vec![],
         }),
+        connection: Some(crate::flow::detail::Connection {
+            carried: Some(crate::flow::detail::Carried {
+                responder: model::Traffic { packets: 3, bytes: 9000 },
+                ..Default::default()
+            }),
+        }),
     };
     flow.extensions = Some(detail.to_any());
     for (expression, want) in [
@@ -122,6 +128,8 @@ fn what_signet_knows_beyond_can_be_asked_too() {
         ("_flow.extensions.count > 40.0", true),
         ("_flow.extensions.because.exists(p, p.endsWith('/in'))", true),
         ("has(_flow.extensions.rule)", false),
+        ("_flow.extensions.connection.responder.bytes > 8000.0", true),
+        ("_flow.extensions.connection.initiator.packets > 0.0", false),
         ("_flow.extensions.shadow.verdict == 'allowed'", true),
         ("_flow.extensions.shadow.verdict == 'denied'", false),
         ("_flow.extensions.shadow.differs == true", true),

@@ -37,6 +37,7 @@ fn denied() -> Flow {
         count: 1,
         first_ns: 0,
         shadow: None,
+        connection: None,
     };
     let tcp = Tcp { source_port: 40000, destination_port: 5432, flags: None };
     Flow {
