@@ -49,6 +49,7 @@ mod services;
 mod shadow;
 mod signet;
 mod told;
+mod traces;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -120,6 +121,7 @@ const TESTS: &[(&str, fn())] = &[
     ("reuse::an_address_means_who_has_it_now", reuse::from_hand_to_hand),
     ("service_rules::rules_about_services_hold_on_the_wire", service_rules::on_the_wire),
     ("shadow::what_would_be_denied_is_told_and_then_denied", shadow::on_the_wire),
+    ("traces::the_end_of_a_connection_tells_what_it_carried", traces::on_the_wire),
     ("services::backends_are_judged_and_own_addresses_never_travel", services::on_the_wire),
     ("services::names_are_answered_as_policy_lets_them_be_asked", services::names),
     ("services::changes_of_backends_and_dead_agents_lose_no_connection", services::changes),
