@@ -267,7 +267,8 @@ impl Sweep {
         }
     }
 
-    /// Dies before each write of a change of state, and goes on in both ways.
+    /// Dies before each write of a change of state, twice: what was under way is
+    /// brought to its end by the next agent, or taken back.
     fn run(self, name: &str, states: [&State; 2], between: Between) {
         self.run_by_way_of(name, states, between, &[]);
     }
@@ -284,7 +285,7 @@ impl Sweep {
         let clean = [before, after].map(|state| self.clean(state));
         let mut datapath = self.open();
         self.install(&mut datapath, before);
-        for write in 1.. {
+        for (write, goes_on) in (1..).flat_map(|write| [(write, true), (write, false)]) {
             let when = |what: &str| format!("{name}, write {write}, {what}");
             self.check_installed(before, &clean[0], &when("before"));
             let died = self.change_and_die(Some(datapath), after, write);
@@ -299,8 +300,7 @@ impl Sweep {
             } else {
                 self.check_arrivals(&[after], between, &when("restarted"));
             }
-            // What was under way is brought to its end, or taken back.
-            if write % 2 == 0 {
+            if goes_on {
                 self.install(&mut datapath, after);
                 self.check_installed(after, &clean[1], &when("gone on"));
             }

@@ -4,10 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 use crate::death::put;
 use crate::scene::{Scene, eventually};
@@ -119,26 +124,44 @@ pub fn every_verdict_for_long() {
     churn(Duration::from_secs(60));
 }
 
+/// Source port of the first probe; each has one of its own, so that each is a new
+/// connection, leaves a record, and is known where it arrives.
+const FIRST: u16 = 20_000;
+
 fn churn(duration: Duration) {
     let scene = Scene::of("churn", PODS);
     put(&scene, "flip.yaml", &version(1));
     let evaluated: Vec<String> = (0..VERSIONS.len()).map(evaluated).collect();
     assert_eq!(evaluated, MAY, "by hand");
+    let target = scene.address("churn.server", 4);
+    let receiver = scene.inside("churn.server", || UdpSocket::bind((target, PORT)).unwrap());
+    receiver.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let follower = Follower::of(&scene);
     let stop = AtomicBool::new(false);
-    let (mut changes, mut sent) = (0u32, 0u32);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let target = scene.address("churn.server", 4);
+    let (changes, sent, arrived) = thread::scope(|scope| {
+        let arrivals = scope.spawn(|| {
+            let mut arrived = BTreeSet::new();
+            loop {
+                match receiver.recv_from(&mut [0]) {
+                    Ok((_, from)) => assert!(arrived.insert(from.port()), "{from} came twice"),
+                    Err(_) if stop.load(Ordering::Relaxed) => return arrived,
+                    Err(_) => {}
+                }
+            }
+        });
+        let probes = scope.spawn(|| {
+            let mut next = FIRST;
             scene.inside("churn.client", || {
                 while !stop.load(Ordering::Relaxed) {
-                    // A new connection each time, so that each leaves a record.
-                    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-                    let _ = socket.send_to(b"x", (target, PORT));
-                    sent += 1;
+                    let socket = UdpSocket::bind(("0.0.0.0", next)).unwrap();
+                    socket.send_to(b"x", (target, PORT)).unwrap();
+                    next = next.checked_add(1).expect("a port for each probe");
                     thread::sleep(Duration::from_millis(4));
                 }
             });
+            next - FIRST
         });
+        let mut changes = 0u32;
         let start = Instant::now();
         while start.elapsed() < duration {
             // To and fro, by other ways each time.
@@ -149,36 +172,94 @@ fn churn(duration: Duration) {
             thread::sleep(due.saturating_sub(start.elapsed()));
         }
         stop.store(true, Ordering::Relaxed);
+        (changes, probes.join().unwrap(), arrivals.join().unwrap())
     });
-    thread::sleep(Duration::from_secs(1));
+    let due = duration.as_millis() / 10;
+    assert!(u128::from(changes) > due * 9 / 10, "{changes} changes of {due}");
+    let flows = follower.flows(usize::from(sent));
     let revisions = revisions(&scene);
-    let port = PORT.to_string();
-    let server = ["--all", "--to-port", &port, "--to-pod", "churn/server"];
-    // What ends was decided before.
-    let decisions = ["--type", "drop", "--type", "policy-verdict"];
-    let flows = scene.observe(&[&server[..], &decisions].concat());
     let (mut last, mut allowed, mut denied) = (0, 0u32, 0u32);
-    // Both rings, in the order of the kernel's own clock.
-    let flows = flows.iter().map(|answer| &answer["flow"]);
-    let mut flows: Vec<_> = flows.filter(|flow| flow["traffic_direction"] == "INGRESS").collect();
-    flows.sort_by_key(|flow| nanoseconds(flow["time"].as_str().unwrap()));
-    for flow in flows {
+    let mut told = BTreeSet::new();
+    for flow in &flows {
         let revision = flow["extensions"]["value"]["revision"].as_f64().unwrap() as u64;
         assert!(revision >= last, "from revision {last} back to {revision}: {flow}");
         last = revision;
-        let Some((_, rules)) = revisions.range(..=revision).next_back() else { continue };
-        let may = evaluated[usize::try_from(*rules).unwrap() - 1].as_str();
-        let want = if may == "allowed" { "FORWARDED" } else { "DROPPED" };
+        let (_, rules) = revisions.range(..=revision).next_back().expect("its revision is told");
+        let may = evaluated[usize::try_from(*rules).unwrap() - 1].as_str() == "allowed";
+        let want = if may { "FORWARDED" } else { "DROPPED" };
         assert_eq!(flow["verdict"], want, "revision {revision} has {rules} rules: {flow}");
-        if may == "allowed" { allowed += 1 } else { denied += 1 }
+        let port = u16::try_from(flow["l4"]["UDP"]["source_port"].as_u64().unwrap()).unwrap();
+        assert_eq!(arrived.contains(&port), may, "what the receiver got: {flow}");
+        assert!(told.insert(port), "told twice: {flow}");
+        if may { allowed += 1 } else { denied += 1 }
     }
     println!(
         "{changes} changes, {} revisions, {sent} probes: {allowed} allowed, {denied} denied",
         revisions.len()
     );
-    assert!(revisions.len() > 10 && allowed > 50 && denied > 50, "or nothing is tested");
+    assert!(told.into_iter().eq(FIRST..FIRST + sent), "a flow for each probe");
+    let enough = 2 * usize::try_from(duration.as_secs()).unwrap();
+    assert!(revisions.len() > enough, "{} revisions", revisions.len());
+    assert!(allowed > 50 && denied > 50, "or nothing is tested");
     let seen: BTreeSet<u64> = revisions.into_values().collect();
     assert_eq!(seen, BTreeSet::from([1, 2, 3, 4]), "every version was in force");
+}
+
+/// Somebody who reads what the server's end of the probes was judged, as it happens:
+/// more than an agent keeps.
+struct Follower {
+    process: Child,
+    lines: thread::JoinHandle<Vec<String>>,
+    count: Arc<AtomicUsize>,
+}
+
+impl Follower {
+    fn of(scene: &Scene) -> Self {
+        let relay = scene.lab.places.relay_socket();
+        let port = PORT.to_string();
+        let mut process = signet::command(&[
+            "observe",
+            "--since",
+            "1h",
+            "--follow",
+            "-o",
+            "json",
+            "--to-port",
+            &port,
+            "--to-pod",
+            "churn/server",
+            "--traffic-direction",
+            "ingress",
+            "--server",
+        ])
+        .arg(relay)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+        let output = BufReader::new(process.stdout.take().unwrap());
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        let lines = thread::spawn(move || {
+            let lines = output.lines().map_while(Result::ok);
+            lines.inspect(|_| drop(counted.fetch_add(1, Ordering::Relaxed))).collect()
+        });
+        Self { process, lines, count }
+    }
+
+    /// All of them once there are so many, in the order of the kernel's own clock.
+    fn flows(mut self, number: usize) -> Vec<Value> {
+        eventually("a line for each probe", || self.count.load(Ordering::Relaxed) >= number);
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        let lines = self.lines.join().unwrap().join("\n");
+        let answers = signet::lines(&lines).into_iter();
+        let mut flows: Vec<Value> = answers
+            .map(|mut answer| answer["flow"].take())
+            .inspect(|flow| assert!(flow.is_object(), "something else than a flow"))
+            .collect();
+        flows.sort_by_key(|flow| nanoseconds(flow["time"].as_str().unwrap()));
+        flows
+    }
 }
 
 /// A time that can be compared: fractions have three, six or nine digits.

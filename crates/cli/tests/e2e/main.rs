@@ -62,6 +62,7 @@ const TESTS: &[(&str, fn())] = &[
     ("attacks::a_dead_neighbour_s_address", attacks::surroundings::a_dead_neighbour_s_address),
     ("attacks::behind_the_node_s_address", attacks::surroundings::behind_the_node_s_address),
     ("attacks::into_the_node_s_overlay", attacks::surroundings::into_the_node_s_overlay),
+    ("attacks::what_a_pod_says_of_itself_gives_it_no_rights", attacks::claims::about_itself),
     ("attacks::files_and_sockets_of_the_node", attacks::surroundings::files_and_sockets),
     ("bank::the_demo_tells_its_story_with_the_numbers_it_should", bank::demo),
     ("bank::every_command_of_the_tutorial_works_as_shown", bank::tutorial),

@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command};
 
-use crate::attacks::{ends, run, scene};
+use crate::attacks::{drops, ends, run, scene};
 use crate::capture::Capture;
 use crate::forge::{self, TCP, Wire};
 use crate::scene::{Scene, eventually};
@@ -29,13 +29,19 @@ fn check(scene: &Scene, victim: &Capture, wire: &Wire, when: &str) {
             let (kind, packet) = forge::ip(ends, TCP, None, &segment);
             wire.send(&wire.frame(kind, &packet));
         };
+        let before = [133, 132].map(|reason| drops(scene, reason, "prisoner"));
+        let allowed = format!("<allowed {when} {family}>");
         send(own, 8081, &format!("<denied {when} {family}>"));
         send(stolen, 8080, &format!("<stolen {when} {family}>"));
-        let allowed = format!("<allowed {when} {family}>");
         send(own, 8080, &allowed);
         eventually(&format!("{when}: what is allowed arrives over IPv{family}"), || {
             victim.has(allowed.as_bytes())
         });
+        for (reason, before) in [133, 132].into_iter().zip(before) {
+            eventually(&format!("{when}: the drop ({reason}) of IPv{family} is told"), || {
+                drops(scene, reason, "prisoner") > before
+            });
+        }
         for kind in ["denied", "stolen"] {
             let text = format!("<{kind} {when} {family}>");
             assert!(!victim.has(text.as_bytes()), "{text} arrived");

@@ -3,6 +3,7 @@
 //! they would arrive and in what the node tells.
 
 pub mod breakage;
+pub mod claims;
 pub mod flood;
 pub mod forgery;
 pub mod surroundings;
