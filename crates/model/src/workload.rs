@@ -115,7 +115,7 @@ pub struct LabelFilter {
 
 /// Keys that identify a workload although a shorter ignored prefix covers them.
 const INCLUDED: &[&str] = &[
-    "io.kubernetes.pod.namespace",
+    NAMESPACE,
     "io.cilium.k8s.namespace.labels",
     "app.kubernetes.io",
     "io.cilium.k8s.policy.cluster",
@@ -149,6 +149,12 @@ impl Default for LabelFilter {
 }
 
 impl LabelFilter {
+    /// Whether a label that a pod has of its own is part of its identity: what Signet
+    /// sets is not the pod's to give.
+    pub fn keeps_of_pod(&self, key: &str) -> bool {
+        !key.starts_with(OWNED_PREFIX) && key != NAMESPACE && self.keeps(key)
+    }
+
     /// Whether a label with this key is part of the identity.
     pub fn keeps(&self, key: &str) -> bool {
         let longest = |prefixes: &[String]| {
@@ -167,6 +173,8 @@ impl LabelFilter {
 
 /// Prefix of keys that only Signet itself may set; user labels with it are left out.
 const OWNED_PREFIX: &str = "io.cilium.k8s.";
+/// Likewise.
+const NAMESPACE: &str = "io.kubernetes.pod.namespace";
 
 /// The labels that make a pod's identity (facts: `policy.md` section 2.2).
 pub fn identity_labels(
@@ -184,7 +192,7 @@ pub fn identity_labels(
     for (key, value) in &namespace.labels {
         labels.insert(Label::k8s(format!("io.cilium.k8s.namespace.labels.{key}"), value));
     }
-    labels.insert(Label::k8s("io.kubernetes.pod.namespace", &pod.name.namespace));
+    labels.insert(Label::k8s(NAMESPACE, &pod.name.namespace));
     labels.insert(Label::k8s("io.cilium.k8s.policy.cluster", cluster));
     if !pod.service_account.is_empty() {
         labels.insert(Label::k8s("io.cilium.k8s.policy.serviceaccount", &pod.service_account));
@@ -215,6 +223,14 @@ mod tests {
         check("topology.kubernetes.io/zone", false);
         check("failure-domain.beta.kubernetes.io/zone", false);
         check("kubernetes.io/os", false);
+    }
+
+    #[test]
+    fn what_signet_sets_is_not_the_pod_s_own() {
+        let own = |key| LabelFilter::default().keeps_of_pod(key);
+        assert!(own("app") && own("app.kubernetes.io/name"));
+        assert!(!own("io.kubernetes.pod.namespace") && !own("pod-template-hash"));
+        assert!(!own("io.cilium.k8s.policy.serviceaccount"));
     }
 
     #[test]

@@ -90,7 +90,7 @@ fn evaluated(number: usize) -> String {
         "-o",
         "jsonl",
     ]);
-    let answer: serde_json::Value = serde_json::from_str(answer.good().trim()).unwrap();
+    let answer: Value = serde_json::from_str(answer.good().trim()).unwrap();
     answer["verdict"].as_str().unwrap().to_owned()
 }
 
@@ -241,7 +241,11 @@ impl Follower {
         let counted = Arc::clone(&count);
         let lines = thread::spawn(move || {
             let lines = output.lines().map_while(Result::ok);
-            lines.inspect(|_| drop(counted.fetch_add(1, Ordering::Relaxed))).collect()
+            let count = |line| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                line
+            };
+            lines.map(count).collect()
         });
         Self { process, lines, count }
     }

@@ -2,7 +2,6 @@
 //! says of itself gives it no namespace, no account and no rights of the node.
 
 use std::net::{SocketAddr, TcpListener};
-use std::time::Instant;
 
 use lab::label::Label;
 
@@ -109,12 +108,10 @@ pub fn about_itself() {
     let claims = CLAIMS.map(|(key, value)| Label { key: key.into(), value: Some(value.into()) });
     let told = scene.lab.label("shop/thief", &claims);
     told.unwrap_or_else(|error| panic!("{}", error.chain()));
-    let began = Instant::now();
     let own = PORTS[4..].to_vec();
     eventually("its own label counts", || {
         connect(&scene, "shop.thief", &own) == all(Outcome::Connected, &own)
     });
-    println!("its own label counted after {:?}", began.elapsed());
     let before = drops(&scene, 133, "thief");
     let claimed = &PORTS[..4];
     assert_eq!(connect(&scene, "shop.thief", claimed), all(Outcome::Silence, claimed));
