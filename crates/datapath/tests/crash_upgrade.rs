@@ -109,3 +109,9 @@ fn an_upgrade_that_dies_before_any_write_leaves_the_old_or_the_new() {
 fn an_upgrade_that_carries_connections_over_may_die_too() {
     sweep(Version::Other, |writes| (1..=writes).step_by(11).collect());
 }
+
+/// In a virtual machine an agent takes seconds to start: there, only these.
+#[test]
+fn an_upgrade_that_dies_before_its_last_writes_leaves_the_old_or_the_new() {
+    sweep(Version::Next, |writes| vec![writes - 12, writes - 4, writes]);
+}
