@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::pictures;
 use crate::scene::{self, BANK};
 use crate::signet::{self, Answer, PROGRAM, word};
-use crate::told;
+use crate::told::Reader;
 
 const TUTORIAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/tutorial.md");
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/bank.md");
@@ -103,30 +103,9 @@ pub fn demo() {
 pub fn tutorial() {
     let place = Place::new("tutorial");
     let text = fs::read_to_string(TUTORIAL).unwrap();
-    let mut commands = 0;
-    let mut output: Vec<String> = Vec::new();
-    let mut command = "";
-    let mut inside = false;
-    for shown in text.lines() {
-        if shown.starts_with("```") {
-            inside = shown == "```console";
-        } else if let (true, Some(line)) = (inside, shown.strip_prefix("$ ")) {
-            let answer = told::line(line, place.folder.path(), &place.lab);
-            assert_eq!(answer.status, Some(0), "{line}\n{}{}", answer.out, answer.err);
-            output = (answer.out + &answer.err)
-                .lines()
-                .map(|line| line.replace(&place.lab, "bank"))
-                .collect();
-            command = line;
-            commands += 1;
-        } else if inside && shown != "..." {
-            let found = output.iter().position(|line| told::matches(line.trim_end(), shown));
-            let found = found.unwrap_or_else(|| {
-                panic!("{command}\nshows no `{shown}`, but\n{}", output.join("\n"))
-            });
-            output.drain(..=found);
-        }
-    }
+    let reader =
+        Reader { directory: place.folder.path(), lab: &place.lab, shown: "bank", instead: &[] };
+    let commands = reader.follow(&text, &[]);
     assert!(commands >= 12, "{commands} commands");
 }
 

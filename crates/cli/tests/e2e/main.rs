@@ -38,6 +38,7 @@ mod pictures;
 mod probes;
 mod ranges;
 mod reach;
+mod readme;
 mod refusals;
 mod reserved;
 mod restart;
@@ -113,6 +114,8 @@ const TESTS: &[(&str, fn())] = &[
     ("probes::every_denial_is_told_with_reason_rule_and_process", probes::denials),
     ("ranges::rules_about_ranges_hold_on_the_wire", ranges::on_the_wire),
     ("reach::nobody_in_a_pod_can_ask_an_agent", reach::from_pods),
+    ("readme::every_command_works_as_shown", readme::typed),
+    ("readme::nothing_is_shown_that_nobody_types", readme::complete),
     ("refusals::a_bad_manifest_is_refused_with_its_place", refusals::manifests),
     ("refusals::a_name_in_use_is_refused_and_its_lab_stays", refusals::name_in_use),
     ("refusals::a_user_who_is_not_root_is_refused", refusals::not_root),
