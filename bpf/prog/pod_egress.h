@@ -11,6 +11,7 @@
 #pragma once
 
 #include "lib/host.h"
+#include "lib/neighbour.h"
 
 struct arp_ipv4 {
 	__be16 hardware, protocol;
@@ -62,8 +63,10 @@ checked_fn int link_check(struct __sk_buff *skb, const struct sg_endpoint *ep,
 
 	if (!ep || !pkt)
 		return SG_REASON_NO_CONFIGURATION;
-	/* Beyond the link it would be a way past every policy. */
-	if (!stays_on_link(pkt->destination, revision))
+	/* Beyond the link it would be a way past every policy; what gets to a pod
+	 * of this node is looked at there. */
+	if (!stays_on_link(pkt->destination, revision) &&
+	    !(is_neighbour_message(pkt) && address_is_near(pkt->destination, revision)))
 		return SG_REASON_FORBIDDEN_ICMPV6;
 	own = endpoint_owns(ep, &pkt->source);
 	switch (pkt->icmp_type) {
@@ -72,10 +75,10 @@ checked_fn int link_check(struct __sk_buff *skb, const struct sg_endpoint *ep,
 	case 143:	/* multicast listener report, version 2 */
 		return own || address_is_zero(&pkt->source) ? SG_REASON_NONE
 							    : SG_REASON_INVALID_SOURCE_IP;
-	case 135:	/* neighbour solicitation */
+	case ND_SOLICITATION:
 		return own && pkt->hop_limit == 255 ? SG_REASON_NONE
 						    : SG_REASON_INVALID_SOURCE_IP;
-	case 136:	/* neighbour advertisement: only for itself */
+	case ND_ADVERTISEMENT:	/* only for itself */
 		if (pkt->hop_limit == 255 && own &&
 		    !bpf_skb_load_bytes(skb, pkt->transport + 8, &target, sizeof(target)) &&
 		    endpoint_owns(ep, &target))

@@ -9,9 +9,10 @@
 #pragma once
 
 #include "lib/host.h"
+#include "lib/neighbour.h"
 
-/* Neighbour discovery and multicast listening of the node itself, which alone is
- * on this link. Nothing that was forwarded: a router does not forward them. */
+/* Neighbour discovery and multicast listening of the node itself, which is at the
+ * other end of this link. Nothing that was forwarded: a router does not forward them. */
 inline_fn bool from_link(const struct packet *pkt)
 {
 	if (pkt->protocol != PROTOCOL_ICMPV6)
@@ -21,8 +22,8 @@ inline_fn bool from_link(const struct packet *pkt)
 	case 132:	/* multicast listener done */
 	case 143:	/* multicast listener report, version 2 */
 		return true;
-	case 135:	/* neighbour solicitation */
-	case 136:	/* neighbour advertisement */
+	case ND_SOLICITATION:
+	case ND_ADVERTISEMENT:
 		return pkt->hop_limit == 255;
 	}
 	return false;
@@ -36,11 +37,15 @@ inline_fn enum sg_reason ingress_check(struct __sk_buff *skb, const struct sg_en
 
 	if (reason)
 		return reason;
-	/* ARP comes from the node: nothing else can reach this side of the link. */
+	/* ARP comes from the node, or from a pod of the same bridge, whose program
+	 * has seen that it is about the pod itself. */
 	if (pkt->layer == SG_LAYER_LINK)
 		return SG_REASON_NONE;
 	if (from_link(pkt) && !skb->ingress_ifindex)
 		return SG_REASON_NONE;
+	if (is_neighbour_message(pkt) && skb->ingress_ifindex &&
+	    endpoint_by_ifindex(skb->ingress_ifindex))
+		return neighbour_check(skb, ep, pkt);
 	if (!endpoint_owns(ep, &pkt->destination))
 		return SG_REASON_UNKNOWN_TARGET;
 	return judge_part(skb, ep, pkt, v, occasion);

@@ -9,6 +9,7 @@
 
 mod support;
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use datapath::{Desired, Limits, TestRun};
@@ -20,6 +21,9 @@ use Direction::{Egress, Ingress};
 
 const POLICY_DENIED: u8 = 133;
 const POLICY_DENY: u8 = 181;
+const INVALID_SOURCE: u8 = 132;
+const FORBIDDEN: u8 = 176;
+const UNKNOWN_TARGET: u8 = 150;
 
 fn entity(entity: Entity) -> Peers {
     Peers::OneOf(vec![Peer::Entity(entity)])
@@ -165,7 +169,7 @@ fn an_ipv6_packet_with_ipv4_addresses_in_it_is_malformed() {
     node.apply(&open(&world));
     let mapped = WORLD.to_ipv6_mapped();
     assert_eq!(node.reason(Egress, &segment(Egress, (POD6, 1), (mapped, 443), Tcp::Syn)), 134);
-    let plain: std::net::Ipv6Addr = "2001:db8::7".parse().unwrap();
+    let plain: Ipv6Addr = "2001:db8::7".parse().unwrap();
     assert_eq!(node.reason(Egress, &segment(Egress, (POD6, 1), (plain, 443), Tcp::Syn)), 0);
 }
 
@@ -417,8 +421,8 @@ fn a_pod_asks_and_answers_arp_for_itself_only() {
 fn a_pod_is_neither_a_router_nor_another_neighbour() {
     let (mut node, world) = (Node::new(SMALL), World::new());
     node.apply(&open(&world));
-    let all_nodes: std::net::Ipv6Addr = "ff02::1".parse().unwrap();
-    let message = |kind: u8, target: std::net::Ipv6Addr, to: std::net::Ipv6Addr| {
+    let all_nodes: Ipv6Addr = "ff02::1".parse().unwrap();
+    let message = |kind: u8, target: Ipv6Addr, to: Ipv6Addr| {
         let mut payload = vec![kind, 0, 0, 0, 0, 0, 0, 0];
         payload.extend(target.octets());
         let mut frame = raw(Egress, POD6, to, 58, &payload);
@@ -431,11 +435,105 @@ fn a_pod_is_neither_a_router_nor_another_neighbour() {
     assert_eq!(reason(134, POD6, all_nodes), 176, "a router advertisement");
     assert_eq!(reason(137, POD6, all_nodes), 176, "a redirect");
     // Nobody beyond the link, whatever the message carries.
-    let world6: std::net::Ipv6Addr = "2001:db8::7".parse().unwrap();
+    let world6: Ipv6Addr = "2001:db8::7".parse().unwrap();
     for kind in [131, 132, 135, 136, 143] {
         assert_eq!(reason(kind, POD6, world6), 176, "type {kind} to the world");
         assert_eq!(reason(kind, POD6, PEER6), 176, "type {kind} to a pod");
     }
+}
+
+#[test]
+fn pods_of_one_bridge_ask_for_each_other_and_say_nothing_else() {
+    const INTERFACE: u32 = 7;
+    const NEIGHBOUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
+    let neighbour: Ipv6Addr = "fd00:1::7".parse().unwrap();
+    let group: Ipv6Addr = "ff02::1:ff00:2".parse().unwrap();
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    // Default deny both ways: these are no policy's business.
+    let mut desired = strict(&world);
+    let pod = desired.endpoints[&TestRun::ifindex()].clone();
+    let other = datapath::Endpoint {
+        id: ENDPOINT + 1,
+        mac: NEIGHBOUR_MAC,
+        ipv4: None,
+        ipv6: Some(neighbour),
+        ..pod
+    };
+    desired.endpoints.insert(INTERFACE, other);
+    desired.addresses.insert(neighbour.into(), world.id("pay"));
+    node.apply(&desired);
+
+    let message = |kind: u8, target: Ipv6Addr, mac: [u8; 6]| {
+        let mut bytes = vec![kind, 0, 0, 0, if kind == 136 { 0x60 } else { 0 }, 0, 0, 0];
+        bytes.extend(target.octets());
+        bytes.extend([if kind == 136 { 2 } else { 1 }, 1]);
+        bytes.extend(mac);
+        bytes
+    };
+    let frame = |hop_limit: u8, from: Ipv6Addr, to: Ipv6Addr, bytes: &[u8]| {
+        let mut frame = raw(Ingress, from, to, 58, bytes);
+        frame[14 + 7] = hop_limit;
+        frame
+    };
+    let through = |interface: u32, frame: &[u8]| {
+        node.records();
+        let run = TestRun::new(&node.datapath).run_from(Ingress, frame, interface, 1).unwrap();
+        match run.verdict {
+            Verdict::Forwarded => 0,
+            _ => node.records().pop().expect("a drop leaves a record").reason,
+        }
+    };
+    let got = |from, to, bytes: &[u8]| through(INTERFACE, &frame(255, from, to, bytes));
+    let asks = |target| message(135, target, NEIGHBOUR_MAC);
+    let answers = |target| message(136, target, NEIGHBOUR_MAC);
+
+    assert_eq!(got(neighbour, group, &asks(POD6)), 0);
+    assert_eq!(got(neighbour, POD6, &asks(POD6)), 0, "whether it is still there");
+    assert_eq!(got(neighbour, POD6, &asks(POD6)[..24]), 0, "without an address of the link");
+    assert_eq!(got(neighbour, POD6, &answers(neighbour)), 0);
+    assert_eq!(got(neighbour, POD6, &answers(neighbour)[..24]), 0);
+    // What is not for the pod, or not about it.
+    assert_eq!(got(neighbour, group, &asks(PEER6)), UNKNOWN_TARGET);
+    assert_eq!(got(neighbour, PEER6, &asks(POD6)), UNKNOWN_TARGET);
+    assert_eq!(got(neighbour, "ff02::1".parse().unwrap(), &answers(neighbour)), UNKNOWN_TARGET);
+    // Nobody answers for somebody else, or as somebody else.
+    assert_eq!(got(neighbour, POD6, &answers(PEER6)), INVALID_SOURCE);
+    assert_eq!(got(neighbour, POD6, &answers(POD6)), INVALID_SOURCE);
+    assert_eq!(got(PEER6, POD6, &answers(PEER6)), INVALID_SOURCE);
+    assert_eq!(got(PEER6, group, &asks(POD6)), INVALID_SOURCE);
+    assert_eq!(got(neighbour, POD6, &message(136, neighbour, MAC)), FORBIDDEN);
+    assert_eq!(got(neighbour, group, &message(135, POD6, MAC)), FORBIDDEN);
+    // Nothing that came through a router, and nothing from where no pod is.
+    let routed = frame(254, neighbour, POD6, &answers(neighbour));
+    assert_eq!(through(INTERFACE, &routed), INVALID_SOURCE);
+    assert_eq!(through(9, &frame(255, neighbour, group, &asks(POD6))), UNKNOWN_TARGET);
+    // No room for anything that is not the question: flags, more options, padding.
+    let changed = |at: usize, byte| {
+        let mut bytes = answers(neighbour);
+        bytes[at] = byte;
+        bytes
+    };
+    for (at, byte) in [(1, 1), (4, 0xe0), (4, 0x61), (5, 1), (7, 1), (24, 14), (25, 2)] {
+        assert_eq!(got(neighbour, POD6, &changed(at, byte)), FORBIDDEN, "{byte} at {at}");
+    }
+    let mut longer = answers(neighbour);
+    longer.extend([14, 1, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(got(neighbour, POD6, &longer), FORBIDDEN);
+    let mut padded = frame(255, neighbour, POD6, &answers(neighbour));
+    padded.push(0);
+    assert_eq!(through(INTERFACE, &padded), FORBIDDEN);
+
+    // The other end: the pod asks and answers its neighbour, and nobody behind a router.
+    let sent = |to: Ipv6Addr, bytes: &[u8]| {
+        let mut frame = raw(Egress, POD6, to, 58, bytes);
+        frame[14 + 7] = 255;
+        node.reason(Egress, &frame)
+    };
+    assert_eq!(sent(neighbour, &message(136, POD6, MAC)), 0);
+    assert_eq!(sent(neighbour, &message(135, neighbour, MAC)), 0);
+    assert_eq!(sent(neighbour, &message(136, neighbour, MAC)), INVALID_SOURCE);
+    assert_eq!(sent(PEER6, &message(136, POD6, MAC)), FORBIDDEN);
+    assert_eq!(sent(neighbour, &message(143, POD6, MAC)), FORBIDDEN);
 }
 
 #[test]
@@ -504,7 +602,7 @@ fn a_full_node_can_exchange_its_pods() {
 fn a_routing_header_cannot_name_a_destination_behind_the_one_that_is_judged() {
     let (mut node, world) = (Node::new(SMALL), World::new());
     node.apply(&open(&world));
-    let world6: std::net::Ipv6Addr = "2001:db8::7".parse().unwrap();
+    let world6: Ipv6Addr = "2001:db8::7".parse().unwrap();
     let with_header = |kind: u8| {
         // Next header UDP, eight bytes long.
         let mut payload = vec![17, 0, 0, 0, 0, 0, 0, 0];
