@@ -60,6 +60,8 @@ pub trait Kernel {
     fn revision(&self) -> u32;
     /// What is not as it was installed; puts it right where it can.
     fn check(&mut self, desired: Option<&Desired>) -> Vec<Fault>;
+    /// Whether the last check saw what only the next can be sure of.
+    fn is_unsure(&self) -> bool;
     /// How full the maps are.
     fn fill(&self) -> Result<Vec<Fill>, MapError>;
     /// Bytes that the maps take.
@@ -89,6 +91,10 @@ impl Kernel for datapath::Datapath {
 
     fn check(&mut self, desired: Option<&Desired>) -> Vec<Fault> {
         Self::check(self, desired)
+    }
+
+    fn is_unsure(&self) -> bool {
+        Self::is_unsure(self)
     }
 
     fn fill(&self) -> Result<Vec<Fill>, MapError> {

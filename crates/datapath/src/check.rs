@@ -172,6 +172,12 @@ impl Datapath {
         found.faults
     }
 
+    /// Whether the last check saw what only the next can be sure of.
+    pub fn is_unsure(&self) -> bool {
+        let Watch { suspects, suspects_before, .. } = &self.watch;
+        !suspects.is_subset(suspects_before)
+    }
+
     fn check_control(&mut self, found: &mut Findings) {
         let (present, expected) = (self.control.read(), self.expected_control());
         // The kernel moves neither; the epoch only makes connections judged again.

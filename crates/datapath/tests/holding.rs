@@ -13,6 +13,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use datapath::{
     AttachKind, Backends, Desired, Fault, FaultKind, Frontend, Host, HostSubject, Services,
 };
-use libbpf_rs::Link;
+use libbpf_rs::{Link, Program, TC_INGRESS, TcHookBuilder};
 use model::Direction::Ingress;
 use model::Reserved;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -235,6 +236,28 @@ fn hooks_and_uplinks_that_are_taken_off_are_told_and_put_back() {
         check_put_right(&scene.look(), "up0");
         scene.check_quiet("the uplink is guarded again");
     }
+
+    replace_ingress(&mut scene);
+    assert!(!scene.reaches_the_node(22), "a program for pods lets nobody in");
+    check_put_right(&scene.look(), "up0");
+    scene.check_quiet("the uplink has its own program again");
+}
+
+/// Puts the program of pods in the place of the uplink's.
+fn replace_ingress(scene: &mut Scene) {
+    let uplink = if_nametoindex("up0").unwrap();
+    let other = Program::fd_from_pinned_path(scene.site.pins.join("programs/pod_egress")).unwrap();
+    if scene.site.agent().features().attach == AttachKind::Tcx {
+        let link = Link::open(scene.site.pins.join(format!("uplinks/{uplink}_ingress"))).unwrap();
+        let (link, other) = (link.as_fd().as_raw_fd(), other.as_raw_fd());
+        // SAFETY: two descriptors that are open for the call; no options is an option.
+        let result = unsafe { libbpf_sys::bpf_link_update(link, other, std::ptr::null()) };
+        assert_eq!(result, 0);
+        return;
+    }
+    let mut place = TcHookBuilder::new(other.as_fd());
+    place.ifindex(uplink as i32).replace(true).handle(0x5137).priority(1);
+    place.hook(TC_INGRESS).attach().unwrap();
 }
 
 /// One fault, told and put right.

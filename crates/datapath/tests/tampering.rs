@@ -325,6 +325,19 @@ fn pins_that_were_removed_are_put_back_and_nothing_passes_meanwhile() {
     assert!(bench.config.pins.join("programs/pod_egress").exists());
 }
 
+/// The plugin takes a pod's element away before its interface.
+#[test]
+fn an_endpoint_that_is_missing_is_looked_at_again_before_it_is_told() {
+    let mut bench = Bench::new();
+    let endpoints = bench.map("endpoints");
+    endpoints.delete(&Who::B.ifindex().to_ne_bytes()).unwrap();
+    assert_eq!((bench.look(), bench.datapath.is_unsure()), (vec![], true));
+    let told = bench.look();
+    assert_eq!((told.len(), bench.datapath.is_unsure()), (1, false), "{told:?}");
+    assert!(told[0].left.is_none() && told[0].detail.contains("endpoints"), "{told:?}");
+    bench.check_quiet();
+}
+
 /// Everything that is pinned goes with the file system; what the agent holds stays.
 #[test]
 fn a_bpffs_that_was_unmounted_is_told_and_filled_when_it_is_back() {
@@ -350,6 +363,7 @@ fn a_pod_that_goes_is_no_fault() {
     let index: Vec<u32> = bench.desired.endpoints.keys().copied().collect();
     let gone = index[2];
     assert_eq!(bench.look(), []);
+    assert!(!bench.datapath.is_unsure());
     datapath::detach_pod(&bench.config.pins, gone).unwrap();
     assert_eq!(bench.look(), []);
     bench.desired.endpoints.remove(&gone);

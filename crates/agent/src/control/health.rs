@@ -13,10 +13,21 @@ use crate::health::{memory, resident_bytes};
 pub(super) const CHECK_EVERY: Duration = Duration::from_secs(2);
 
 /// However long a look takes, as in a large cluster.
-const CHECK_AT_LEAST_EVERY: Duration = Duration::from_secs(4);
+const CHECK_AT_LEAST_EVERY: Duration = Duration::from_secs(3);
+
+/// From a look that could not be sure to the one that is.
+const CHECK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A look may take this share of the time.
 const SHARE: u32 = 20;
+
+/// From the beginning of a look to that of the next.
+fn pause(took: Duration, is_unsure: bool) -> Duration {
+    if is_unsure {
+        return CHECK_AGAIN;
+    }
+    (took * SHARE).clamp(CHECK_EVERY, CHECK_AT_LEAST_EVERY)
+}
 
 impl<K: Kernel> Control<K> {
     /// Compares the kernel with what is in force, and tells; returns when to look
@@ -48,7 +59,7 @@ impl<K: Kernel> Control<K> {
         }
         self.measure();
         self.state.set_control(self.view.clone());
-        (started.elapsed() * SHARE).clamp(CHECK_EVERY, CHECK_AT_LEAST_EVERY)
+        pause(started.elapsed(), self.kernel.is_unsure())
     }
 
     /// Nothing is enforced by the wall clock, but people compare times.
@@ -82,5 +93,21 @@ impl<K: Kernel> Control<K> {
             self.state.note(events::other("limit", format!("{what}: {used} of {limit}")));
         }
         self.state.set_health(self.health.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::WAIT;
+
+    #[test]
+    fn what_a_second_look_confirms_is_told_within_five_seconds() {
+        for millis in 0..500 {
+            let took = Duration::from_millis(millis);
+            // The change comes just after a look; the loop is late each time.
+            let told = pause(took, false) + WAIT + pause(took, true) + WAIT + took;
+            assert!(told < Duration::from_secs(5), "{told:?}, when a look takes {took:?}");
+        }
     }
 }

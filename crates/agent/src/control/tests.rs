@@ -23,6 +23,7 @@ struct Told {
     expired: usize,
     faults: Vec<Fault>,
     compared: Option<usize>,
+    unsure: bool,
 }
 
 impl Kernel for Fake {
@@ -63,6 +64,10 @@ impl Kernel for Fake {
         let mut told = self.0.borrow_mut();
         told.compared = desired.map(|desired| desired.endpoints.len());
         std::mem::take(&mut told.faults)
+    }
+
+    fn is_unsure(&self) -> bool {
+        self.0.borrow().unsure
     }
 
     fn fill(&self) -> Result<Vec<Fill>, MapError> {
@@ -544,8 +549,10 @@ fn what_somebody_changed_is_told_once_counted_and_shown() {
     assert_eq!(bench.state.control().last_error.clone().unwrap().0, told);
     let health = bench.state.health();
     assert_eq!((health.open.len(), health.kernel_bytes), (1, 12_345));
-    bench.control.check();
+    assert_eq!(bench.control.check(), Duration::from_secs(2));
     assert!(bench.state.health().open.is_empty(), "it is gone");
+    bench.kernel.0.borrow_mut().unsure = true;
+    assert_eq!(bench.control.check(), Duration::from_secs(1), "somebody looks again soon");
 }
 
 #[test]
