@@ -63,10 +63,11 @@ impl Devices {
         device.addresses.extend(ipv4.or_else(ipv6));
     }
 
-    /// Addresses of the node that others can reach.
+    /// Addresses of the node that others can reach: its pods also those of a link, as
+    /// where a resolver of the node listens at 169.254.20.10.
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
         let all = self.devices.values().flat_map(|device| &device.addresses);
-        all.copied().filter(|address| !is_of_the_link(*address)).collect()
+        all.copied().filter(|address| !address.is_loopback()).collect()
     }
 
     /// The uplinks among them: those that are named, or without names those that
@@ -156,6 +157,7 @@ mod tests {
             ("eth2", device(4, &["fe80::2"])),
             ("sgpod", device(5, &["fe80::5"])),
             ("odd", device(6, &["10.1.0.1"])),
+            ("resolver", device(7, &["169.254.20.10"])),
             ("wg0", tunnel),
         ];
         let devices = devices.map(|(name, device)| (name.to_owned(), device)).into();
@@ -179,10 +181,11 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_the_link_alone_reach_nobody() {
+    fn addresses_of_links_are_the_node_s_and_those_of_the_loopback_network_are_not() {
         let addresses: Vec<String> =
             devices().addresses().iter().map(ToString::to_string).collect();
-        assert_eq!(addresses, ["10.1.0.1", "10.9.0.1", "172.20.0.11", "192.0.2.1"]);
+        let routed = ["10.1.0.1", "10.9.0.1", "169.254.20.10", "172.20.0.11", "192.0.2.1"];
+        assert_eq!(addresses, [&routed[..], &["fe80::1", "fe80::2", "fe80::5"]].concat());
     }
 
     #[test]

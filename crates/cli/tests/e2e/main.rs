@@ -28,6 +28,7 @@ mod frame;
 mod frames;
 mod host;
 mod host_policy;
+mod link_local;
 mod listener;
 mod load;
 mod matrix;
@@ -102,6 +103,11 @@ const TESTS: &[(&str, fn())] = &[
         host_policy::lock_out_is_undone,
     ),
     ("host_policy::who_reaches_a_node_and_whom_it_reaches", host_policy::on_the_wire),
+    ("link_local::the_node_s_end_of_a_pod_s_link_is_the_node", link_local::behind_ptp),
+    (
+        "link_local::a_node_s_sockets_on_a_link_are_its_own_and_not_the_world_s",
+        link_local::on_the_wire,
+    ),
     ("matrix::observed_expected_and_evaluated_are_the_same", matrix::on_the_wire),
     ("matrix::sctp_is_judged_as_every_other_protocol", matrix::sctp_on_the_wire),
     ("memory::an_agent_stays_within_what_is_promised", memory::promise),
