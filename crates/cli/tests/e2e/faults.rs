@@ -3,7 +3,10 @@
 //! what it found.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -26,6 +29,11 @@ spec: {nodeName: node-1, containers: [{name: main}]}
 apiVersion: v1
 kind: Pod
 metadata: {name: server, namespace: faults, labels: {app: server}}
+spec: {nodeName: node-1, containers: [{name: main}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: stranger, namespace: faults, labels: {app: stranger}}
 spec: {nodeName: node-1, containers: [{name: main}]}
 ---
 apiVersion: cilium.io/v2
@@ -74,18 +82,20 @@ fn events(scene: &Scene) -> String {
 
 /// As a privileged pod could: pins away, a program off, an element changed.
 pub fn tampering() {
-    let scene = Scene::of("tamper", MANIFESTS);
+    let mut scene = Scene::of("tamper", MANIFESTS);
+    let metrics = with_metrics(&mut scene);
     check_policy(&scene, "before");
     let pins = scene.lab.places.pins("node-1");
 
-    for entry in
-        fs::read_dir(pins.join("links")).unwrap().chain(fs::read_dir(pins.join("maps")).unwrap())
-    {
-        fs::remove_file(entry.unwrap().path()).unwrap();
+    let hook = pins.join("hooks/socket_create");
+    for folder in ["links", "uplinks", "hooks", "programs", "maps"] {
+        for entry in fs::read_dir(pins.join(folder)).unwrap() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
     }
     check_policy(&scene, "without pins");
     told(&scene, "pins are gone", |status| fault(status, "was not pinned"));
-    eventually("they are back", || pins.join("maps/control").exists());
+    eventually("they are back", || pins.join("maps/control").exists() && hook.exists());
     check_policy(&scene, "pinned again");
     assert!(events(&scene).contains("was not pinned"), "an event tells it, too");
 
@@ -99,28 +109,110 @@ pub fn tampering() {
     eventually("it is on again", || !reaches(&scene, "faults.client", "faults.server", 7001));
     check_policy(&scene, "attached again");
 
+    elements(&scene, &metrics.path().join("metrics"));
     let text = signet::run(&["status", "--server", signet::word(&scene.lab.places.relay_socket())]);
     assert!(text.good().contains("put right"), "people see it, too");
 }
 
+/// One element that opens, one without which everything is dropped.
+fn elements(scene: &Scene, metrics: &Path) {
+    let counted = content_faults(metrics);
+    let addresses = scene.lab.places.pins("node-1").join("maps/addresses");
+    let key = |pod: &str| {
+        let IpAddr::V4(own) = scene.address(pod, 4) else { panic!("{pod} has no IPv4 address") };
+        own.to_ipv6_mapped().octets().map(|byte| format!("0x{byte:02x}"))
+    };
+    let of_the_client = value_of(&addresses, &key("faults.client"));
+    let of_the_stranger = value_of(&addresses, &key("faults.stranger"));
+    assert_ne!(of_the_client, of_the_stranger);
+    assert!(!reaches(scene, "faults.stranger", "faults.server", 7000));
+    // The stranger is the client, by name, until the next look.
+    update(&addresses, &key("faults.stranger"), &of_the_client);
+    told(scene, "an address is somebody else's", |status| {
+        fault(status, "of map `addresses` were changed")
+    });
+    eventually("it is his own again", || {
+        value_of(&addresses, &key("faults.stranger")) != of_the_client
+    });
+    assert!(!reaches(scene, "faults.stranger", "faults.server", 7000));
+    check_policy(scene, "with every address its own");
+    assert!(events(scene).contains("of map `addresses` were changed"), "an event tells it, too");
+    eventually("it is counted", || content_faults(metrics) > counted);
+
+    let endpoints = scene.lab.places.pins("node-1").join("maps/endpoints");
+    let ifindex = endpoint(scene, "server")["ifindex"].as_u64().unwrap();
+    let key = u32::try_from(ifindex).unwrap().to_ne_bytes().map(|byte| format!("0x{byte:02x}"));
+    bpftool(&[&["map", "delete", "pinned", signet::word(&endpoints), "key"], &words(&key)[..]]);
+    told(scene, "an endpoint is gone", |status| fault(status, "of map `endpoints` were changed"));
+    eventually("it is back", || reaches(scene, "faults.client", "faults.server", 7000));
+    check_policy(scene, "with every endpoint");
+}
+
+fn words(bytes: &[String]) -> Vec<&str> {
+    bytes.iter().map(String::as_str).collect()
+}
+
+/// What an element says, as bytes.
+fn value_of(map: &Path, key: &[String]) -> Vec<String> {
+    let look = ["-j", "map", "lookup", "pinned", signet::word(map), "key"];
+    let found: Value = serde_json::from_str(&bpftool(&[&look, &words(key)])).unwrap();
+    let bytes = found["value"].as_array().unwrap_or_else(|| panic!("{found}"));
+    bytes.iter().map(|byte| byte.as_str().unwrap().to_owned()).collect()
+}
+
+fn update(map: &Path, key: &[String], value: &[String]) {
+    let update = ["map", "update", "pinned", signet::word(map), "key"];
+    bpftool(&[&update, &words(key), &["value"], &words(value)]);
+}
+
+#[track_caller]
+fn bpftool(arguments: &[&[&str]]) -> String {
+    let output = Command::new("bpftool").args(arguments.concat()).output().expect("bpftool");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// An agent that serves its metrics in this folder.
+fn with_metrics(scene: &mut Scene) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, program) = (folder.path().join("signet"), signet::PROGRAM);
+    let socket = folder.path().join("metrics");
+    let script = format!("exec {program} \"$@\" --metrics-listen unix://{}", socket.display());
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    let mode = PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&path, mode).unwrap();
+    let telling = lab::Options { signet: path, ..options() };
+    scene.lab.restart_agent("node-1", &telling).unwrap();
+    folder
+}
+
+/// `signet_faults_total` of changed elements.
+fn content_faults(metrics: &Path) -> u64 {
+    let mut stream = UnixStream::connect(metrics).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let name = "signet_faults_total{kind=\"content\"} ";
+    let count = text.lines().find_map(|line| line.strip_prefix(name));
+    count.unwrap_or_else(|| panic!("{text}")).trim().parse().unwrap()
+}
+
 fn server_interface(scene: &Scene) -> String {
+    endpoint(scene, "server")["interface"].as_str().unwrap().to_owned()
+}
+
+fn endpoint(scene: &Scene, pod: &str) -> Value {
     let endpoints = scene.list(&["endpoint", "list"], "endpoints");
-    let server = endpoints.iter().find(|row| row["pod"] == "server").unwrap();
-    server["interface"].as_str().unwrap().to_owned()
+    endpoints.into_iter().find(|row| row["pod"] == pod).unwrap()
 }
 
 /// Takes the server's programs off, where links do it.
 fn detach(scene: &Scene) {
-    let endpoints = scene.list(&["endpoint", "list"], "endpoints");
-    let server = endpoints.iter().find(|row| row["pod"] == "server").unwrap();
-    let ifindex = server["ifindex"].as_u64().unwrap();
+    let ifindex = endpoint(scene, "server")["ifindex"].as_u64().unwrap();
     for hook in ["ingress", "egress"] {
         let pin = scene.lab.places.pins("node-1").join(format!("links/{ifindex}_{hook}"));
         if pin.exists() {
-            let output =
-                Command::new("bpftool").args(["link", "detach", "pinned"]).arg(pin).output();
-            let output = output.expect("bpftool");
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            bpftool(&[&["link", "detach", "pinned", signet::word(&pin)]]);
         }
     }
 }
