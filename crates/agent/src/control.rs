@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use datapath::{Applied, ApplyError, Counters, Desired, Fault, Fill, MapError, UplinkState};
+use datapath::{
+    Applied, ApplyError, Counters, Desired, Fault, Fill, InForce, MapError, UplinkState,
+};
 use model::{EndpointRecord, LabelFilter};
 use source::{Changes, Directory, Snapshot};
 
@@ -23,7 +25,7 @@ use crate::control::node::OwnNode;
 use crate::events;
 use crate::flow::{Names, Steps};
 use crate::health::HealthView;
-use crate::planner::{Inputs, Plan, PlanOptions, plan};
+use crate::planner::{Inputs, LastGood, Plan, PlanOptions, plan};
 use crate::state::{ControlView, NodeState};
 use crate::trial;
 use crate::uplinks::Devices;
@@ -58,6 +60,8 @@ pub trait Kernel {
     fn counters(&self) -> Result<Counters, MapError>;
     /// The revision in force.
     fn revision(&self) -> u32;
+    /// What an earlier agent left in force.
+    fn in_force(&self) -> InForce;
     /// What is not as it was installed; puts it right where it can.
     fn check(&mut self, desired: Option<&Desired>) -> Vec<Fault>;
     /// Whether the last check saw what only the next can be sure of.
@@ -89,6 +93,10 @@ impl Kernel for datapath::Datapath {
         Self::revision(self)
     }
 
+    fn in_force(&self) -> InForce {
+        Self::in_force(self)
+    }
+
     fn check(&mut self, desired: Option<&Desired>) -> Vec<Fault> {
         Self::check(self, desired)
     }
@@ -107,6 +115,7 @@ impl Kernel for datapath::Datapath {
 }
 
 mod health;
+mod setbacks;
 
 /// Something that is due from time to time.
 #[derive(Clone, Copy, Debug)]
@@ -153,6 +162,8 @@ pub struct Control<K> {
     seen: Seen,
     node: OwnNode,
     view: ControlView,
+    /// What to go on with where nothing better can be made.
+    last_good: LastGood,
     health: HealthView,
     clock: Steps,
     /// Whether plans were made since memory was given back.
@@ -178,6 +189,7 @@ impl<K: Kernel> Control<K> {
             ..ControlView::default()
         };
         view.enforced.inherit(kernel.revision());
+        let last_good = LastGood::of_kernel(kernel.in_force(), |id| catalogue.get(id).cloned());
         let mut directory = Directory::new(&config.cluster_dir);
         let (memory, forgotten) = Memory::recall(config.accepted_dir(), &mut directory);
         let mut control = Self {
@@ -197,6 +209,7 @@ impl<K: Kernel> Control<K> {
             seen: Seen::default(),
             node,
             view,
+            last_good,
             health: HealthView::default(),
             clock: Steps::new(),
             untrimmed: false,
@@ -330,11 +343,12 @@ impl<K: Kernel> Control<K> {
             node_policies: self.node.policies(),
         };
         let before = self.view.newest.clone();
-        let plan = Arc::new(plan(&inputs, &self.options, before.as_deref()));
+        let plan = Arc::new(plan(&inputs, &self.options, before.as_deref(), &self.last_good));
         self.log_problems(&plan);
+        self.tell_setbacks(before.as_deref(), &plan);
         // Names first: the first packet may be judged before `apply` returns.
         self.publish_names(&plan);
-        match self.kernel.apply(&plan.desired) {
+        match self.install(&plan) {
             Ok(applied) => {
                 let Applied { revision, written } = applied;
                 tracing::info!(
@@ -347,17 +361,17 @@ impl<K: Kernel> Control<K> {
                 let events = events::between(self.view.enforced.plan().map(Arc::as_ref), &plan);
                 events.into_iter().for_each(|event| self.state.note(event.at(revision)));
                 self.view.enforced.advance(Arc::clone(&plan), revision, api::time::now_ns());
+                self.last_good = LastGood::of_plan(&plan, &self.last_good);
                 self.view.pending = None;
                 self.retry = None;
                 if let Err(error) = self.memory.note_installed(plan.installed()) {
                     self.report(chain(&error));
                 }
             }
-            Err(error) => {
+            Err(reason) => {
                 let pause = self.retry.map_or(RETRY_FIRST, |(_, pause)| pause * 2);
                 let pause = pause.min(RETRY_MOST);
                 self.retry = Some((now + pause, pause));
-                let reason = chain(&error);
                 // A plan that is tried again and fails in the same way is no news.
                 if self.view.pending.as_ref() != Some(&reason) {
                     let changed =
@@ -400,6 +414,7 @@ impl<K: Kernel> Control<K> {
             present.extend(refused.refusals.iter().map(ToString::to_string));
         }
         present.extend(plan.unprotected.iter().chain(&plan.problems).cloned());
+        present.extend(plan.setbacks.iter().map(ToString::to_string));
         for problem in present.difference(&self.logged) {
             tracing::warn!(problem, "the plan has a problem");
         }

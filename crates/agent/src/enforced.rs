@@ -22,7 +22,8 @@ pub struct Since {
 pub struct Enforced {
     plan: Option<Arc<Plan>>,
     revision: u32,
-    policies: BTreeMap<PolicyName, Since>,
+    /// `None`: somebody whom its present form is about is not judged by it.
+    policies: BTreeMap<PolicyName, Option<Since>>,
     tables: BTreeMap<u32, Since>,
 }
 
@@ -44,7 +45,7 @@ impl Enforced {
 
     /// Since when the present form of a policy has been in force.
     pub fn policy(&self, name: &PolicyName) -> Option<Since> {
-        self.policies.get(name).copied()
+        self.policies.get(name).copied().flatten()
     }
 
     /// Since when the present content of a table has been in force.
@@ -69,8 +70,10 @@ impl Enforced {
         };
         let policies = plan.snapshot.policies.iter().map(|policy| {
             let unchanged = policy_before(&policy.name) == Some(policy);
-            let since = self.policies.get(&policy.name).copied().filter(|_| unchanged);
-            (policy.name.clone(), since.unwrap_or(now))
+            let since = self.policy(&policy.name).filter(|_| unchanged);
+            // What was in force before a setback still is.
+            let new = plan.enforces(policy).then_some(now);
+            (policy.name.clone(), since.or(new))
         });
         let policies = policies.collect();
         let table_before = |number: &u32| before.as_ref()?.desired.tables.get(number);

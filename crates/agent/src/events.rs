@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use model::{IdentityId, PolicyKind, PolicyName};
 use policy::Policy;
 
-use crate::planner::{EndpointView, Holder, Plan};
+use crate::planner::{EndpointView, Holder, Plan, Setback};
 
 /// An event whose revision is not known before the plan is in force.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +62,17 @@ pub fn refused(before: Option<&Plan>, now: &Plan, reason: &str) -> Vec<AgentEven
     changed.map(|endpoint| regenerated(endpoint, Some(reason.to_owned()))).collect()
 }
 
+/// Policies that are not in force for those that they are about.
+pub fn setback(plan: &Plan, setback: &Setback) -> Vec<AgentEvent> {
+    let of = |endpoint: &&EndpointView| {
+        let labels = endpoint.identity.as_ref().map(|(_, labels)| labels);
+        // Why one is left out is told with the plan.
+        endpoint.left_out.is_none() && labels == Some(&setback.subject)
+    };
+    let failed = |endpoint| regenerated(endpoint, Some(setback.to_string()));
+    plan.endpoints.iter().filter(of).map(failed).collect()
+}
+
 fn event(kind: AgentEventType, notification: Notification) -> AgentEvent {
     AgentEvent { r#type: kind.into(), notification: Some(notification) }
 }
@@ -75,7 +86,12 @@ fn policies(before: Option<&Plan>, now: &Plan) -> Vec<AgentEvent> {
     let present = by_name(now);
     let gone = known.values().filter(|policy| !present.contains_key(&policy.name));
     let gone = gone.map(|policy| policy_event(AgentEventType::PolicyDeleted, policy));
-    let new = present.values().filter(|policy| known.get(&policy.name) != Some(*policy));
+    // What could not be enforced then, and can be now, is in force as of now.
+    let was_in_force = |policy: &Policy| {
+        known.get(&policy.name) == Some(policy)
+            && before.is_some_and(|before| before.enforces(policy))
+    };
+    let new = present.values().filter(|policy| now.enforces(policy) && !was_in_force(policy));
     gone.chain(new.map(|policy| policy_event(AgentEventType::PolicyUpdated, policy))).collect()
 }
 

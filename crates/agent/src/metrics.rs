@@ -116,6 +116,9 @@ impl NodeMetrics {
         let name = "signet_policy_pending";
         text.gauge(name, "1 while the newest policy is not in force.");
         text.sample(&[], f64::from(u8::from(control.pending.is_some())));
+        let name = "signet_policy_setbacks";
+        text.gauge(name, "Subjects here whose policy cannot be enforced: see signet status.");
+        text.sample(&[], control.setbacks.len() as f64);
         let name = "signet_endpoints";
         text.gauge(name, "Endpoints of this node; those that are not ready drop everything.");
         let endpoints = control.newest.as_ref().map_or(&[][..], |plan| &plan.endpoints);
@@ -142,7 +145,7 @@ impl NodeMetrics {
         }
         text.gauge("signet_faults_open", "Those of them that could not be put right.");
         text.sample(&[], health.open.len() as f64);
-        text.counter("signet_refusals_total", "Changes that were refused whole.");
+        text.counter("signet_refusals_total", "Changes that were refused, whole or for one subject.");
         text.sample(&[], health.refusals as f64);
         text.counter("signet_errors_total", "Everything else that kept enforcement behind.");
         text.sample(&[], health.errors as f64);

@@ -22,11 +22,13 @@ mod addresses;
 mod endpoints;
 mod host;
 mod kept;
+mod last_good;
 mod meaning;
 mod people;
 mod policies;
 mod refusals;
 mod services;
+mod setback;
 mod tables;
 
 pub use crate::numbers::{HOST_ENDPOINT, HOST_TABLE};
@@ -34,8 +36,10 @@ pub use addresses::{AddressBook, Holder};
 pub use endpoints::{EndpointView, LeftOut};
 pub use host::HostView;
 pub(crate) use host::subject_labels;
+pub use last_good::LastGood;
 pub use policies::PolicyView;
 pub use services::ServiceView;
+pub use setback::{Outcome, Setback};
 pub use tables::{PlannedTable, Subject};
 
 use kept::Kept;
@@ -89,6 +93,8 @@ pub struct Plan {
     pub services: Vec<ServiceView>,
     /// Policies that were refused and have no earlier version, one sentence each.
     pub unprotected: Vec<String>,
+    /// Of whom the policies are not in force.
+    pub setbacks: Vec<Setback>,
     /// What else an operator should look at, one sentence each.
     pub problems: Vec<String>,
     /// The cluster it was made from.
@@ -110,8 +116,14 @@ impl Plan {
     pub fn policies(&self) -> &[PolicyView] {
         self.policies.get_or_init(|| {
             let node = self.host.as_ref().map(|host| (self.options.node.as_str(), host));
-            policies::views(&self.snapshot, &self.shortfalls, &self.endpoints, node)
+            let amiss = policies::Amiss { shortfalls: &self.shortfalls, setbacks: &self.setbacks };
+            policies::views(&self.snapshot, &amiss, &self.endpoints, node)
         })
+    }
+
+    /// Whether everybody of this node whom a policy is about is judged by it.
+    pub fn enforces(&self, policy: &policy::Policy) -> bool {
+        !self.setbacks.iter().any(|setback| setback.concerns(policy))
     }
 
     /// The endpoints it installs, by [`EndpointView::content`].
@@ -127,8 +139,13 @@ impl Plan {
 }
 
 /// Makes the plan for a node; `before` is the last one, whose numbers and
-/// unchanged tables are kept.
-pub fn plan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Plan {
+/// unchanged tables are kept, and `last_good` what is in force.
+pub fn plan(
+    inputs: &Inputs,
+    options: &PlanOptions,
+    before: Option<&Plan>,
+    last_good: &LastGood,
+) -> Plan {
     let snapshot = &inputs.snapshot;
     let mut problems = Vec::new();
     let meaning = Meaning::of(inputs, options);
@@ -163,12 +180,14 @@ pub fn plan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Pl
             identities: &identities,
             options,
             before,
+            last_good,
             kept: kept::Tables::of(before, options, &meaning, &identities),
         },
         &mut endpoints,
         &mut problems,
     );
-    endpoints::fit(&mut endpoints, options.limits, before);
+    endpoints::fit(&mut endpoints, options.limits, last_good);
+    let mut setbacks = tables.setbacks.clone();
     let host = host::compile(
         &host::Task {
             inputs,
@@ -177,8 +196,9 @@ pub fn plan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Pl
             identities: &identities,
             options,
             before,
+            last_good,
         },
-        &mut problems,
+        &mut setbacks,
     );
 
     let (services, service_views) = services::plan(snapshot, &book, &mut problems);
@@ -208,6 +228,7 @@ pub fn plan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Pl
         tables: tables.planned,
         services: service_views,
         unprotected: refusals::problems(snapshot),
+        setbacks,
         problems,
         snapshot: Arc::clone(snapshot),
         endpoint_numbers: joined.numbers,

@@ -19,7 +19,11 @@ use crate::control::LOOK_EVERY;
 use crate::health::Noted;
 use crate::ledger::Totals;
 use crate::numbers::hexadecimal;
+use crate::planner::Setback;
 use crate::state::{Confirmation, NodeState};
+
+#[cfg(test)]
+pub(crate) use policies::list as policy_rows;
 
 mod endpoints;
 mod identities;
@@ -66,7 +70,13 @@ impl NodeSignet {
                 .map(|(code, packets)| DropCounter { code: code.into(), packets })
                 .collect(),
             services: Some(attempts(state.services())),
-            faults: health.open.iter().chain(&health.healed).map(fault).collect(),
+            faults: health
+                .open
+                .iter()
+                .chain(&health.healed)
+                .map(fault)
+                .chain(control.setbacks.iter().map(setback))
+                .collect(),
             limits: health.fill.iter().map(limit).collect(),
             source_age: health.source_age().and_then(|age| age.try_into().ok()),
             source_age_bound: LOOK_EVERY.try_into().ok(),
@@ -107,6 +117,16 @@ fn fault(noted: &Noted) -> Fault {
         detail,
         left: left.unwrap_or_default(),
         since: Some(timestamp(noted.since_ns)),
+    }
+}
+
+/// Policies that are not in force, as something amiss.
+fn setback((setback, since_ns): &(Setback, u64)) -> Fault {
+    Fault {
+        kind: "policy".to_owned(),
+        detail: setback.what(),
+        left: setback.outcome.as_str().to_owned(),
+        since: Some(timestamp(*since_ns)),
     }
 }
 
@@ -179,10 +199,7 @@ impl Signet for NodeSignet {
         let gone = |_| Status::unavailable("the agent stops");
         let confirmed = match answer.await.map_err(gone)? {
             Ok(confirmed) => confirmed,
-            Err(pending) => {
-                let reason = format!("confirmed, but not in force yet: {pending}");
-                return Err(Status::failed_precondition(reason));
-            }
+            Err(reason) => return Err(Status::failed_precondition(reason)),
         };
         let row = |PolicyName { kind, name, .. }: PolicyName| ConfirmedPolicy {
             node: self.0.facts.node.clone(),

@@ -17,7 +17,7 @@ use crate::enforced::Enforced;
 use crate::flow::Names;
 use crate::health::HealthView;
 use crate::ledger::Totals;
-use crate::planner::Plan;
+use crate::planner::{Plan, Setback};
 use crate::trial::Standing;
 
 /// What does not change while the agent runs.
@@ -46,6 +46,9 @@ pub struct ControlView {
     pub pending: Option<String>,
     /// The last thing that went wrong, and when (nanoseconds since the epoch).
     pub last_error: Option<(String, u64)>,
+    /// Of whom the newest plan's policies are not in force, and since when that is known
+    /// (nanoseconds since the epoch).
+    pub setbacks: Vec<(Setback, u64)>,
     /// Policies that select the node itself, and where each stands.
     pub standings: BTreeMap<PolicyName, Standing>,
     /// How long a trial of them is, in seconds.
@@ -59,7 +62,7 @@ pub struct ControlView {
 pub struct Confirmation {
     /// Which; none: all that are on trial.
     pub names: Vec<String>,
-    /// Whom to tell what was confirmed, or why it is not in force.
+    /// Whom to tell what was confirmed, or why it was not, or is not in force.
     pub reply: oneshot::Sender<Result<Vec<PolicyName>, String>>,
 }
 

@@ -8,7 +8,7 @@ use datapath::Limits;
 use model::{EndpointRecord, IdentityId, LabelFilter, PodName};
 use source::Snapshot;
 
-use crate::planner::{Inputs, Plan, PlanOptions};
+use crate::planner::{Inputs, LastGood, Plan, PlanOptions};
 use crate::trial::NodePolicies;
 
 /// `payment/api` may be reached by `web/front` on TCP 8080 and by nobody else.
@@ -136,7 +136,14 @@ pub(crate) fn options() -> PlanOptions {
 
 /// The plan of node-1 for a cluster and records.
 pub(crate) fn plan(text: &str, records: &[EndpointRecord]) -> Plan {
-    crate::planner::plan(&inputs(text, records), &options(), None)
+    replan(&inputs(text, records), &options(), None)
+}
+
+/// The plan after one that is in force.
+pub(crate) fn replan(inputs: &Inputs, options: &PlanOptions, before: Option<&Plan>) -> Plan {
+    let nothing = LastGood::default();
+    let last_good = before.map(|before| LastGood::of_plan(before, &nothing));
+    crate::planner::plan(inputs, options, before, &last_good.unwrap_or(nothing))
 }
 
 /// The identity of a pod, by its name.

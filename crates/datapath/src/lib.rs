@@ -26,6 +26,7 @@ mod endpoint;
 mod error;
 mod fill;
 mod heap;
+mod in_force;
 mod installed;
 mod layout;
 mod map;
@@ -50,6 +51,7 @@ pub use desired::{Applied, Config, Desired, Endpoint, Host, HostSubject, Limits,
 pub use error::{ApplyError, AttachError, MapError, OpenError};
 pub use fill::Fill;
 pub use heap::trim_heap;
+pub use in_force::{InForce, TableInForce};
 pub use object::{Datapath, Features};
 pub use reader::RecordReader;
 pub use record::{DecodeError, Record, Ring, Shadow};

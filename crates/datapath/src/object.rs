@@ -20,6 +20,7 @@ use crate::counters::{self, Counters};
 use crate::desired::{Applied, Config, Desired, Limits, OF_THE_HOST};
 use crate::error::{ApplyError, MapError, OpenError};
 use crate::fill::{self, Fill};
+use crate::in_force::{self, InForce};
 use crate::installed::{self, Installed};
 use crate::map::Map;
 use crate::pins::{self, Pins};
@@ -255,6 +256,11 @@ impl Datapath {
     /// How full the maps are.
     pub fn fill(&self) -> Result<Vec<Fill>, MapError> {
         fill::read(&self.installed, &self.limits)
+    }
+
+    /// What is in force, for an agent that did not put it there.
+    pub fn in_force(&self) -> InForce {
+        in_force::read(&self.installed, self.revision(), self.predecessor.is_some())
     }
 
     /// The revision that judges packets now.

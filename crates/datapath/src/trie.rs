@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use abi::{Decision, Decisions, PolicyEntry, PolicyKey};
-use model::Direction;
+use model::{Direction, IdentityId, RuleSetId};
 use zerocopy::IntoBytes;
 
 /// Bits of a key that always count: direction and identity.
@@ -116,6 +116,55 @@ fn decision(entry: Option<policy::Entry>) -> Decision {
         specificity: entry.specificity,
         pad: 0,
     })
+}
+
+/// What is in force at `revision` in a table's map; `None`: it holds what no table
+/// can hold, so somebody else wrote it.
+pub(crate) fn places(image: &Image, revision: u32) -> Option<Vec<(policy::Key, policy::Held)>> {
+    let place = |(node, entry): (&Node, &PolicyEntry)| {
+        let Decisions { live, shadow } = at(entry, revision);
+        let held = policy::Held { live: entry_of(&live)?, shadow: entry_of(&shadow)? };
+        Some((key(*node)?, held))
+    };
+    let places = image.iter().map(place).collect::<Option<Vec<_>>>()?;
+    Some(places.into_iter().filter(|(_, held)| held.live.or(held.shadow).is_some()).collect())
+}
+
+fn key(node: Node) -> Option<policy::Key> {
+    let Node { direction, identity, protocol, port, specificity } = node;
+    let direction = match u32::from(direction) {
+        abi::direction::INGRESS => Direction::Ingress,
+        abi::direction::EGRESS => Direction::Egress,
+        _ => return None,
+    };
+    let port_bits = match specificity {
+        0 => 0,
+        bits => bits.checked_sub(PROTOCOL_BITS)?,
+    };
+    let key = policy::Key {
+        direction,
+        peer: IdentityId::try_from(identity).ok(),
+        protocol,
+        port,
+        port_bits,
+    };
+    (Node::from(&key) == node).then_some(key)
+}
+
+/// `None`: no entry says this. The inner one: nothing is decided.
+fn entry_of(decision: &Decision) -> Option<Option<policy::Entry>> {
+    if decision.as_bytes() == NO_DECISION.as_bytes() {
+        return Some(None);
+    }
+    let verdict = u32::from(decision.verdict);
+    Some(Some(policy::Entry {
+        allow: verdict == abi::verdict::ALLOW,
+        why: policy::Why::try_from(decision.why).ok()?,
+        precedence: decision.precedence,
+        rules: RuleSetId(decision.rule_set),
+        specificity: decision.specificity,
+    }))
+    .filter(|_| verdict == abi::verdict::ALLOW || verdict == abi::verdict::DENY)
 }
 
 /// The writes that move a table, and the nodes that may go once no packet is
@@ -277,6 +326,47 @@ mod tests {
         for pair in contents.windows(2) {
             check(&pair[0], &pair[1]);
         }
+    }
+
+    /// Of an update that died, what it hid from packets is not what is in force.
+    #[test]
+    fn what_is_in_force_can_be_read_back() {
+        let key = |port_bits| policy::Key {
+            direction: Direction::Egress,
+            peer: IdentityId::try_from(300).ok(),
+            protocol: 6,
+            port: 80,
+            port_bits,
+        };
+        let entry = |allow| policy::Entry {
+            allow,
+            why: policy::Why::Rule,
+            precedence: 7,
+            rules: RuleSetId(9),
+            specificity: 24,
+        };
+        let held = |allow| policy::Held { live: Some(entry(allow)), shadow: None };
+        let table = |allow| policy::Table::of_places([(key(16), held(allow))], |_| None);
+        let mut image = settled(&content(&table(true)));
+        assert_eq!(places(&image, 1), Some(vec![(key(16), held(true))]));
+        let lost = change(&image, &content(&table(false)), 1, 2);
+        image.extend(lost.writes);
+        assert_eq!(places(&image, 1), Some(vec![(key(16), held(true))]));
+        assert_eq!(places(&image, 2), Some(vec![(key(16), held(false))]));
+    }
+
+    #[test]
+    fn what_no_table_holds_is_not_read_back() {
+        let good: Content = [(node(1, 6, 80, 24), decision(1))].into();
+        let foreign = |node: Node, why: u8, verdict: u8| {
+            let live = Decision { rule_set: 1, why, verdict, ..NO_DECISION };
+            settled(&[(node, Decisions { live, shadow: NO_DECISION })].into())
+        };
+        assert_eq!(places(&foreign(node(1, 6, 80, 24), 2, 1), 1).map(|places| places.len()), Some(1));
+        assert_eq!(places(&foreign(node(1, 6, 80, 24), 77, 1), 1), None, "why");
+        assert_eq!(places(&foreign(node(1, 6, 80, 24), 2, 9), 1), None, "verdict");
+        assert_eq!(places(&foreign(node(1, 6, 80, 5), 2, 1), 1), None, "prefix");
+        assert_eq!(places(&settled(&good), 1), None, "decisions without a why");
     }
 
     #[test]

@@ -63,5 +63,5 @@ pub use references::{References, node_key};
 pub use rule::{Action, Authentication, Peers, Policy, Rule, Rules, Subject};
 pub use scope::{clusterwide_peer, namespaced_peer, namespaced_subject};
 pub use selector::{Operator, Requirement, Selector, SelectorKey};
-pub use table::{Decision, Entry, Found, Key, NotAWhy, Table, Why};
+pub use table::{Decision, Entry, Found, Held, Key, NotAWhy, Table, Why};
 pub use unsupported::{Feature, Unsupported, unsupported};

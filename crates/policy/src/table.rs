@@ -198,6 +198,25 @@ impl Table {
         Self { entries, rule_sets, ..Self::default() }
     }
 
+    /// The table that has these places, as one that was put in force has them. Of its
+    /// sets of rules it names those that `names` still knows.
+    pub fn of_places(
+        places: impl IntoIterator<Item = (Key, Held)>,
+        names: impl Fn(RuleSetId) -> Option<RuleSet>,
+    ) -> Self {
+        let mut table = Self::default();
+        for (key, Held { live, shadow }) in places {
+            for entry in [live, shadow].into_iter().flatten() {
+                if let Some(set) = names(entry.rules) {
+                    table.rule_sets.entry(entry.rules).or_insert(set);
+                }
+            }
+            table.entries.extend(live.map(|entry| (key, entry)));
+            table.shadow.extend(shadow.map(|entry| (key, entry)));
+        }
+        table
+    }
+
     /// The same with what would decide, so that one look-up finds both.
     pub(crate) fn with_shadow(mut self, shadow: BTreeMap<Key, Entry>) -> Self {
         self.shadow = shadow;

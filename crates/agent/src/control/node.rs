@@ -109,8 +109,15 @@ impl<K: Kernel> Control<K> {
         !over.is_empty()
     }
 
-    /// Makes permanent what is wished, and tells so when it is in force.
+    /// Makes permanent what is wished, and tells so when it is in force. What nobody
+    /// could try cannot be confirmed.
     pub(super) fn confirm(&mut self, wishes: Vec<Confirmation>, now: Instant) {
+        if let Some(setback) = self.setback_of_the_node() {
+            for Confirmation { reply, .. } in wishes {
+                let _ = reply.send(Err(format!("nothing is confirmed: {setback}")));
+            }
+            return self.enforce(now);
+        }
         let granted: Vec<_> = wishes
             .into_iter()
             .map(|Confirmation { names, reply }| (self.node.trials.confirm(&names), reply))
@@ -121,7 +128,11 @@ impl<K: Kernel> Control<K> {
             for name in &names {
                 tracing::info!(policy = %name, "node policy confirmed");
             }
-            let in_force = self.view.pending.clone().map_or(Ok(names), Err);
+            let pending = self.view.pending.clone().or_else(|| self.setback_of_the_node());
+            let in_force = match pending {
+                None => Ok(names),
+                Some(pending) => Err(format!("confirmed, but not in force yet: {pending}")),
+            };
             // Who asked may have gone away meanwhile.
             let _ = reply.send(in_force);
         }

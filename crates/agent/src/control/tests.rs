@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::rc::Rc;
 
-use datapath::{AttachKind, Features};
+use datapath::{AttachKind, Features, Limits, TableInForce};
 
 use super::*;
 use crate::config::AgentSettings;
@@ -14,7 +14,7 @@ use crate::testing::{self, CLUSTER};
 
 /// A kernel that remembers what it was told, or refuses.
 #[derive(Clone, Default)]
-struct Fake(Rc<RefCell<Told>>);
+pub(super) struct Fake(Rc<RefCell<Told>>);
 
 #[derive(Default)]
 struct Told {
@@ -24,6 +24,7 @@ struct Told {
     faults: Vec<Fault>,
     compared: Option<usize>,
     unsure: bool,
+    in_force: InForce,
 }
 
 impl Kernel for Fake {
@@ -60,6 +61,10 @@ impl Kernel for Fake {
         10
     }
 
+    fn in_force(&self) -> InForce {
+        self.0.borrow().in_force.clone()
+    }
+
     fn check(&mut self, desired: Option<&Desired>) -> Vec<Fault> {
         let mut told = self.0.borrow_mut();
         told.compared = desired.map(|desired| desired.endpoints.len());
@@ -79,23 +84,24 @@ impl Kernel for Fake {
     }
 }
 
-struct Bench {
-    control: Control<Fake>,
+pub(super) struct Bench {
+    pub control: Control<Fake>,
     kernel: Fake,
-    state: Arc<NodeState>,
+    pub state: Arc<NodeState>,
     root: tempfile::TempDir,
 }
 
-fn bench() -> Bench {
+pub(super) fn bench() -> Bench {
     let root = tempfile::tempdir().unwrap();
     for folder in ["state/endpoints", "cluster"] {
         fs::create_dir_all(root.path().join(folder)).unwrap();
     }
-    start(root)
+    start(root, InForce::default())
 }
 
-/// An agent on these folders, which an earlier one may have used.
-fn start(root: tempfile::TempDir) -> Bench {
+/// An agent on these folders, which an earlier one may have used, and on what that one
+/// left in force.
+fn start(root: tempfile::TempDir, in_force: InForce) -> Bench {
     let mut settings = AgentSettings::new(
         "node-1",
         "/sys/fs/bpf/signet/test/node-1",
@@ -112,6 +118,7 @@ fn start(root: tempfile::TempDir) -> Bench {
         started: Instant::now(),
     }));
     let kernel = Fake::default();
+    kernel.0.borrow_mut().in_force = in_force;
     let control = Control::new(kernel.clone(), &config, Arc::clone(&state));
     Bench { control, kernel, state, root }
 }
@@ -121,24 +128,50 @@ impl Bench {
         self.root.path().join(name)
     }
 
-    fn cluster(&self, text: &str) {
+    pub fn cluster(&self, text: &str) {
         replace(&self.path("cluster/all.yaml"), text);
     }
 
-    fn wire(&self, record: &EndpointRecord) {
+    pub fn wire(&self, record: &EndpointRecord) {
         cni::record::write(&self.path("state/endpoints"), record).unwrap();
     }
 
     /// The agent is gone, another one starts on its folders.
     fn restart(self) -> Self {
-        let mut bench = start(self.root);
+        let mut bench = start(self.root, InForce::default());
         bench.step();
         bench
     }
 
+    /// The same on a kernel that went on; the next agent has not looked yet.
+    pub fn succeeded(self) -> Self {
+        let Desired { endpoints, host, tables, .. } = self.last();
+        let room = Limits::default().table_entries;
+        let tables = tables.into_iter().map(|(number, table)| {
+            (number, TableInForce { places: table.places().collect(), room })
+        });
+        let in_force = InForce {
+            tables: tables.collect(),
+            endpoints: endpoints.values().map(|it| (it.id, it.table)).collect(),
+            host: host.subject,
+            foreign: false,
+        };
+        start(self.root, in_force)
+    }
+
+    /// The next agent on a kernel that knows nothing any more; it has not looked yet.
+    pub fn restarted(self) -> Self {
+        start(self.root, InForce::default())
+    }
+
+    /// The next agent finds the state of another version.
+    pub fn succeeded_by_another_version(self) -> Self {
+        start(self.root, InForce { foreign: true, ..InForce::default() })
+    }
+
     /// Interfaces that are installed.
     #[track_caller]
-    fn check_installed(&self, want: &[u32]) {
+    pub fn check_installed(&self, want: &[u32]) {
         assert_eq!(self.last().endpoints.into_keys().collect::<Vec<_>>(), want);
     }
 
@@ -149,7 +182,7 @@ impl Bench {
     }
 
     /// Looks, and enforces what is new; whether anything was.
-    fn step(&mut self) -> bool {
+    pub fn step(&mut self) -> bool {
         let changed = self.control.look();
         if changed {
             self.control.enforce(Instant::now());
@@ -158,11 +191,11 @@ impl Bench {
     }
 
     /// How often something was installed.
-    fn installs(&self) -> usize {
+    pub fn installs(&self) -> usize {
         self.kernel.0.borrow().desired.len()
     }
 
-    fn last(&self) -> Desired {
+    pub fn last(&self) -> Desired {
         self.kernel.0.borrow().desired.last().cloned().unwrap()
     }
 }
@@ -457,7 +490,7 @@ fn a_running_loop_sees_changes_and_stops_when_told() {
     assert!(state.counters().is_some());
 }
 
-const NODE_POLICY: &str = "---
+pub(super) const NODE_POLICY: &str = "---
 apiVersion: cilium.io/v2
 kind: CiliumClusterwideNetworkPolicy
 metadata: {name: shut}
@@ -467,17 +500,25 @@ spec:
 ";
 
 /// How the node is judged, as the kernel was told last.
-fn host(bench: &Bench) -> Option<datapath::HostSubject> {
+pub(super) fn host(bench: &Bench) -> Option<datapath::HostSubject> {
     bench.last().host.subject
 }
 
 fn confirm(bench: &mut Bench, names: &[&str]) -> Vec<String> {
+    answer(bench, names).unwrap().iter().map(ToString::to_string).collect()
+}
+
+/// What whoever confirms is told.
+pub(super) fn answer(
+    bench: &mut Bench,
+    names: &[&str],
+) -> Result<Vec<model::PolicyName>, String> {
     let names = names.iter().map(|name| (*name).to_owned()).collect();
     let (reply, mut answer) = tokio::sync::oneshot::channel();
     bench.state.confirm(crate::state::Confirmation { names, reply });
     let wishes = bench.state.confirmations();
     bench.control.confirm(wishes, Instant::now());
-    answer.try_recv().unwrap().unwrap().iter().map(ToString::to_string).collect()
+    answer.try_recv().unwrap()
 }
 
 #[test]
@@ -507,7 +548,7 @@ fn a_node_policy_is_on_trial_until_somebody_confirms_it() {
 }
 
 /// Kinds of the events that Hubble has no kind for, with their words.
-fn other_events(state: &NodeState) -> Vec<(String, String)> {
+pub(super) fn other_events(state: &NodeState) -> Vec<(String, String)> {
     use api::proto::flow::agent_event::Notification;
     let events = state.agent_events();
     let mut found = Vec::new();

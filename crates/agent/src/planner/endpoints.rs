@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use datapath::{Endpoint, Limits};
 use model::{Direction, EndpointRecord, IdentityBook, IdentityId, Labels, Pod, PodName};
-use policy::{CompileError, Key, Table, Why};
+use policy::{Key, Table, Why};
 use source::Snapshot;
 
+use super::last_good::LastGood;
 use super::people::PodLabels;
 use super::{Inputs, Plan, PlanOptions};
 use crate::numbers::{Numbers, digest};
@@ -44,7 +45,7 @@ pub enum LeftOut {
     Addresses,
     /// Its policy could not be compiled, and there is no earlier table.
     #[error("its policy cannot be enforced: {0}")]
-    Policy(CompileError),
+    Policy(String),
     /// A policy that may be about it was never accepted in any version.
     #[error("{0} is refused and has no earlier version (correct or remove it)")]
     RefusedPolicy(String),
@@ -247,14 +248,11 @@ pub(super) fn identify(
 }
 
 /// Leaves out what does not fit; who was there before goes first.
-pub(super) fn fit(endpoints: &mut [EndpointView], limits: Limits, before: Option<&Plan>) {
+pub(super) fn fit(endpoints: &mut [EndpointView], limits: Limits, last_good: &LastGood) {
     let room = usize::try_from(limits.endpoints).unwrap_or(usize::MAX);
-    let there: BTreeSet<u32> = before
-        .map(|before| before.desired.endpoints.values().map(|endpoint| endpoint.id).collect())
-        .unwrap_or_default();
     let mut candidates: Vec<&mut EndpointView> =
         endpoints.iter_mut().filter(|endpoint| endpoint.left_out.is_none()).collect();
-    candidates.sort_by_key(|endpoint| !there.contains(&endpoint.id));
+    candidates.sort_by_key(|endpoint| !last_good.has_endpoint(endpoint.id));
     for endpoint in candidates.into_iter().skip(room) {
         endpoint.left_out = Some(LeftOut::NodeFull(limits.endpoints));
     }

@@ -1,8 +1,10 @@
 //! The node itself: the table by which policies judge it, and the one that does
 //! after a trial.
 //!
-//! What cannot be compiled leaves what was in force: a node that drops everything
-//! because of a fault in a policy could not be corrected any more.
+//! What cannot be compiled leaves what was in force, also by an earlier agent: a node
+//! that drops everything because of a fault in a policy could not be corrected any more.
+//! Where nothing was in force, what was confirmed counts; only where that cannot be
+//! compiled either does nobody judge the node.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,6 +15,8 @@ use model::{Direction, IdentityBook, Label, Labels, Reserved};
 use policy::{Policy, Table};
 
 use super::endpoints::default_deny;
+use super::last_good::{GoodHost, LastGood};
+use super::setback::{Outcome, Setback};
 use super::tables::fitting;
 use super::{Inputs, Plan, PlanOptions};
 use crate::numbers::{HOST_FALLBACK, HOST_TABLE};
@@ -28,7 +32,8 @@ pub struct HostView {
     /// What judges it after the trial, and when that is over, in seconds of
     /// `CLOCK_MONOTONIC`; `None`: it is not on trial.
     pub fallback: Option<(Arc<Table>, u32)>,
-    policies: NodePolicies,
+    /// What its table was made of; `None`: it is an earlier one.
+    policies: Option<NodePolicies>,
 }
 
 /// What the tables are compiled from.
@@ -40,6 +45,7 @@ pub(super) struct Task<'a> {
     pub identities: &'a IdentityBook,
     pub options: &'a PlanOptions,
     pub before: Option<&'a Plan>,
+    pub last_good: &'a LastGood,
 }
 
 /// The labels by which policies select the node.
@@ -63,7 +69,7 @@ pub(super) fn peer_labels(inputs: &Inputs, options: &PlanOptions) -> Labels {
 }
 
 /// The node's view; `None`: no policy selects it, or none that could be compiled.
-pub(super) fn compile(task: &Task<'_>, problems: &mut Vec<String>) -> Option<HostView> {
+pub(super) fn compile(task: &Task<'_>, setbacks: &mut Vec<Setback>) -> Option<HostView> {
     let policies = &task.inputs.node_policies;
     if policies.in_force.is_empty() {
         return None;
@@ -75,28 +81,38 @@ pub(super) fn compile(task: &Task<'_>, problems: &mut Vec<String>) -> Option<Hos
             && before.snapshot.catalogue == task.inputs.snapshot.catalogue
     });
     if let Some(last) =
-        last.filter(|last| same_peers && last.labels == labels && last.policies == *policies)
+        last.filter(|last| same_peers && last.labels == labels && last.is_made_of(policies))
     {
         return Some(last.clone());
     }
-    let compiled = table(task, task.in_force, &labels, last.map(|last| &last.table));
+    let compiled = table(task, task.in_force, &labels, HOST_TABLE);
     let fallback = policies.confirm_by.map(|confirm_by| {
-        let last = last.and_then(|last| last.fallback.as_ref());
-        let table = table(task, task.fallback, &labels, last.map(|(table, _)| table));
+        let table = table(task, task.fallback, &labels, HOST_FALLBACK);
         table.map(|table| (table, confirm_by))
     });
     match (compiled, fallback.transpose()) {
         (Ok(table), Ok(fallback)) => {
-            Some(HostView { labels, table, fallback, policies: policies.clone() })
+            Some(HostView { labels, table, fallback, policies: Some(policies.clone()) })
         }
         (Err(reason), _) | (_, Err(reason)) => {
-            let stays = match last {
-                Some(_) => "the last good one stays",
-                None => "nobody judges the node",
-            };
-            problems.push(format!("the policy of the node cannot be enforced: {reason}; {stays}"));
-            last.cloned()
+            let (outcome, view) = instead(task, &labels);
+            setbacks.push(Setback { subject: labels, of_the_node: true, outcome, reason });
+            view
         }
+    }
+}
+
+/// What judges where the policies of the node cannot be enforced.
+fn instead(task: &Task<'_>, labels: &Labels) -> (Outcome, Option<HostView>) {
+    let view = |table, fallback| HostView { labels: labels.clone(), table, fallback, policies: None };
+    if let Some(GoodHost { table, fallback }) = task.last_good.of_the_node() {
+        return (Outcome::LastGoodStays, Some(view(table, fallback)));
+    }
+    // Of a node that was never judged, as after a reboot.
+    let on_trial = task.inputs.node_policies.confirm_by.is_some() && !task.fallback.is_empty();
+    match on_trial.then(|| table(task, task.fallback, labels, HOST_TABLE)) {
+        Some(Ok(table)) => (Outcome::ConfirmedStays, Some(view(table, None))),
+        Some(Err(_)) | None => (Outcome::NobodyJudges, None),
     }
 }
 
@@ -104,20 +120,24 @@ fn table(
     task: &Task<'_>,
     policies: &[Policy],
     labels: &Labels,
-    last: Option<&Arc<Table>>,
+    number: u32,
 ) -> Result<Arc<Table>, String> {
     let none = BTreeMap::new();
     let options = &task.options.policy;
     let compiled = policy::compile(policies, labels, &none, task.identities, options);
     let table = compiled.map_err(|error| error.to_string())?;
-    match last {
-        Some(last) if **last == table => Ok(Arc::clone(last)),
-        Some(last) => fitting(last, table, task.options.limits.table_entries).map(Arc::new),
-        None => Ok(Arc::new(table)),
+    let beside = task.last_good.table(number);
+    match beside.filter(|last| *last.table == table) {
+        Some(last) => Ok(Arc::clone(&last.table)),
+        None => fitting(beside, table, task.options.limits.table_entries).map(Arc::new),
     }
 }
 
 impl HostView {
+    fn is_made_of(&self, policies: &NodePolicies) -> bool {
+        self.policies.as_ref() == Some(policies)
+    }
+
     /// Whether default deny is on in this direction.
     pub fn default_deny(&self, direction: Direction) -> Option<bool> {
         default_deny(&self.table, direction)

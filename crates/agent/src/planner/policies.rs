@@ -9,6 +9,7 @@ use source::{ObjectName, Refused, Scope, Snapshot};
 use super::endpoints::EndpointView;
 use super::host::HostView;
 use super::refusals::consequence;
+use super::setback::Setback;
 use crate::numbers::digest;
 
 /// One policy object, seen from this node.
@@ -56,10 +57,24 @@ pub(super) fn shortfalls(
     found
 }
 
+/// Why policies that are accepted are not in force, or not all of them.
+pub(super) struct Amiss<'a> {
+    pub shortfalls: &'a [Shortfall],
+    pub setbacks: &'a [Setback],
+}
+
+impl Amiss<'_> {
+    fn reasons(&self, policy: &Policy) -> impl Iterator<Item = String> {
+        let setbacks = self.setbacks.iter().filter(|setback| setback.concerns(policy));
+        let own = self.shortfalls.iter().filter(|(name, _)| *name == policy.name);
+        setbacks.map(ToString::to_string).chain(own.map(|(_, text)| text.clone()))
+    }
+}
+
 /// Views of all policies, accepted ones first, each group sorted.
 pub(super) fn views(
     snapshot: &Snapshot,
-    shortfalls: &[Shortfall],
+    amiss: &Amiss<'_>,
     endpoints: &[EndpointView],
     node: Option<(&str, &HostView)>,
 ) -> Vec<PolicyView> {
@@ -90,8 +105,7 @@ pub(super) fn views(
             let keeper = kept_by.get(&object).copied();
             let mut reasons: Vec<String> =
                 refused.remove(&object).or(keeper).map(reason).into_iter().collect();
-            let own = shortfalls.iter().filter(|(name, _)| *name == policy.name);
-            reasons.extend(own.map(|(_, text)| text.clone()));
+            reasons.extend(amiss.reasons(policy));
             let view = accepted(policy, object, file, reasons.join("; "), &subjects);
             match node
                 .filter(|(_, host)| policy.rules.iter().any(|rule| rule.selects(&host.labels)))

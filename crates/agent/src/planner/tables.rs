@@ -1,7 +1,8 @@
 //! One table for each distinct subject of this node.
 //!
 //! A subject is an identity with its named ports: pods that agree in both share
-//! a table. A subject whose policy cannot be compiled keeps its last good table.
+//! a table. A subject whose policy cannot be compiled, or does not fit, keeps its last
+//! good table, also that of an earlier agent.
 
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,8 @@ use policy::{CompileError, Compiler, Key, Table};
 use source::Snapshot;
 
 use super::endpoints::{EndpointView, LeftOut};
+use super::last_good::{GoodTable, LastGood};
+use super::setback::{Outcome, Setback};
 use super::{Plan, PlanOptions, kept};
 use crate::numbers::{Numbers, digest};
 
@@ -47,7 +50,7 @@ pub struct PlannedTable {
     /// How.
     pub table: Arc<Table>,
     /// Why it is an earlier one and not what the policies say now.
-    pub problem: Option<String>,
+    pub setback: Option<Setback>,
 }
 
 /// What tables are compiled from.
@@ -58,6 +61,7 @@ pub(super) struct Task<'a> {
     pub identities: &'a IdentityBook,
     pub options: &'a PlanOptions,
     pub before: Option<&'a Plan>,
+    pub last_good: &'a LastGood,
     /// Tables that would come out as they did then.
     pub kept: kept::Tables<'a>,
 }
@@ -66,6 +70,8 @@ pub(super) struct Task<'a> {
 pub(super) struct Tables {
     pub planned: BTreeMap<u32, PlannedTable>,
     pub numbers: Numbers,
+    /// Of whom the policies are not in force.
+    pub setbacks: Vec<Setback>,
 }
 
 impl Tables {
@@ -101,11 +107,12 @@ pub(super) fn compile(
     // Knowing all peers is dear, and often no table needs it.
     let compiler =
         LazyCell::new(|| Compiler::new(task.policies, task.identities, &task.options.policy));
-    let mut planned = BTreeMap::new();
+    let (mut planned, mut setbacks) = (BTreeMap::new(), Vec::new());
     for (subject, endpoints) in subjects {
         let number = numbers.get(&subject.digest()).unwrap_or_default();
-        match compile_one(task, &compiler, number, &subject) {
-            Ok((table, problem)) => {
+        let ids: Vec<u32> = endpoints.iter().map(|endpoint| endpoint.id).collect();
+        match compile_one(task, &compiler, number, &subject, &ids) {
+            Ok((table, setback)) => {
                 if let Some(why) = table.shadow_refused() {
                     problems.push(format!(
                         "what policies in shadow mode would decide about {} is not known: {why}",
@@ -115,55 +122,68 @@ pub(super) fn compile(
                 for endpoint in endpoints {
                     endpoint.table = Some((number, Arc::clone(&table)));
                 }
-                problems.extend(problem.clone());
-                planned.insert(number, PlannedTable { subject, table, problem });
+                setbacks.extend(setback.clone());
+                planned.insert(number, PlannedTable { subject, table, setback });
             }
-            Err(left_out) => {
+            Err(setback) => {
                 for endpoint in endpoints {
-                    endpoint.left_out = Some(left_out.clone());
+                    endpoint.left_out = Some(LeftOut::Policy(setback.reason.clone()));
                 }
+                setbacks.push(setback);
             }
         }
     }
-    Tables { planned, numbers }
+    Tables { planned, numbers, setbacks }
 }
 
-/// The table of a subject; with a problem it is the last good one.
+/// The table of a subject; with a setback it is the last good one. Without one its
+/// endpoints cannot be installed.
 fn compile_one<'a, F: FnOnce() -> Compiler<'a>>(
     task: &Task<'_>,
     compiler: &LazyCell<Compiler<'a>, F>,
     number: u32,
     subject: &Subject,
-) -> Result<(Arc<Table>, Option<String>), LeftOut> {
+    endpoints: &[u32],
+) -> Result<(Arc<Table>, Option<Setback>), Setback> {
     let earlier = |plan: &'_ Plan| {
         let planned = plan.tables.get(&number).filter(|planned| planned.subject == *subject)?;
-        Some((Arc::clone(&planned.table), planned.problem.clone()))
+        Some((Arc::clone(&planned.table), planned.setback.clone()))
     };
     if let Some(kept) = task.kept.of_subject(&subject.labels).and_then(earlier) {
         return Ok(kept);
     }
     let compiled = compiler.table(&subject.labels, &subject.ports);
-    let Some((last, _)) = task.before.and_then(earlier) else {
-        let table = compiled.map_err(LeftOut::Policy)?;
-        return Ok((Arc::new(table), None));
+    let beside = task.last_good.table(number);
+    let fitted = compiled
+        .map_err(|error| error.to_string())
+        .and_then(|table| fitting(beside, table, task.options.limits.table_entries));
+    let good = task.last_good.of_subject(number, subject, endpoints.iter().copied());
+    let good = good.map(|good| Arc::clone(&good.table));
+    let setback = |outcome, reason| Setback {
+        subject: subject.labels.clone(),
+        of_the_node: false,
+        outcome,
+        reason,
     };
-    let limit = task.options.limits.table_entries;
-    let reason = match compiled.map(|table| fitting(&last, table, limit)) {
-        Ok(Ok(table)) if *last == table => return Ok((last, None)),
-        Ok(Ok(table)) => return Ok((Arc::new(table), None)),
-        Ok(Err(reason)) => reason,
-        Err(error) => error.to_string(),
-    };
-    let problem = format!(
-        "the policy of {} cannot be enforced: {reason}; the last good one stays",
-        subject.labels.to_strings().join(",")
-    );
-    Ok((last, Some(problem)))
+    match (fitted, good) {
+        (Ok(table), Some(last)) if *last == table => Ok((last, None)),
+        (Ok(table), _) => Ok((Arc::new(table), None)),
+        (Err(reason), Some(last)) => Ok((last, Some(setback(Outcome::LastGoodStays, reason)))),
+        (Err(reason), None) => Err(setback(Outcome::DropsEverything, reason)),
+    }
 }
 
-/// The table, if there is room for it beside the last one; else what decides alone:
-/// a shadow must not keep it from changing.
-pub(super) fn fitting(last: &Table, table: Table, limit: u32) -> Result<Table, String> {
+/// The table, if there is room for it beside the one in force with its number; else what
+/// decides alone: a shadow must not keep it from changing.
+pub(super) fn fitting(
+    beside: Option<&GoodTable>,
+    table: Table,
+    limit: u32,
+) -> Result<Table, String> {
+    let none = Table::default();
+    // A table that exists keeps the size it was made with.
+    let (last, limit) =
+        beside.map_or((&none, limit), |good| (&*good.table, good.room.min(limit)));
     match room(last, &table, limit) {
         Ok(()) => Ok(table),
         Err(reason) if !table.has_shadow() => Err(reason),
@@ -183,5 +203,8 @@ fn room(last: &Table, table: &Table, limit: u32) -> Result<(), String> {
     if keys.len() <= usize::try_from(limit).unwrap_or(usize::MAX) {
         return Ok(());
     }
-    Err(format!("old and new entries are {} together, {limit} is the limit", keys.len()))
+    Err(match last.len() {
+        0 => format!("it has {} entries, {limit} is the limit", keys.len()),
+        _ => format!("old and new entries are {} together, {limit} is the limit", keys.len()),
+    })
 }

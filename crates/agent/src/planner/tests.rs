@@ -4,7 +4,9 @@ use model::{Direction, Labels};
 use policy::Why;
 
 use super::*;
-use crate::testing::{self, CLUSTER, RULE, addresses, api, db, identity, options, record};
+use crate::testing::{
+    self, CLUSTER, RULE, addresses, api, db, identity, options, record, replan, replan as plan,
+};
 
 /// The plan of a cluster with both local pods wired.
 fn usual(text: &str) -> Plan {
@@ -414,8 +416,8 @@ fn a_policy_that_does_not_fit_leaves_the_last_good_table_in_force() {
     let second = plan(&testing::inputs(&changed, &[api(), db()]), &narrow(), Some(&first));
     let table = first.desired.endpoints[&5].table;
     assert!(Arc::ptr_eq(&first.desired.tables[&table], &second.desired.tables[&table]));
-    assert_eq!(second.problems.len(), 1);
-    assert!(second.problems[0].contains("the last good one stays"), "{}", second.problems[0]);
+    assert_eq!(second.setbacks.len(), 1);
+    assert_eq!(second.setbacks[0].outcome, Outcome::LastGoodStays);
 }
 
 #[test]
@@ -428,10 +430,11 @@ fn a_change_that_needs_more_room_than_there_is_leaves_the_last_good_table() {
     let changed = testing::inputs(&CLUSTER.replace("port: '8080'", "port: '9090'"), &[api(), db()]);
     let second = plan(&changed, &options, Some(&first));
     assert!(Arc::ptr_eq(&first.desired.tables[&table], &second.desired.tables[&table]));
-    assert!(second.problems[0].contains("5 together, 4 is the limit"), "{}", second.problems[0]);
+    let reason = &second.setbacks[0].reason;
+    assert_eq!(reason, "old and new entries are 5 together, 4 is the limit");
     options.limits.table_entries += 1;
     let third = plan(&changed, &options, Some(&first));
-    assert_eq!(third.problems, Vec::<String>::new());
+    assert_eq!(third.setbacks, []);
 }
 
 #[test]
@@ -599,12 +602,12 @@ fn a_node_policy_that_does_not_fit_leaves_the_node_as_it_was() {
     tight.policy.max_entries = 2;
     let plan = plan(&testing::inputs(&text, &[]), &tight, None);
     assert_eq!(plan.desired.host.subject, None);
-    assert!(plan.problems[0].ends_with("nobody judges the node"), "{:?}", plan.problems);
+    assert_eq!(plan.setbacks[0].outcome, Outcome::NobodyJudges);
     let first = usual(&text);
     let second =
-        super::plan(&testing::inputs(&text.replace("'22'", "'23'"), &[]), &tight, Some(&first));
+        replan(&testing::inputs(&text.replace("'22'", "'23'"), &[]), &tight, Some(&first));
     let table =
         |plan: &Plan| Arc::clone(&plan.desired.tables[&plan.desired.host.subject.unwrap().table]);
     assert_eq!(table(&second), table(&first));
-    assert!(second.problems[0].ends_with("the last good one stays"), "{:?}", second.problems);
+    assert_eq!(second.setbacks[0].outcome, Outcome::LastGoodStays);
 }

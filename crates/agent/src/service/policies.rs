@@ -12,7 +12,7 @@ use crate::state::ControlView;
 use crate::trial::{Standing, monotonic};
 
 /// Every policy that was read.
-pub(super) fn list(node: &str, control: &ControlView) -> Vec<Policy> {
+pub(crate) fn list(node: &str, control: &ControlView) -> Vec<Policy> {
     let Some(plan) = &control.newest else { return vec![] };
     plan.policies().iter().map(|view| row(node, control, plan, view)).collect()
 }

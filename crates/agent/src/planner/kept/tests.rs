@@ -8,8 +8,8 @@ use std::path::Path;
 use model::EndpointRecord;
 use source::Directory;
 
-use crate::planner::{Inputs, Plan, PlanOptions, plan};
-use crate::testing::{self, record};
+use crate::planner::{Inputs, Plan, PlanOptions};
+use crate::testing::{self, record, replan as plan};
 use crate::trial::NodePolicies;
 
 /// The same numbers in every run.
