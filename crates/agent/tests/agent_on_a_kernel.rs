@@ -5,8 +5,10 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test")]
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc;
@@ -23,7 +25,8 @@ use api::proto::observer::observer_client::ObserverClient;
 use api::proto::observer::{GetAgentEventsRequest, GetFlowsRequest};
 use api::proto::signet::v1::signet_client::SignetClient;
 use api::proto::signet::v1::{
-    ListEndpointsRequest, ListPoliciesRequest, NodeStatus, Policy, StatusRequest,
+    ConfirmPoliciesRequest, ListEndpointsRequest, ListPoliciesRequest, NodeStatus, Policy,
+    StatusRequest,
 };
 use model::{EndpointRecord, PodName};
 use nix::mount::{MsFlags, mount};
@@ -58,12 +61,42 @@ spec:
   egress: [{}]
 ";
 
+/// The pod may send datagrams to these ports of anybody, an entry each.
+fn out(ports: &[u16]) -> String {
+    let ports: Vec<String> =
+        ports.iter().map(|port| format!("{{port: '{port}', protocol: UDP}}")).collect();
+    let ports = ports.join(", ");
+    format!(
+        "{{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {{name: out, namespace: \
+         payment}}, spec: {{endpointSelector: {{matchLabels: {{app: api}}}}, egress: [{{toPorts: \
+         [{{ports: [{ports}]}}]}}]}}}}"
+    )
+}
+
+/// Only other nodes may speak with the node, on these ports; an entry each for both of
+/// their identities.
+fn guard(ports: &[u16]) -> String {
+    let ports: Vec<String> =
+        ports.iter().map(|port| format!("{{port: '{port}', protocol: TCP}}")).collect();
+    let ports = ports.join(", ");
+    format!(
+        "{{apiVersion: cilium.io/v2, kind: CiliumClusterwideNetworkPolicy, metadata: {{name: \
+         guard}}, spec: {{nodeSelector: {{}}, ingress: [{{fromEntities: [remote-node], toPorts: \
+         [{{ports: [{ports}]}}]}}]}}}}"
+    )
+}
+
+/// More than fit where 12 entries do.
+const MANY: [u16; 14] = [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27];
+
 const LONG: Duration = Duration::from_secs(20);
 
 struct World {
     folder: tempfile::TempDir,
     pod: File,
     agent: Option<JoinHandle<Result<(), AgentError>>>,
+    /// Entries of a policy table.
+    entries: Option<u32>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -107,7 +140,7 @@ impl World {
         ip("link set lo up");
         ip("addr add 192.168.0.1/32 dev lo");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let world = Self { pod: namespace(), folder, agent: None, runtime };
+        let world = Self { pod: namespace(), folder, agent: None, entries: None, runtime };
         world.put("node.yaml", NODE);
         world
     }
@@ -128,8 +161,12 @@ impl World {
     }
 
     fn start(&mut self) {
-        let settings =
+        let mut settings =
             AgentSettings::new("node-1", self.pins(), self.path("state"), self.path("cluster"));
+        settings.metrics_listen = Some(format!("unix://{}", self.path("metrics.sock").display()));
+        if let Some(entries) = self.entries {
+            settings.limits.table_entries = entries;
+        }
         let config = AgentConfig::try_from(settings).unwrap();
         let socket = config.listen.clone();
         self.agent = Some(thread::spawn(|| agent::run(config)));
@@ -137,7 +174,7 @@ impl World {
             if self.agent.as_ref().unwrap().is_finished() {
                 panic!("{:?}", self.agent.take().unwrap().join());
             }
-            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+            UnixStream::connect(&socket).is_ok()
         });
     }
 
@@ -218,6 +255,50 @@ impl World {
             let request = ListPoliciesRequest {};
             SignetClient::new(channel).list_policies(request).await.unwrap().into_inner().policies
         })
+    }
+
+    fn confirm(&self) -> Result<usize, String> {
+        self.runtime.block_on(async {
+            let channel = api::client::connect(&self.path("state/agent.sock")).await.unwrap();
+            let request = ConfirmPoliciesRequest { names: vec![] };
+            let answer = SignetClient::new(channel).confirm_policies(request).await;
+            let confirmed = answer.map_err(|status| status.message().to_owned())?.into_inner();
+            Ok(confirmed.policies.len())
+        })
+    }
+
+    /// The pod is there and may not send: a policy of these ports alone is in force.
+    fn wired(entries: u32, ports: &[u16]) -> Self {
+        let mut world = Self::new();
+        world.entries = Some(entries);
+        world.put("pod.yaml", POD);
+        world.put("out.yaml", &out(ports));
+        world.start();
+        let ifindex = world.wire();
+        cni::record::write(&world.path("state/endpoints"), &world.record(ifindex)).unwrap();
+        eventually("the pod is installed", || is_enforced(&world.pins(), ifindex));
+        world
+    }
+
+    /// Revision and reason of a policy, as they are listed.
+    #[track_caller]
+    fn listed(&self, name: &str) -> (u32, String) {
+        let policies = self.policies();
+        let policy = policies.iter().find(|policy| policy.name == name).unwrap();
+        assert!(policy.accepted);
+        assert_eq!(policy.since.is_some(), policy.revision > 0);
+        (policy.revision, policy.reason.clone())
+    }
+
+    /// The value of a number in a scrape.
+    #[track_caller]
+    fn scraped(&self, name: &str) -> f64 {
+        let mut socket = UnixStream::connect(self.path("metrics.sock")).unwrap();
+        socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        socket.read_to_string(&mut text).unwrap();
+        let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok();
+        text.lines().find_map(value).unwrap_or_else(|| panic!("no `{name}` in {text}"))
     }
 
     fn endpoint_revision(&self) -> u32 {
@@ -350,4 +431,109 @@ fn an_agent_enforces_tells_and_leaves_enforcement_behind() {
     assert!(world.arrives());
     assert!(world.agent_events().contains(&AgentEventType::PolicyDeleted));
     world.stop();
+}
+
+/// A pod's right outlives its agent also where the next one can make no other of it.
+#[test]
+fn what_judged_a_pod_goes_on_where_the_next_agent_finds_a_policy_that_does_not_fit() {
+    let mut world = World::wired(12, &[53]);
+    assert!(!world.arrives(), "no rule names the port");
+    world.stop();
+
+    world.put("out.yaml", &out(&MANY));
+    world.start();
+    assert!(!world.arrives());
+    // The policy of before, and not that nobody knows the pod (203).
+    let flow = world.check_flow(Verdict::Dropped, 133);
+    let told = Detail::from_any(flow.extensions.as_ref().unwrap()).unwrap();
+    assert_eq!(told.because, ["CiliumNetworkPolicy/payment/out"]);
+    let (revision, reason) = world.listed("out");
+    assert!(revision == 0 && reason.ends_with("; the last good one stays"), "{reason}");
+    let status = world.status();
+    assert_eq!(status.endpoints_not_ready, 0);
+    let fault = status.faults.iter().find(|fault| fault.kind == "policy").unwrap();
+    assert_eq!(fault.left, "the last good one stays");
+    assert!(fault.detail.contains("k8s:app=api"), "{}", fault.detail);
+    assert_eq!(world.scraped("signet_policy_setbacks"), 1.0);
+    assert_eq!(world.scraped("signet_refusals_total"), 1.0);
+
+    // What lets it send is kept in the same way.
+    fs::remove_file(world.path("cluster/out.yaml")).unwrap();
+    eventually("the policy is gone", || world.policies().is_empty());
+    assert!(world.arrives());
+    assert_eq!(world.scraped("signet_policy_setbacks"), 0.0);
+    world.stop();
+    world.put("out.yaml", &out(&MANY));
+    world.start();
+    assert!(world.arrives(), "nobody restricted it");
+    assert_eq!(world.listed("out").0, 0);
+    world.stop();
+}
+
+/// Old and new entries together are too many for one table; all else goes on.
+#[test]
+fn a_table_without_room_for_its_change_keeps_nothing_else_from_changing() {
+    let mut world = World::wired(9, &[53, 55, 57, 59, 61]);
+    world.stop();
+    world.put("out.yaml", &out(&[1, 3, 5, 7, 9]));
+    world.put("guard.yaml", &guard(&[22]));
+    world.start();
+    let (revision, reason) = world.listed("out");
+    assert!(revision == 0 && reason.contains("old and new entries are 12 together, 9 is the limit"), "{reason}");
+    let (revision, reason) = world.listed("guard");
+    assert!(revision > 0 && reason.is_empty(), "{reason}");
+    assert_eq!(world.status().endpoints_not_ready, 0);
+    world.put("out.yaml", &out(&[53, 57]));
+    eventually("what fits is in force", || world.listed("out").0 > 0);
+    assert_eq!(world.listed("out").1, "");
+    world.stop();
+}
+
+#[test]
+fn a_node_stays_guarded_where_the_next_agent_finds_a_policy_that_does_not_fit() {
+    let mut world = World::wired(12, &MANY[..2]);
+    fs::remove_file(world.path("cluster/out.yaml")).unwrap();
+    eventually("the pod is unrestricted", || world.policies().is_empty());
+    assert!(world.arrives(), "nobody guards the node");
+    world.put("guard.yaml", &guard(&[22]));
+    eventually("the node is guarded", || {
+        world.policies().iter().any(|policy| policy.name == "guard" && policy.revision > 0)
+    });
+    assert_eq!(world.confirm(), Ok(1));
+    assert!(!world.arrives(), "a pod is no other node");
+    world.stop();
+    assert!(!world.arrives());
+
+    world.put("guard.yaml", &guard(&MANY));
+    world.start();
+    assert!(!world.arrives(), "what was confirmed stays");
+    let (revision, reason) = world.listed("guard");
+    assert!(revision == 0 && reason.ends_with("; the last good one stays"), "{reason}");
+    let status = world.status();
+    let fault = status.faults.iter().find(|fault| fault.kind == "policy").unwrap();
+    assert!(fault.detail.starts_with("the policy of the node cannot be enforced: "));
+    let refusal = world.confirm().unwrap_err();
+    assert!(refusal.starts_with("nothing is confirmed: "), "{refusal}");
+
+    fs::remove_file(world.path("cluster/guard.yaml")).unwrap();
+    eventually("the policy is gone", || world.policies().is_empty());
+    assert!(world.arrives());
+    world.stop();
+}
+
+#[test]
+fn a_scrape_says_how_old_the_state_is_and_how_old_it_may_be() {
+    let mut world = World::new();
+    world.start();
+    let age = || world.scraped("signet_source_age_seconds");
+    assert_eq!(world.scraped("signet_source_age_bound_seconds"), 5.0);
+    assert!(age() <= 6.0, "a look may take a while");
+    fs::rename(world.path("cluster"), world.path("away")).unwrap();
+    eventually("the state is older than it may be", || age() > 6.0);
+    assert_eq!(world.scraped("signet_source_age_bound_seconds"), 5.0);
+    fs::rename(world.path("away"), world.path("cluster")).unwrap();
+    eventually("it is read again", || age() <= 6.0);
+    let age = age();
+    world.stop();
+    assert!(age <= 6.0);
 }
