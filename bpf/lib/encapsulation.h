@@ -40,8 +40,7 @@ inline_fn bool enters_overlay(const struct sg_connection_key *key, __u32 peer)
 
 	return key->protocol == PROTOCOL_UDP &&
 	       (port == PORT_VXLAN || port == PORT_VXLAN_LINUX || port == PORT_GENEVE) &&
-	       (peer == IDENTITY_HOST || peer == IDENTITY_REMOTE_NODE ||
-		peer == IDENTITY_KUBE_APISERVER);
+	       identity_is_node(peer);
 }
 
 /* Whether more is asked of a rule that lets it out than to match. An overlay is the

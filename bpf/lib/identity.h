@@ -11,7 +11,15 @@
 #define IDENTITY_HOST 1
 #define IDENTITY_REMOTE_NODE 6
 #define IDENTITY_KUBE_APISERVER 7
+#define IDENTITY_SCOPE_NODE 0x02	/* the first byte of nodes that are told apart by more */
 #define INTERFACE_HOST 0	/* stands in map `endpoints` for the node itself */
+
+/* A node, this one or another. */
+inline_fn bool identity_is_node(__u32 identity)
+{
+	return identity == IDENTITY_HOST || identity == IDENTITY_REMOTE_NODE ||
+	       identity == IDENTITY_KUBE_APISERVER || identity >> 24 == IDENTITY_SCOPE_NODE;
+}
 
 inline_fn struct sg_control *control_get(void)
 {

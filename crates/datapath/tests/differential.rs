@@ -23,6 +23,9 @@ use policy::testing::{Case, Mutant, Packet, compile_mutant, random_case, shadowe
 use policy::{Decision, Mode, Table, Why};
 use support::*;
 
+/// The reason of a drop by which the kernel refuses a carrier.
+const ENCAPSULATION: u8 = 170;
+
 /// Packets judged by all three, in every day's tests and in a long one.
 const PACKETS: usize = 20_000;
 const PACKETS_FOR_LONG: usize = 1_000_000;
@@ -157,7 +160,7 @@ fn judge(
     turn: &mut u32,
     case: &Case,
     table: &Table,
-) -> Result<Vec<Decision>, String> {
+) -> Result<Vec<(Decision, Option<bool>)>, String> {
     // No connection of an earlier case may answer for this one: the endpoint
     // gets another number, and the sweep frees what had the old one.
     let mut desired = desired(case, table);
@@ -176,15 +179,20 @@ fn judge(
         let record = node.record(packet.direction, &frame(packet, peer));
         check_record(&record, packet, peer, case);
         let kernel = decision(&record, table);
-        let meaning = case.evaluate(packet).unwrap();
+        let (mut meaning, carries) = (case.evaluate(packet).unwrap(), case.refuses_carrier(packet));
+        meaning.allow &= carries != Some(true);
+        if (record.reason == ENCAPSULATION) != (carries == Some(true)) {
+            return Err(format!("{packet:?}: kernel {}, a carrier {carries:?}", record.reason));
+        }
         if kernel != meaning {
             return Err(format!("{packet:?}: kernel {kernel:?}, rules {meaning:?}"));
         }
-        let (kernel, meant) = (shadow_decision(&record, table), case.evaluate_shadow(packet));
+        let meant = case.evaluate_shadow(packet).filter(|_| carries.is_none());
+        let kernel = shadow_decision(&record, table);
         if kernel != meant {
             return Err(format!("{packet:?}: in the shadow kernel {kernel:?}, rules {meant:?}"));
         }
-        decisions.push(meaning);
+        decisions.push((meaning, carries));
     }
     Ok(decisions)
 }
@@ -205,7 +213,7 @@ fn check_record(record: &Record, packet: &Packet, peer: IpAddr, case: &Case) {
 
 /// One case, by all three; counts the answers. In every third some policies are
 /// in shadow mode or retired.
-fn compare(node: &mut Node, turn: &mut u32, seed: u64, judged: &mut BTreeMap<u8, usize>) {
+fn compare(node: &mut Node, turn: &mut u32, seed: u64, judged: &mut Judged) {
     let case = if seed % 3 == 1 { shadowed_case(seed, false) } else { random_case(seed) };
     let table = case.compile().unwrap();
     for packet in &case.packets {
@@ -218,9 +226,23 @@ fn compare(node: &mut Node, turn: &mut u32, seed: u64, judged: &mut BTreeMap<u8,
     }
     let decisions = judge(node, turn, &case, &table)
         .unwrap_or_else(|difference| panic!("seed {seed}: {difference}"));
-    for decision in decisions {
+    for (decision, carries) in decisions {
         *judged.entry(decision.why as u8).or_insert(0) += 1;
+        // A carrier that is let out, and one that is not.
+        if let Some(refused) = carries.filter(|refused| *refused || decision.allow) {
+            *judged.entry(CARRIER[usize::from(refused)]).or_insert(0) += 1;
+        }
     }
+}
+
+/// How many packets were judged for each reason, and how many carriers.
+type Judged = BTreeMap<u8, usize>;
+
+/// Stand for carriers that are let out and refused, where others have a reason.
+const CARRIER: [u8; 2] = [200, 201];
+
+fn all(judged: &Judged) -> usize {
+    judged.iter().filter(|(why, _)| !CARRIER.contains(why)).map(|(_, count)| count).sum()
 }
 
 /// One share of the packets.
@@ -229,7 +251,7 @@ fn agree(share: u64) {
     let (mut turn, mut judged) = (0, BTreeMap::new());
     for seed in 0.. {
         compare(&mut node, &mut turn, (share << 24) + seed, &mut judged);
-        if judged.values().sum::<usize>() >= PACKETS / SHARES {
+        if all(&judged) >= PACKETS / SHARES {
             break;
         }
     }
@@ -237,8 +259,12 @@ fn agree(share: u64) {
 }
 
 /// A differential that meets one kind of answer only proves little.
-fn check_mixture(judged: &BTreeMap<u8, usize>) {
-    let all: usize = judged.values().sum();
+fn check_mixture(judged: &Judged) {
+    let all = all(judged);
+    for carrier in CARRIER {
+        let met = judged.get(&carrier).copied().unwrap_or(0);
+        assert!(met * 2000 >= all, "{met} of {all}: {judged:?}");
+    }
     for why in [Why::Unenforced, Why::Rule, Why::DefaultDeny, Why::DenyRule] {
         let share = judged.get(&(why as u8)).copied().unwrap_or(0);
         assert!(share * 100 >= all * 15, "{why:?} is only {share} of {all}: {judged:?}");
@@ -274,12 +300,12 @@ fn they_agree_on_random_cases_for_long() {
     let (mut turn, mut judged) = (0, BTreeMap::new());
     // Other cases than those of every day.
     let mut seed = 1 << 32;
-    while Instant::now() < end || judged.values().sum::<usize>() < PACKETS_FOR_LONG {
+    while Instant::now() < end || all(&judged) < PACKETS_FOR_LONG {
         compare(&mut node, &mut turn, seed, &mut judged);
         seed += 1;
     }
     check_mixture(&judged);
-    println!("{} packets judged by all three: {judged:?}", judged.values().sum::<usize>());
+    println!("{} packets judged by all three: {judged:?}", all(&judged));
 }
 
 /// A compiler that takes policies in shadow mode for enforced ones, or the other way

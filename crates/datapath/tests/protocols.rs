@@ -11,7 +11,7 @@ mod support;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use model::{Direction, IcmpMessage, Layer4};
+use model::{Direction, IcmpMessage, IdentityId, Layer4};
 use policy::{Action, Entity, Peer, Peers, Ports};
 use support::*;
 
@@ -169,6 +169,13 @@ fn a_pod_does_not_reach_the_node_s_overlay() {
         assert_eq!(sent(host, port + 1), 0);
         assert_eq!(sent(PEER, port), 0, "a pod's own business");
     }
+    // A node that policies tell apart by its labels is a node as well.
+    let (other, labelled) = (Ipv4Addr::new(192, 0, 2, 77), 0x0200_0007);
+    let mut desired = world.desired(world.table(vec![]));
+    desired.addresses.insert(other.into(), IdentityId::try_from(labelled).unwrap());
+    node.apply(&desired);
+    let to_other = |port| node.reason(Egress, &datagram(Egress, (POD, 999), (other, port)));
+    assert_eq!((to_other(4789), to_other(4790)), (ENCAPSULATION, 0));
     let nodes = Peers::OneOf(vec![Peer::Entity(Entity::Host)]);
     let named = rule("vtep", Egress, Action::Allow, nodes, numbered(UDP, 4789));
     node.apply(&world.desired(world.table(vec![named])));

@@ -17,6 +17,11 @@ use crate::label::{Label, Labels};
 /// and the scopes that Hubble's tools read as CIDR (0x01) and remote node (0x02).
 const FIRST_WORKLOAD: u32 = 0x0300_0000;
 
+/// Nodes that are told apart by more than what they are, by labels or ranges, have
+/// numbers from here on up to those of workloads: so the kernel knows a node by its
+/// number.
+const FIRST_NODE: u32 = 0x0200_0000;
+
 /// The number under which the datapath knows an identity.
 ///
 /// Zero is the datapath's "not yet resolved" and never a value of this type:
@@ -159,11 +164,20 @@ fn digest(labels: &Labels, attempt: u32) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-/// The number that a digest gives: its first four bytes, moved out of the
-/// reserved scopes without bias worth naming (1.2 % of the space is shifted).
-fn candidate(digest: &[u8; 32]) -> IdentityId {
+/// The number that the digest of labels gives: its first four bytes, moved out of the
+/// reserved scopes without bias worth naming (1.2 % of the space is shifted); of a
+/// node its last three.
+fn candidate(labels: &Labels, attempt: u32) -> IdentityId {
+    let digest = digest(labels, attempt);
     let raw = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
-    let raw = if raw < FIRST_WORKLOAD { raw + FIRST_WORKLOAD } else { raw };
+    let is_node = [Reserved::Host, Reserved::RemoteNode]
+        .into_iter()
+        .any(|reserved| labels.has_reserved(reserved.name()));
+    let raw = match raw {
+        raw if is_node => FIRST_NODE | raw & 0x00ff_ffff,
+        raw if raw < FIRST_WORKLOAD => raw + FIRST_WORKLOAD,
+        raw => raw,
+    };
     IdentityId(NonZeroU32::new(raw).unwrap_or(NonZeroU32::MAX))
 }
 
@@ -204,7 +218,7 @@ impl IdentityBook {
         while !pending.is_empty() {
             let mut losers = BTreeMap::new();
             for (first_digest, labels) in pending {
-                let id = candidate(&digest(&labels, attempt));
+                let id = candidate(&labels, attempt);
                 match book.by_id.entry(id) {
                     Entry::Occupied(_) => {
                         losers.insert(first_digest, labels);
@@ -288,10 +302,24 @@ mod tests {
     }
 
     #[test]
+    fn a_node_is_known_by_its_number() {
+        let sets = ["host", "remote-node"].map(|name| {
+            let other = if name == "host" { "cidr:192.0.2.0/24" } else { "node:zone=a" };
+            labels(&[&format!("reserved:{name}"), other])
+        });
+        let world = labels(&["reserved:world", "reserved:kube-apiserver"]);
+        let book = IdentityBook::new(sets.iter().cloned().chain([world.clone()]));
+        for set in &sets {
+            assert_eq!(u32::from(book.id(set).unwrap()) >> 24, 2, "{set:?}");
+        }
+        assert!(u32::from(book.id(&world).unwrap()) >= FIRST_WORKLOAD, "no node");
+    }
+
+    #[test]
     fn a_collision_gives_two_numbers_in_either_order() {
         // Found by search: both digests start with the same four bytes.
         let (a, b) = collision();
-        assert_eq!(candidate(&digest(&a, 0)), candidate(&digest(&b, 0)));
+        assert_eq!(candidate(&a, 0), candidate(&b, 0));
         let forward = IdentityBook::new([a.clone(), b.clone()]);
         let backward = IdentityBook::new([b.clone(), a.clone()]);
         assert_ne!(forward.id(&a), forward.id(&b));
@@ -303,7 +331,7 @@ mod tests {
         let mut seen = HashMap::new();
         for n in 0u32.. {
             let set = labels(&[&format!("app=x{n}")]);
-            if let Some(other) = seen.insert(candidate(&digest(&set, 0)), set.clone()) {
+            if let Some(other) = seen.insert(candidate(&set, 0), set.clone()) {
                 return (other, set);
             }
         }

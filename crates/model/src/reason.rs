@@ -113,6 +113,8 @@ impl DropReason {
     pub const CT_MAP_INSERTION_FAILED: Self = Self(155);
     /// The endpoint has no complete policy table.
     pub const NO_CONFIGURATION: Self = Self(165);
+    /// It carries packets that nobody has judged.
+    pub const ENCAPSULATION: Self = Self(170);
     /// A deny rule matched.
     pub const POLICY_DENY: Self = Self(181);
     /// The interface has no endpoint yet.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use model::{Direction, Labels, PolicyName, RuleId, RuleSet};
 
+use crate::carrier;
 use crate::conflict;
 use crate::mode::World;
 use crate::options::{AllowLocalhost, Enforcement, Options};
@@ -41,6 +42,20 @@ pub fn evaluate(
     judge(policies, subject, ports, probe, options).decision
 }
 
+/// Whether a packet that policies let a pod send is refused nonetheless: it carries
+/// packets that nobody has judged, and no rule that lets it through names its protocol
+/// or port. `None`: nothing of that is asked.
+pub fn refuses_carrier(
+    policies: &[Policy],
+    subject: &Labels,
+    ports: &BTreeMap<String, (u8, u16)>,
+    probe: &Probe<'_>,
+    options: &Options,
+) -> Option<bool> {
+    let asked = carrier::carries(probe);
+    asked.then(|| judge(policies, subject, ports, probe, options).is_unnamed_carrier(probe))
+}
+
 /// A decision, and what it was made of.
 pub(crate) struct Judgement<'a> {
     pub decision: Decision,
@@ -48,6 +63,13 @@ pub(crate) struct Judgement<'a> {
     pub default_deny: bool,
     /// The rules that decide, one for each way their text was lowered.
     pub deciding: Vec<&'a Rule>,
+}
+
+impl Judgement<'_> {
+    /// See [`refuses_carrier`].
+    pub fn is_unnamed_carrier(&self, probe: &Probe<'_>) -> bool {
+        self.decision.allow && carrier::carries(probe) && !carrier::is_named(&self.deciding, probe)
+    }
 }
 
 pub(crate) fn judge<'a>(

@@ -16,6 +16,7 @@
 //! cluster's policies mean together, at [`question`].
 #![forbid(unsafe_code)]
 
+mod carrier;
 mod catalogue;
 mod cidr;
 mod compile;
@@ -48,7 +49,7 @@ pub use catalogue::{
 pub use cidr::{CidrMatch, CidrPeer, Reach, cidr_label};
 pub use compile::{CompileError, Compiler, compile};
 pub use conflict::{Conflict, Disagreement, conflicts};
-pub use evaluate::{Probe, evaluate};
+pub use evaluate::{Probe, evaluate, refuses_carrier};
 pub use layer7::{
     API_KEYS, HeaderMatch, HttpRequest, HttpRule, KafkaRequest, KafkaRole, KafkaRule, Layer7,
     Listener, Mismatch, Pattern, PatternError, Request, Requests, TlsContext,

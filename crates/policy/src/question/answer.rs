@@ -65,9 +65,14 @@ pub struct Answer {
     pub explanation: explain::Explanation,
 }
 
+/// The reason of a denial of packets that carry packets.
+pub(super) const CARRIES_PACKETS: &str = "encapsulation_traffic_is_prohibited";
+
 /// One end as the subject of policies.
 pub(super) struct Judged {
     pub labels: Labels,
+    /// Whether it is a node, whose overlay packs what was judged.
+    pub is_node: bool,
     pub ports: BTreeMap<String, (u8, u16)>,
 }
 
@@ -239,6 +244,7 @@ impl Asked<'_> {
         match who {
             Who::Pod { pod, cluster: None } => Some(Judged {
                 labels: self.pod_labels(pod, &self.options.cluster),
+                is_node: false,
                 ports: Self::ports(pod),
             }),
             Who::Node(_) | Who::OwnNode => {
@@ -247,7 +253,7 @@ impl Asked<'_> {
                     self.policies.iter().flat_map(|policy| &policy.rules).any(|rule| {
                         matches!(rule.subject, Subject::Nodes(_)) && rule.selects(&labels)
                     });
-                selected.then(|| Judged { labels, ports: BTreeMap::new() })
+                selected.then(|| Judged { labels, is_node: true, ports: BTreeMap::new() })
             }
             Who::Entity(entity) => judged_entity(*entity),
             Who::Address(address) => judged_entity(self.reserved_at(*address)?),
@@ -296,7 +302,7 @@ fn family(ask: &Ask, from: &Who<'_>, to: &Who<'_>) -> u8 {
 fn judged_entity(entity: Reserved) -> Option<Judged> {
     let labels = entity.identity().labels;
     matches!(entity, Reserved::Health | Reserved::Ingress | Reserved::Init)
-        .then(|| Judged { labels, ports: BTreeMap::new() })
+        .then(|| Judged { labels, is_node: false, ports: BTreeMap::new() })
 }
 
 /// Whether an end can prove who it is.
@@ -330,6 +336,12 @@ impl Asked<'_> {
             because: decision.rules.because.clone(),
             contradiction: contradiction(deciding),
         };
+        if !side.subject.is_node && judgement.is_unnamed_carrier(&side.probe()) {
+            answer.verdict = Verdict::Denied;
+            answer.reason = CARRIES_PACKETS;
+            (answer.code, answer.contradiction) = (Some(DropReason::ENCAPSULATION.0), None);
+            return (answer, Inside::NotLooked);
+        }
         if decision.why != Why::Rule {
             return (answer, Inside::NotLooked);
         }

@@ -7,7 +7,7 @@ use crate::mode::World;
 use crate::options::Options;
 use crate::peer::Peer;
 use crate::ports::{Port, PortMatch, Ports, Transport};
-use crate::question::answer::{Side, SideAnswer, Verdict};
+use crate::question::answer::{CARRIES_PACKETS, Side, SideAnswer, Verdict};
 use crate::question::suggest;
 use crate::rule::{Action, Peers, Policy, Rule};
 
@@ -108,6 +108,9 @@ fn outcome(answer: &SideAnswer) -> String {
         "auth-required" => {
             format!("denied: {} demands proof that the ends cannot give", names.join(", "))
         }
+        CARRIES_PACKETS => "denied: it carries packets that nobody judges, and no rule that lets \
+                            it out names its protocol or, to a node, its port"
+            .to_owned(),
         other => match &answer.contradiction {
             Some(about) => {
                 let verb = match names.len() {

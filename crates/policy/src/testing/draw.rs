@@ -222,9 +222,12 @@ fn ports(dice: &mut Dice, direction: Direction) -> Ports {
 }
 
 fn port_match(dice: &mut Dice, direction: Direction) -> PortMatch {
-    if dice.chance(10) {
-        let types = [(1, 0), (1, 8), (58, 128)];
+    if dice.chance(16) {
+        let types = [(1, 0), (1, 8), (58, 128), (47, 0), (47, 0), (47, 0)];
         let (number, icmp) = dice.pick(&types);
+        if number == 47 {
+            return PortMatch { transport: Transport::Number(number), port: Port::Any };
+        }
         let port = if dice.chance(70) { Port::Range(icmp, icmp) } else { Port::Any };
         return PortMatch { transport: Transport::Number(number), port };
     }

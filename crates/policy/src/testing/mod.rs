@@ -17,7 +17,7 @@ use crate::testing::dice::Dice;
 use crate::testing::universe::Universe;
 use crate::{
     AllowLocalhost, Capabilities, CidrMatch, CompileError, Decision, Enforcement, Mode, Options,
-    Policy, Port, Ports, Probe, References, Rule, Table, compile, evaluate, shadow_of,
+    Policy, Port, Ports, Probe, References, Rule, Table, compile, evaluate, refuses_carrier, shadow_of,
 };
 
 pub use mutant::{Mutant, compile_mutant};
@@ -25,9 +25,10 @@ pub use mutant::{Mutant, compile_mutant};
 /// The cluster of every case.
 const CLUSTER: &str = "here";
 /// Ports that rules and probes share, with the edges of the range.
-const PORTS: [u16; 12] = [1, 79, 80, 81, 443, 1023, 1024, 8080, 8081, 8083, 8090, 65535];
-/// Protocols of probes: TCP, UDP, SCTP, ICMP, ICMPv6 and one that nobody knows.
-const PROTOCOLS: [u8; 10] = [6, 6, 6, 6, 17, 17, 132, 1, 58, 253];
+const PORTS: [u16; 13] = [1, 79, 80, 81, 443, 1023, 1024, 4789, 8080, 8081, 8083, 8090, 65535];
+/// Protocols of probes: TCP, UDP, SCTP, ICMP, ICMPv6, one that carries packets and one
+/// that nobody knows.
+const PROTOCOLS: [u8; 11] = [6, 6, 6, 6, 17, 17, 132, 1, 58, 47, 253];
 /// How many packets a case asks about.
 const PACKETS: usize = 8;
 
@@ -83,13 +84,24 @@ impl Case {
         self.decide(&shadow_of(&self.policies)?, packet)
     }
 
-    fn decide(&self, policies: &[Policy], packet: &Packet) -> Option<Decision> {
-        let probe = Probe {
+    /// Whether a packet that carries packets is refused although policies let it out;
+    /// `None`: it carries none.
+    pub fn refuses_carrier(&self, packet: &Packet) -> Option<bool> {
+        let probe = self.probe(packet)?;
+        refuses_carrier(&self.policies, &self.subject, &self.ports, &probe, &self.options)
+    }
+
+    fn probe(&self, packet: &Packet) -> Option<Probe<'_>> {
+        Some(Probe {
             direction: packet.direction,
             peer: self.identities.labels(packet.peer)?,
             protocol: packet.protocol,
             port: packet.port,
-        };
+        })
+    }
+
+    fn decide(&self, policies: &[Policy], packet: &Packet) -> Option<Decision> {
+        let probe = self.probe(packet)?;
         Some(evaluate(policies, &self.subject, &self.ports, &probe, &self.options))
     }
 }
