@@ -414,7 +414,7 @@ impl<K: Kernel> Control<K> {
             present.extend(refused.refusals.iter().map(ToString::to_string));
         }
         present.extend(plan.unprotected.iter().chain(&plan.problems).cloned());
-        present.extend(plan.setbacks.iter().map(ToString::to_string));
+        present.extend(plan.setbacks.iter().map(ToString::to_string).chain(plan.misfit.clone()));
         for problem in present.difference(&self.logged) {
             tracing::warn!(problem, "the plan has a problem");
         }

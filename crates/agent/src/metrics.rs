@@ -81,6 +81,9 @@ impl NodeMetrics {
         for (outcome, value) in outcomes {
             text.sample(&[("outcome", outcome.to_owned())], value as f64);
         }
+        let name = "signet_suppressed_drop_records";
+        text.gauge(name, "Drops of pods here of which no record tells: beyond their quota.");
+        text.sample(&[], self.state.suppressed() as f64);
         let name = "signet_undecodable_records_total";
         text.counter(name, "Records that this agent could not read.");
         text.sample(&[], records.undecodable as f64);

@@ -95,6 +95,8 @@ pub struct Plan {
     pub unprotected: Vec<String>,
     /// Of whom the policies are not in force.
     pub setbacks: Vec<Setback>,
+    /// Services that do not fit, in a sentence.
+    pub misfit: Option<String>,
     /// What else an operator should look at, one sentence each.
     pub problems: Vec<String>,
     /// The cluster it was made from.
@@ -201,7 +203,12 @@ pub fn plan(
         &mut setbacks,
     );
 
-    let (services, service_views) = services::plan(snapshot, &book, &mut problems);
+    let room = services::Room {
+        services: options.limits.services,
+        backends: options.limits.backends,
+        last_good,
+    };
+    let (services, service_views, misfit) = services::plan(snapshot, &book, &room, &mut problems);
     let desired = Desired {
         endpoints: endpoints.iter().filter_map(EndpointView::installed).collect(),
         host: host::desired(host.as_ref(), book.of_the_node()),
@@ -229,6 +236,7 @@ pub fn plan(
         services: service_views,
         unprotected: refusals::problems(snapshot),
         setbacks,
+        misfit,
         problems,
         snapshot: Arc::clone(snapshot),
         endpoint_numbers: joined.numbers,

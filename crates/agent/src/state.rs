@@ -208,6 +208,11 @@ impl NodeState {
         self.counters().map(|(_, counters)| counters.attributed.clone()).unwrap_or_default()
     }
 
+    /// Drops of endpoints that are here of which no record tells.
+    pub fn suppressed(&self) -> u64 {
+        self.counters().map_or(0, |(_, counters)| counters.suppressed)
+    }
+
     /// What the kernel freed on its own while no agent did.
     pub fn sweeps(&self) -> Sweeps {
         self.counters().map(|(_, counters)| counters.sweeps).unwrap_or_default()

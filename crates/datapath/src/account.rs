@@ -78,11 +78,6 @@ impl Accounts {
         Ok(all)
     }
 
-    /// Connections of each.
-    pub(crate) fn connections(&self) -> Result<Vec<u64>, MapError> {
-        Ok(self.all()?.into_iter().map(|(_, usage)| usage.connections).collect())
-    }
-
     /// Whether there is one.
     pub(crate) fn is_open(&self, id: u32) -> bool {
         self.usage.get(&id).is_ok_and(|usage| usage.is_some())

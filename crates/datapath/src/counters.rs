@@ -43,6 +43,9 @@ pub struct Counters {
     pub services: ServiceCounters,
     /// What the kernel freed on its own.
     pub sweeps: Sweeps,
+    /// Drops of endpoints that are here now of which no record tells: more than they may
+    /// cause in a second. They are among those that were lost.
+    pub suppressed: u64,
     /// Records by what is known of their process: `None` when it is, else why not.
     pub attributed: BTreeMap<Option<&'static str>, u64>,
 }
@@ -94,8 +97,15 @@ pub(crate) fn read(pins: &Pins) -> Result<Counters, MapError> {
         dropped_by_reason,
         services: services(pins)?,
         sweeps: sweeps(pins)?,
+        suppressed: suppressed(pins)?,
         attributed: attributed(pins)?,
     })
+}
+
+fn suppressed(pins: &Pins) -> Result<u64, MapError> {
+    let usage = object::typed::<u32, abi::Usage>(pins, "usage")?.dump()?;
+    // Somebody may have written any number there.
+    Ok(usage.iter().map(|(_, usage)| usage.suppressed).fold(0, u64::saturating_add))
 }
 
 fn attributed(pins: &Pins) -> Result<BTreeMap<Option<&'static str>, u64>, MapError> {

@@ -1,13 +1,15 @@
 //! What the kernel enforces, read back: an agent that starts must know with what to go
 //! on where it can make nothing better.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use abi::Subject;
 use model::IdentityId;
 
 use crate::desired::{HostSubject, Trial};
 use crate::installed::{HOST_INTERFACE, Installed};
+use crate::services::Frontend;
 use crate::trie;
 
 /// What is in force.
@@ -19,6 +21,10 @@ pub struct InForce {
     pub endpoints: BTreeMap<u32, u32>,
     /// How the node itself is judged.
     pub host: Option<HostSubject>,
+    /// Ports of services that are led to backends.
+    pub frontends: BTreeSet<Frontend>,
+    /// Services' own addresses.
+    pub addresses: BTreeSet<IpAddr>,
     /// Another version's state judges, of which nothing is told here.
     pub foreign: bool,
 }
@@ -42,10 +48,13 @@ pub(crate) fn read(installed: &Installed, revision: u32, foreign: bool) -> InFor
     };
     let pods = installed.endpoints.iter().filter(|(ifindex, _)| **ifindex != HOST_INTERFACE);
     let host = installed.endpoints.get(&HOST_INTERFACE).map(subject);
+    let (frontends, addresses) = installed.services.known();
     InForce {
         tables: tables.collect(),
         endpoints: pods.map(|(_, it)| (it.id, subject(it).table)).collect(),
         host: host.and_then(host_subject),
+        frontends,
+        addresses,
         foreign,
     }
 }

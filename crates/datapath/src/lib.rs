@@ -15,6 +15,7 @@
 mod account;
 mod apply;
 mod attach;
+mod backlog;
 mod book;
 mod cgroup;
 mod check;

@@ -255,7 +255,7 @@ impl Datapath {
 
     /// How full the maps are.
     pub fn fill(&self) -> Result<Vec<Fill>, MapError> {
-        fill::read(&self.installed, &self.limits)
+        fill::read(&self.installed, &self.pins, &self.limits)
     }
 
     /// What is in force, for an agent that did not put it there.

@@ -7,7 +7,7 @@
 //! is dropped and never sent on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use abi::{Address, Backend, BackendKey, MemberKey, Service, ServiceKey};
 
@@ -114,6 +114,26 @@ impl InstalledServices {
         let backends = different(&flat(&self.slots), &flat(&present.slots)).count();
         let members = different(&flat(&self.members), &flat(&present.members)).count();
         [("services", services), ("backends", backends), ("members", members)]
+    }
+
+    /// Addresses with their ports, and backends.
+    pub(crate) fn fill(&self) -> (usize, usize) {
+        (self.services.len(), self.slots.values().map(BTreeMap::len).sum())
+    }
+
+    /// Ports of services, and services' own addresses.
+    pub(crate) fn known(&self) -> (BTreeSet<Frontend>, BTreeSet<IpAddr>) {
+        let (mut frontends, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+        for key in self.services.keys() {
+            let ServiceKey { address, port, protocol, .. } = zerocopy::transmute!(*key);
+            let address = Ipv6Addr::from(address.bytes).to_canonical();
+            if (port, protocol) == ITSELF {
+                addresses.insert(address);
+            } else {
+                frontends.insert(Frontend { address, port: u16::from_be(port), protocol });
+            }
+        }
+        (frontends, addresses)
     }
 
     /// Moves the maps to what is wanted; returns how many elements were written.

@@ -390,6 +390,15 @@ fn fill_and_memory_are_known() {
     // The defaults of both directions, the node itself, and one rule.
     assert_eq!(of("entries of the largest table"), (4, 65_536));
     // Each probe that went on is one for its sender and one for its receiver.
+    assert_eq!(of("addresses and ports of services"), (0, 256));
+    assert_eq!(of("backends of services"), (0, 256));
+    // Nobody reads the rings here, and every first packet and drop leaves a record.
+    for ring in ["bytes of the ring of traces", "bytes of the ring of drops"] {
+        let (used, limit) = of(ring);
+        assert!(used >= 320 && used <= limit && limit == 1 << 20, "{ring}: {used}");
+    }
+    let (used, limit) = of("drop records of the busiest endpoint in a second");
+    assert!(used <= limit && limit == 1_000_000, "{used} of {limit}");
     let (used, limit) = of("connections");
     assert!(used > 60, "{used}");
     assert_eq!(limit, 16 * 4096);

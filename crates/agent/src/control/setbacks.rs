@@ -33,6 +33,12 @@ impl<K: Kernel> Control<K> {
             self.health.refusals += 1;
             self.view.last_error = Some((text, now_ns));
         }
+        let known = before.and_then(|before| before.misfit.as_ref());
+        if let Some(text) = plan.misfit.as_ref().filter(|text| Some(*text) != known) {
+            self.state.note(events::other("refused", text.clone()));
+            self.health.refusals += 1;
+            self.view.last_error = Some((text.clone(), now_ns));
+        }
         let since = |setback: &Setback| {
             let earlier = self.view.setbacks.iter().find(|(known, _)| known == setback);
             earlier.map_or(now_ns, |(_, since_ns)| *since_ns)

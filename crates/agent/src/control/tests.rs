@@ -154,7 +154,7 @@ impl Bench {
             tables: tables.collect(),
             endpoints: endpoints.values().map(|it| (it.id, it.table)).collect(),
             host: host.subject,
-            foreign: false,
+            ..InForce::default()
         };
         start(self.root, in_force)
     }

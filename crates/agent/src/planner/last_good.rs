@@ -2,10 +2,11 @@
 //! came into force last put there or, for an agent that has just started, what the
 //! kernel holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use datapath::{InForce, Trial};
+use datapath::{Frontend, InForce, Trial};
 use model::{RuleSet, RuleSetId};
 use policy::Table;
 
@@ -20,6 +21,9 @@ pub struct LastGood {
     endpoints: BTreeMap<u32, u32>,
     /// The node's trial, if a table judges it.
     host: Option<Option<Trial>>,
+    /// Ports of services, and services' own addresses.
+    frontends: BTreeSet<Frontend>,
+    addresses: BTreeSet<IpAddr>,
     /// Another version's state judges, which this one cannot read.
     foreign: bool,
 }
@@ -44,13 +48,14 @@ pub(super) struct GoodHost {
 impl LastGood {
     /// What an earlier agent left; `names` knows its sets of rules.
     pub fn of_kernel(in_force: InForce, names: impl Fn(RuleSetId) -> Option<RuleSet>) -> Self {
-        let InForce { tables, endpoints, host, foreign } = in_force;
+        let InForce { tables, endpoints, host, frontends, addresses, foreign } = in_force;
         let tables = tables.into_iter().map(|(number, found)| {
             let table = Arc::new(Table::of_places(found.places, &names));
             (number, GoodTable { table, room: found.room, subject: None })
         });
         let tables = tables.collect();
-        Self { tables, endpoints, host: host.map(|subject| subject.trial), foreign }
+        let host = host.map(|subject| subject.trial);
+        Self { tables, endpoints, host, frontends, addresses, foreign }
     }
 
     /// What a plan that has come into force put there. Tables that were there before
@@ -66,6 +71,8 @@ impl LastGood {
             tables: tables.collect(),
             endpoints: endpoints.collect(),
             host: plan.desired.host.subject.map(|subject| subject.trial),
+            frontends: plan.desired.services.frontends.keys().copied().collect(),
+            addresses: plan.desired.services.addresses.clone(),
             foreign: false,
         }
     }
@@ -73,6 +80,14 @@ impl LastGood {
     /// Whether an endpoint is in force.
     pub(super) fn has_endpoint(&self, id: u32) -> bool {
         self.endpoints.contains_key(&id)
+    }
+
+    /// Whether an address is known as a service's, or one of its ports is.
+    pub(super) fn has_service(&self, address: IpAddr, port: Option<Frontend>) -> bool {
+        match port {
+            None => self.addresses.contains(&address),
+            Some(frontend) => self.frontends.contains(&frontend),
+        }
     }
 
     /// Whether something is in force that nothing is known of.

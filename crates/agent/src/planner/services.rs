@@ -2,7 +2,9 @@
 //!
 //! An address that is a pod's or a node's cannot be made a service's by anybody
 //! who may write one: it would take that pod off the network. What two services
-//! claim, neither gets.
+//! claim, neither gets. What does not fit is left out port by port, who is there
+//! before who comes; its address stays a service's own as long as that fits, so that
+//! nobody is sent there unjudged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -10,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use datapath::{Backends, Frontend, Services};
 use source::{ServiceName, Snapshot};
 
-use super::AddressBook;
+use super::{AddressBook, LastGood};
 
 /// Stream control transmission has no socket hooks: its services are names only.
 const SCTP: u8 = 132;
@@ -32,12 +34,25 @@ pub struct ServiceView {
     pub reason: String,
 }
 
+/// How many fit, and who is there.
+pub(super) struct Room<'a> {
+    /// Addresses, and their ports.
+    pub services: u32,
+    /// Of all ports.
+    pub backends: u32,
+    pub last_good: &'a LastGood,
+}
+
+/// Why what does not fit is not led anywhere.
+const NO_ROOM: &str = "it does not fit: raise `max-services` or `max-backends`";
+
 /// Every port of every service that has an address of its own.
 pub(super) fn plan(
     snapshot: &Snapshot,
     book: &AddressBook,
+    room: &Room<'_>,
     problems: &mut Vec<String>,
-) -> (Services, Vec<ServiceView>) {
+) -> (Services, Vec<ServiceView>, Option<String>) {
     let mut views = views(snapshot);
     let mut claims: BTreeMap<IpAddr, BTreeSet<&ServiceName>> = BTreeMap::new();
     for service in snapshot.services.values() {
@@ -86,7 +101,50 @@ pub(super) fn plan(
             services.frontends.insert(view.frontend, backends);
         }
     }
-    (services, views)
+    let refused = fit(&mut services, room);
+    for view in &mut views {
+        let own = services.addresses.contains(&view.frontend.address);
+        let led = services.frontends.contains_key(&view.frontend);
+        if view.reason.is_empty() && !(own && led) {
+            NO_ROOM.clone_into(&mut view.reason);
+        }
+    }
+    (services, views, refused)
+}
+
+/// Leaves out what there is no room for, and says how much that is.
+fn fit(services: &mut Services, room: &Room<'_>) -> Option<String> {
+    let all = services.clone();
+    let backends = |ends: &Backends| ends.ends.len();
+    let needed = all.addresses.len() + all.frontends.len();
+    let needed_backends: usize = all.frontends.values().map(backends).sum();
+    let size = |limit: u32| usize::try_from(limit).unwrap_or(usize::MAX);
+    let (limit, limit_backends) = (size(room.services), size(room.backends));
+    if needed <= limit && needed_backends <= limit_backends {
+        return None;
+    }
+    let is_new = |address: IpAddr| !room.last_good.has_service(address, None);
+    let mut addresses: Vec<IpAddr> = all.addresses.iter().copied().collect();
+    addresses.sort_by_key(|address| is_new(*address));
+    services.addresses = addresses.into_iter().take(limit).collect();
+    let mut frontends: Vec<(&Frontend, &Backends)> =
+        all.frontends.iter().filter(|(it, _)| services.addresses.contains(&it.address)).collect();
+    frontends.sort_by_key(|(it, _)| !room.last_good.has_service(it.address, Some(**it)));
+    services.frontends.clear();
+    let (mut left, mut left_backends) = (limit - services.addresses.len(), limit_backends);
+    for (frontend, ends) in frontends {
+        if left > 0 && backends(ends) <= left_backends {
+            left -= 1;
+            left_backends -= backends(ends);
+            services.frontends.insert(*frontend, ends.clone());
+        }
+    }
+    let out = all.frontends.len() - services.frontends.len();
+    Some(format!(
+        "{out} ports of services do not fit and are led nowhere: addresses and ports are {needed}, \
+         {limit} is the limit (raise `max-services`); backends are {needed_backends}, \
+         {limit_backends} is the limit (raise `max-backends`)"
+    ))
 }
 
 fn views(snapshot: &Snapshot) -> Vec<ServiceView> {

@@ -78,3 +78,50 @@ fn nobodys_own_address_becomes_a_services() {
         assert_eq!(plan.problems, [want]);
     }
 }
+
+/// A service of two ports that one pod serves, at an address.
+fn two_ports(name: &str, address: &str) -> String {
+    format!(
+        "---\n{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: payment}}, spec: \
+         {{clusterIP: {address}, selector: {{app: api}}, ports: [{{name: a, port: 80}}, {{name: b, \
+         port: 81}}]}}}}\n"
+    )
+}
+
+#[test]
+fn of_services_that_do_not_fit_those_stay_that_are_there() {
+    let (old, new) = (two_ports("z", "10.96.0.9"), two_ports("a", "10.96.0.1"));
+    let mut options = testing::options();
+    // Two addresses and three ports.
+    options.limits.services = 5;
+    let of = |text: &str, before: Option<&Plan>| {
+        let inputs = testing::inputs(&format!("{CLUSTER}{text}"), &[api(), db()]);
+        testing::replan(&inputs, &options, before)
+    };
+    let first = of(&old, None);
+    assert_eq!(first.misfit, None);
+    let second = of(&format!("{old}{new}"), Some(&first));
+    let both = ["10.96.0.9:80/6 0 10.1.0.5:80", "10.96.0.9:81/6 0 10.1.0.5:81"];
+    check(&second, &["10.96.0.1:80/6 0 10.1.0.5:80", both[0], both[1]]);
+    assert_eq!(second.desired.services.addresses.len(), 2, "its address stays a service's own");
+    let text = second.misfit.as_ref().unwrap();
+    let want = "1 ports of services do not fit and are led nowhere: addresses and ports are 6, 5 is";
+    assert!(text.starts_with(want), "{text}");
+    let refused: Vec<(u16, &str)> = second
+        .services
+        .iter()
+        .filter(|view| !view.reason.is_empty())
+        .map(|view| (view.frontend.port, view.reason.as_str()))
+        .collect();
+    assert_eq!(refused, [(81, NO_ROOM)]);
+
+    // Of backends one more fits.
+    options.limits.services = 100;
+    options.limits.backends = 3;
+    let inputs = testing::inputs(&format!("{CLUSTER}{old}{new}"), &[api(), db()]);
+    let third = testing::replan(&inputs, &options, Some(&first));
+    check(&third, &["10.96.0.1:80/6 0 10.1.0.5:80", both[0], both[1]]);
+    options.limits.backends = 4;
+    let fourth = testing::replan(&inputs, &options, Some(&third));
+    assert_eq!((fourth.misfit, fourth.desired.services.frontends.len()), (None, 4));
+}
