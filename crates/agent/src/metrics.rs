@@ -148,7 +148,10 @@ impl NodeMetrics {
         }
         text.gauge("signet_faults_open", "Those of them that could not be put right.");
         text.sample(&[], health.open.len() as f64);
-        text.counter("signet_refusals_total", "Changes that were refused, whole or for one subject.");
+        text.counter(
+            "signet_refusals_total",
+            "Changes that were refused, whole or for one subject.",
+        );
         text.sample(&[], health.refusals as f64);
         text.counter("signet_errors_total", "Everything else that kept enforcement behind.");
         text.sample(&[], health.errors as f64);

@@ -479,7 +479,10 @@ fn a_table_without_room_for_its_change_keeps_nothing_else_from_changing() {
     world.put("guard.yaml", &guard(&[22]));
     world.start();
     let (revision, reason) = world.listed("out");
-    assert!(revision == 0 && reason.contains("old and new entries are 12 together, 9 is the limit"), "{reason}");
+    assert!(
+        revision == 0 && reason.contains("old and new entries are 12 together, 9 is the limit"),
+        "{reason}"
+    );
     let (revision, reason) = world.listed("guard");
     assert!(revision > 0 && reason.is_empty(), "{reason}");
     assert_eq!(world.status().endpoints_not_ready, 0);

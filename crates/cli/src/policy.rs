@@ -124,10 +124,16 @@ fn state(policy: &Policy) -> String {
     match policy.trial() {
         Trial::Running => {
             let left = policy.trial_ends_in.as_ref().map_or(0, |left| left.seconds);
-            return format!("on trial: undone in {left} s unless confirmed");
+            return match not_in_force(policy) {
+                None => format!("on trial: undone in {left} s unless confirmed"),
+                Some(why) => format!("on trial for {left} s, {why}"),
+            };
         }
         Trial::Reverted => return format!("reverted: {}", cell(&policy.reason)),
         Trial::None | Trial::Confirmed => {}
+    }
+    if let Some(why) = not_in_force(policy) {
+        return why;
     }
     let stands = if policy.mode == "shadow" { "in the shadow" } else { "in force" };
     match (policy.accepted, policy.reason.as_str()) {
@@ -136,6 +142,16 @@ fn state(policy: &Policy) -> String {
         (false, "") => "refused".to_owned(),
         (false, reason) => format!("refused: {}", cell(reason)),
     }
+}
+
+/// Why an accepted policy has come into force by no revision.
+fn not_in_force(policy: &Policy) -> Option<String> {
+    let why = policy.reason.as_str();
+    let waits = policy.accepted && policy.since.is_none() && !why.is_empty();
+    waits.then(|| match why.strip_prefix("not in force") {
+        Some(_) => cell(why),
+        None => format!("not in force: {}", cell(why)),
+    })
 }
 
 /// `-` for what is refused, and from an agent that does not say.
@@ -239,6 +255,32 @@ CiliumNetworkPolicy/payment/pay-svc   node-a   -        0          -            
 CiliumNetworkPolicy/payment/pay-svc   node-a   shadow   3          2026-01-02T03:04:05Z   1          0123456789ab   in the shadow
 "
         );
+    }
+
+    #[test]
+    fn what_is_accepted_and_not_in_force_is_said_so() {
+        let waits = |reason: &str| Policy {
+            reason: reason.into(),
+            revision: 0,
+            since: None,
+            mode: "enforce".into(),
+            ..policy()
+        };
+        let stays = "the policy of the node cannot be enforced: no room; the last good one stays";
+        assert_eq!(state(&waits(stays)), format!("not in force: {stays}"));
+        assert_eq!(state(&waits("not in force yet: full")), "not in force yet: full");
+        let left = prost_types::Duration { seconds: 97, nanos: 0 };
+        let on_trial = |policy: Policy| Policy {
+            trial: Trial::Running.into(),
+            trial_ends_in: Some(left),
+            ..policy
+        };
+        let want = format!("on trial for 97 s, not in force: {stays}");
+        assert_eq!(state(&on_trial(waits(stays))), want);
+        let in_force = Policy { mode: "enforce".into(), ..policy() };
+        assert_eq!(state(&on_trial(in_force)), "on trial: undone in 97 s unless confirmed");
+        let noted = Policy { reason: "note".into(), mode: "enforce".into(), ..policy() };
+        assert_eq!(state(&noted), "in force: note");
     }
 
     #[test]

@@ -16,8 +16,7 @@ pub(crate) fn waiting(ring: impl AsFd) -> io::Result<u64> {
     let length = NonZeroUsize::new(2 * page).ok_or(io::ErrorKind::InvalidInput)?;
     // SAFETY: a new mapping at an address of the kernel's choice, which is only read; no
     // memory that Rust knows of is replaced. There is no safe call for this.
-    let start =
-        unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, ring, 0) }?;
+    let start = unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, ring, 0) }?;
     let position = |offset| {
         // SAFETY: `offset` is the start of one of the two mapped pages, so aligned and
         // inside; the kernel keeps an integer of 64 bits there, and the reference does

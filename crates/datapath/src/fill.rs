@@ -32,8 +32,7 @@ pub(crate) fn read(
     pins: &Pins,
     limits: &Limits,
 ) -> Result<Vec<Fill>, MapError> {
-    let usage: Vec<Usage> =
-        installed.accounts.all()?.into_iter().map(|(_, usage)| usage).collect();
+    let usage: Vec<Usage> = installed.accounts.all()?.into_iter().map(|(_, usage)| usage).collect();
     let connections: Vec<u64> = usage.iter().map(|usage| usage.connections).collect();
     let (services, backends) = installed.services.fill();
     let pods = installed.endpoints.keys().filter(|ifindex| **ifindex != HOST_INTERFACE);
@@ -66,7 +65,9 @@ pub(crate) fn read(
             limit: limits.drop_records.into(),
         },
     ];
-    for (what, map) in [("bytes of the ring of traces", "traces"), ("bytes of the ring of drops", "drops")] {
+    for (what, map) in
+        [("bytes of the ring of traces", "traces"), ("bytes of the ring of drops", "drops")]
+    {
         found.push(ring(what, map, pins)?);
     }
     Ok(found)

@@ -362,7 +362,10 @@ mod tests {
             let live = Decision { rule_set: 1, why, verdict, ..NO_DECISION };
             settled(&[(node, Decisions { live, shadow: NO_DECISION })].into())
         };
-        assert_eq!(places(&foreign(node(1, 6, 80, 24), 2, 1), 1).map(|places| places.len()), Some(1));
+        assert_eq!(
+            places(&foreign(node(1, 6, 80, 24), 2, 1), 1).map(|places| places.len()),
+            Some(1)
+        );
         assert_eq!(places(&foreign(node(1, 6, 80, 24), 77, 1), 1), None, "why");
         assert_eq!(places(&foreign(node(1, 6, 80, 24), 2, 9), 1), None, "verdict");
         assert_eq!(places(&foreign(node(1, 6, 80, 5), 2, 1), 1), None, "prefix");

@@ -509,10 +509,7 @@ fn confirm(bench: &mut Bench, names: &[&str]) -> Vec<String> {
 }
 
 /// What whoever confirms is told.
-pub(super) fn answer(
-    bench: &mut Bench,
-    names: &[&str],
-) -> Result<Vec<model::PolicyName>, String> {
+pub(super) fn answer(bench: &mut Bench, names: &[&str]) -> Result<Vec<model::PolicyName>, String> {
     let names = names.iter().map(|name| (*name).to_owned()).collect();
     let (reply, mut answer) = tokio::sync::oneshot::channel();
     bench.state.confirm(crate::state::Confirmation { names, reply });

@@ -104,7 +104,8 @@ pub(super) fn compile(task: &Task<'_>, setbacks: &mut Vec<Setback>) -> Option<Ho
 
 /// What judges where the policies of the node cannot be enforced.
 fn instead(task: &Task<'_>, labels: &Labels) -> (Outcome, Option<HostView>) {
-    let view = |table, fallback| HostView { labels: labels.clone(), table, fallback, policies: None };
+    let view =
+        |table, fallback| HostView { labels: labels.clone(), table, fallback, policies: None };
     if let Some(GoodHost { table, fallback }) = task.last_good.of_the_node() {
         return (Outcome::LastGoodStays, Some(view(table, fallback)));
     }

@@ -182,8 +182,7 @@ pub(super) fn fitting(
 ) -> Result<Table, String> {
     let none = Table::default();
     // A table that exists keeps the size it was made with.
-    let (last, limit) =
-        beside.map_or((&none, limit), |good| (&*good.table, good.room.min(limit)));
+    let (last, limit) = beside.map_or((&none, limit), |good| (&*good.table, good.room.min(limit)));
     match room(last, &table, limit) {
         Ok(()) => Ok(table),
         Err(reason) if !table.has_shadow() => Err(reason),

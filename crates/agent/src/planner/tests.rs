@@ -604,8 +604,7 @@ fn a_node_policy_that_does_not_fit_leaves_the_node_as_it_was() {
     assert_eq!(plan.desired.host.subject, None);
     assert_eq!(plan.setbacks[0].outcome, Outcome::NobodyJudges);
     let first = usual(&text);
-    let second =
-        replan(&testing::inputs(&text.replace("'22'", "'23'"), &[]), &tight, Some(&first));
+    let second = replan(&testing::inputs(&text.replace("'22'", "'23'"), &[]), &tight, Some(&first));
     let table =
         |plan: &Plan| Arc::clone(&plan.desired.tables[&plan.desired.host.subject.unwrap().table]);
     assert_eq!(table(&second), table(&first));

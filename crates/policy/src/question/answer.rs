@@ -301,8 +301,11 @@ fn family(ask: &Ask, from: &Who<'_>, to: &Who<'_>) -> u8 {
 /// Those without labels that policies select all the same.
 fn judged_entity(entity: Reserved) -> Option<Judged> {
     let labels = entity.identity().labels;
-    matches!(entity, Reserved::Health | Reserved::Ingress | Reserved::Init)
-        .then(|| Judged { labels, is_node: false, ports: BTreeMap::new() })
+    matches!(entity, Reserved::Health | Reserved::Ingress | Reserved::Init).then(|| Judged {
+        labels,
+        is_node: false,
+        ports: BTreeMap::new(),
+    })
 }
 
 /// Whether an end can prove who it is.

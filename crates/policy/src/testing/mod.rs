@@ -17,7 +17,8 @@ use crate::testing::dice::Dice;
 use crate::testing::universe::Universe;
 use crate::{
     AllowLocalhost, Capabilities, CidrMatch, CompileError, Decision, Enforcement, Mode, Options,
-    Policy, Port, Ports, Probe, References, Rule, Table, compile, evaluate, refuses_carrier, shadow_of,
+    Policy, Port, Ports, Probe, References, Rule, Table, compile, evaluate, refuses_carrier,
+    shadow_of,
 };
 
 pub use mutant::{Mutant, compile_mutant};

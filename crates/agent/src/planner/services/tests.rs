@@ -105,7 +105,8 @@ fn of_services_that_do_not_fit_those_stay_that_are_there() {
     check(&second, &["10.96.0.1:80/6 0 10.1.0.5:80", both[0], both[1]]);
     assert_eq!(second.desired.services.addresses.len(), 2, "its address stays a service's own");
     let text = second.misfit.as_ref().unwrap();
-    let want = "1 ports of services do not fit and are led nowhere: addresses and ports are 6, 5 is";
+    let want =
+        "1 ports of services do not fit and are led nowhere: addresses and ports are 6, 5 is";
     assert!(text.starts_with(want), "{text}");
     let refused: Vec<(u16, &str)> = second
         .services
