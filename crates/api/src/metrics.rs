@@ -27,6 +27,11 @@ use family::{Families, Family};
 pub use family::{Metric, Sample, Shape, Text};
 pub use plugin::{Plugin, PluginError, plugins};
 
+/// Names of all that can be counted of flows, whether it is on or not.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    Family::ALL.into_iter().map(Family::name)
+}
+
 /// What is counted.
 #[derive(Clone, Debug)]
 pub struct Settings {

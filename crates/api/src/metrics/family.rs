@@ -26,7 +26,24 @@ pub(super) enum Family {
 }
 
 impl Family {
-    fn name(self) -> &'static str {
+    pub(super) const ALL: [Self; 14] = [
+        Self::DnsQueries,
+        Self::DnsResponseTypes,
+        Self::DnsResponses,
+        Self::Drop,
+        Self::FlowsProcessed,
+        Self::FlowsToWorld,
+        Self::HttpRequestDuration,
+        Self::HttpRequests,
+        Self::Icmp,
+        Self::LostEvents,
+        Self::PolicyVerdicts,
+        Self::PortDistribution,
+        Self::ShadowDiffers,
+        Self::TcpFlags,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::DnsQueries => "hubble_dns_queries_total",
             Self::DnsResponseTypes => "hubble_dns_response_types_total",

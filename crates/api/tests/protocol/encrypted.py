@@ -1,8 +1,8 @@
-"""Asks a relay on TCP with mutual TLS, with gRPC's own Python client.
+"""Asks a server on TCP with mutual TLS, with gRPC's own Python client.
 
-Usage: encrypted.py GENERATED PORT CA CERTIFICATE KEY
+Usage: encrypted.py GENERATED PORT CA CERTIFICATE|- KEY|- [NAME]
 
-Prints one word: the flows it gets, losses as a dot and nodes that are away as `!`, or
+NAME is what the server's certificate must say; `-` shows no certificate. Prints one word: the flows it gets, losses as a dot and nodes that are away as `!`, or
 the name of the status it is refused with.
 """
 
@@ -15,11 +15,12 @@ sys.path.insert(0, sys.argv[1])
 from observer import observer_pb2, observer_pb2_grpc  # noqa: E402
 from relay import relay_pb2  # noqa: E402
 
-ca, certificate, key = [pathlib.Path(path).read_bytes() for path in sys.argv[3:6]]
+ca, certificate, key = [None if path == "-" else pathlib.Path(path).read_bytes() for path in sys.argv[3:6]]
+name = sys.argv[6] if len(sys.argv) > 6 else "relay.test"
 channel = grpc.secure_channel(
     "127.0.0.1:" + sys.argv[2],
     grpc.ssl_channel_credentials(ca, key, certificate),
-    options=[("grpc.ssl_target_name_override", "relay.test")],
+    options=[("grpc.ssl_target_name_override", name)],
 )
 words = ""
 try:

@@ -34,9 +34,13 @@ mod load;
 mod matrix;
 mod memory;
 mod observe;
+#[path = "../../../api/tests/openssl/mod.rs"]
+mod openssl;
 mod peers;
 mod pictures;
 mod probes;
+#[path = "../../../api/tests/python/mod.rs"]
+mod python;
 mod ranges;
 mod reach;
 mod readme;
@@ -48,6 +52,7 @@ mod scene;
 mod sender;
 mod service_rules;
 mod services;
+mod serving;
 mod shadow;
 mod signet;
 mod told;
@@ -134,6 +139,7 @@ const TESTS: &[(&str, fn())] = &[
     ("traces::the_end_of_a_connection_tells_what_it_carried", traces::on_the_wire),
     ("services::backends_are_judged_and_own_addresses_never_travel", services::on_the_wire),
     ("services::names_are_answered_as_policy_lets_them_be_asked", services::names),
+    ("serving::what_an_agent_is_told_to_serve_and_export_is_there", serving::exports),
     ("services::changes_of_backends_and_dead_agents_lose_no_connection", services::changes),
 ];
 
