@@ -17,7 +17,6 @@ use api::access::{Access, AccessError};
 use api::export;
 use api::metrics::{self, FlowMetrics};
 use api::observer::NodeObserver;
-use api::peer::{Peer, Peers};
 use api::server::{ServeError, Services, Tls, listener, serve_all, serve_tls};
 use api::store::{self, FlowStore};
 use datapath::{Datapath, MapError, OpenError, RecordReader};
@@ -177,7 +176,7 @@ impl Agent {
         loops.spawn("control", move |stop| control.run(stop))?;
 
         let node = api::flow::node_name(&state.facts.cluster, &state.facts.node);
-        let services = Shared { node, store, state, peers: Peers::new([peer(&config)]) };
+        let services = Shared { node, store, state };
         if let Some(settings) = config.tcp.clone() {
             let (tls, access) = admission(&settings)?;
             let address = settings.listen;
@@ -215,27 +214,15 @@ struct Shared {
     node: String,
     store: Arc<FlowStore>,
     state: Arc<NodeState>,
-    peers: Peers,
 }
 
 impl Shared {
     fn services(&self) -> Services<NodeObserver, NodeSignet> {
         let observer = NodeObserver::new(Arc::clone(&self.store), self.node.clone())
-            .with_agent_events(Arc::clone(self.state.agent_events()));
+            .with_agent_events(Arc::clone(self.state.agent_events()))
+            .with_peers(self.state.peers().clone());
         let signet = NodeSignet::new(Arc::clone(&self.state));
-        Services { observer, signet, peers: self.peers.clone() }
-    }
-}
-
-/// How others reach this node.
-fn peer(config: &AgentConfig) -> Peer {
-    let name = api::flow::node_name(&config.policy.cluster, &config.node);
-    match &config.tcp {
-        Some(settings) => Peer { name, address: settings.listen.to_string(), tls: true },
-        None => {
-            let address = format!("unix://{}", config.listen.display());
-            Peer { name, address, tls: false }
-        }
+        Services { observer, signet, peers: self.state.peers().clone() }
     }
 }
 

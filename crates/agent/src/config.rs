@@ -51,6 +51,8 @@ pub struct AgentSettings {
     pub export: api::export::Settings,
     /// Serving on TCP, to those on a list; `None`: on the unix socket only.
     pub tcp: Option<TcpSettings>,
+    /// Where others find that; `None`: at the address listened on, or the Node's.
+    pub tcp_advertise: Option<SocketAddr>,
 }
 
 /// Serving on TCP: where, and the files that say to whom.
@@ -118,6 +120,7 @@ impl AgentSettings {
             metrics_series: api::metrics::Settings::default().series,
             export: api::export::Settings::default(),
             tcp: None,
+            tcp_advertise: None,
         }
     }
 }
@@ -151,6 +154,8 @@ pub struct AgentConfig {
     pub export: api::export::Settings,
     /// Serving on TCP, if at all.
     pub tcp: Option<TcpSettings>,
+    /// Where others find that, if not where it says itself.
+    pub tcp_advertise: Option<SocketAddr>,
 }
 
 impl AgentConfig {
@@ -267,6 +272,7 @@ impl TryFrom<AgentSettings> for AgentConfig {
             metrics_series,
             export,
             tcp,
+            tcp_advertise,
         } = settings;
         let listen = listen.unwrap_or_else(|| state_dir.join("agent.sock"));
         let mut check = Check::default();
@@ -299,6 +305,13 @@ impl TryFrom<AgentSettings> for AgentConfig {
             check.absolute("export-file", file);
         }
         check.count("metrics-series", metrics_series, 1, SERIES_MAX);
+        if let Some(TcpSettings { listen, .. }) = &tcp {
+            check.that(listen.port() != 0, "tcp-listen", "port 0 can be told to nobody");
+        }
+        if let Some(address) = tcp_advertise {
+            let sound = !address.ip().is_unspecified() && address.port() != 0;
+            check.that(sound, "tcp-advertise", format!("nobody can be met at {address}"));
+        }
         if !check.0.is_empty() {
             return Err(ConfigError(check.0));
         }
@@ -319,6 +332,7 @@ impl TryFrom<AgentSettings> for AgentConfig {
             metrics_listen,
             export,
             tcp,
+            tcp_advertise,
             policy: policy::Options {
                 enforcement,
                 allow_localhost,

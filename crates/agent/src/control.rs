@@ -25,6 +25,7 @@ use crate::control::node::OwnNode;
 use crate::events;
 use crate::flow::{Names, Steps};
 use crate::health::HealthView;
+use crate::peers::Announcement;
 use crate::planner::{Inputs, LastGood, Plan, PlanOptions, plan};
 use crate::state::{ControlView, NodeState};
 use crate::trial;
@@ -157,6 +158,7 @@ pub struct Control<K> {
     directory: Directory,
     memory: Memory,
     endpoints_dir: PathBuf,
+    announcement: Announcement,
     catalogue: Catalogue,
     journal: Journal,
     seen: Seen,
@@ -204,6 +206,7 @@ impl<K: Kernel> Control<K> {
             directory,
             memory,
             endpoints_dir: config.endpoints_dir(),
+            announcement: Announcement::of(config),
             catalogue,
             journal,
             seen: Seen::default(),
@@ -217,6 +220,7 @@ impl<K: Kernel> Control<K> {
             logged: BTreeSet::new(),
         };
         control.state.set_control(control.view.clone());
+        control.state.peers().set(control.announcement.peers(&BTreeMap::new()));
         for error in forgotten {
             control.fail(chain(&error));
         }
@@ -290,6 +294,7 @@ impl<K: Kernel> Control<K> {
         }
         match scanned {
             Ok(Some(snapshot)) => {
+                self.state.peers().set(self.announcement.peers(&snapshot.nodes));
                 self.seen.snapshot = Some(snapshot);
                 changed = true;
             }

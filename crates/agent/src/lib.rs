@@ -24,6 +24,7 @@ pub mod lock;
 mod losses;
 pub mod metrics;
 mod numbers;
+mod peers;
 pub mod planner;
 pub mod records;
 pub mod service;

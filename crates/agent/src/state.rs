@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use api::events::AgentEvents;
+use api::peer::Peers;
 use api::proto::flow::AgentEvent;
 use datapath::{Counters, ServiceCounters, Sweeps, UplinkState};
 use model::PolicyName;
@@ -90,6 +91,7 @@ pub struct NodeState {
     counters: Mutex<Option<(Instant, Arc<Counters>)>>,
     health: Mutex<HealthView>,
     agent_events: Arc<AgentEvents>,
+    peers: Peers,
     confirmations: Mutex<Vec<Confirmation>>,
     considered_ns: AtomicU64,
 }
@@ -111,6 +113,7 @@ impl NodeState {
             counters: Mutex::default(),
             health: Mutex::default(),
             agent_events: Arc::default(),
+            peers: Peers::default(),
             confirmations: Mutex::default(),
             considered_ns: AtomicU64::new(0),
         }
@@ -130,6 +133,11 @@ impl NodeState {
     /// What this agent did, for who asks.
     pub fn agent_events(&self) -> &Arc<AgentEvents> {
         &self.agent_events
+    }
+
+    /// Which nodes serve flows, as far as this one knows.
+    pub fn peers(&self) -> &Peers {
+        &self.peers
     }
 
     /// Notes something that the agent does now.

@@ -22,11 +22,13 @@ use crate::access::{self, Scope};
 use crate::events::AgentEvents;
 use crate::filter::Filters;
 use crate::mask::Mask;
+use crate::peer::{Peers, server_name};
 use crate::proto::observer::observer_server::Observer;
 use crate::proto::observer::{
     GetAgentEventsRequest, GetAgentEventsResponse, GetDebugEventsRequest, GetDebugEventsResponse,
     GetFlowsRequest, GetFlowsResponse, GetNamespacesRequest, GetNamespacesResponse,
     GetNodesRequest, GetNodesResponse, Namespace, Node, ServerStatusRequest, ServerStatusResponse,
+    Tls,
 };
 use crate::proto::relay::NodeState;
 use crate::store::FlowStore;
@@ -92,17 +94,29 @@ pub struct NodeObserver {
     node: String,
     started: Instant,
     agent_events: Arc<AgentEvents>,
+    peers: Peers,
 }
 
 impl NodeObserver {
     /// Serves `store` under the name that its flows carry.
     pub fn new(store: Arc<FlowStore>, node: impl Into<String>) -> Self {
-        Self { store, node: node.into(), started: Instant::now(), agent_events: Arc::default() }
+        Self {
+            store,
+            node: node.into(),
+            started: Instant::now(),
+            agent_events: Arc::default(),
+            peers: Peers::default(),
+        }
     }
 
     /// With the log that the node's agent writes.
     pub fn with_agent_events(self, agent_events: Arc<AgentEvents>) -> Self {
         Self { agent_events, ..self }
+    }
+
+    /// With the list of nodes that says how this one is met.
+    pub fn with_peers(self, peers: Peers) -> Self {
+        Self { peers, ..self }
     }
 
     /// Of what this scope may see; a limited one is counted from what is held.
@@ -204,7 +218,11 @@ impl Observer for NodeObserver {
         request: Request<GetNodesRequest>,
     ) -> Result<Response<GetNodesResponse>, Status> {
         let counts = self.counts(&Scope::of(&request)).await;
+        let peer = self.peers.get(&self.node);
+        let tls = peer.as_ref().filter(|peer| peer.tls);
         let node = Node {
+            tls: tls.map(|peer| Tls { enabled: true, server_name: server_name(&peer.name) }),
+            address: peer.map(|peer| peer.address).unwrap_or_default(),
             name: self.node.clone(),
             version: version(),
             state: NodeState::NodeConnected.into(),
@@ -212,7 +230,6 @@ impl Observer for NodeObserver {
             num_flows: counts.held,
             max_flows: self.store.capacity(),
             seen_flows: counts.seen,
-            ..Node::default()
         };
         Ok(versioned(AGENT_VERSION_HEADER, GetNodesResponse { nodes: vec![node] }))
     }

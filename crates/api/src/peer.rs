@@ -49,6 +49,11 @@ impl Peers {
     pub fn set(&self, peers: impl IntoIterator<Item = Peer>) {
         self.0.send_replace(by_name(peers));
     }
+
+    /// The node of this name.
+    pub fn get(&self, name: &str) -> Option<Peer> {
+        self.0.borrow().get(name).cloned()
+    }
 }
 
 fn by_name(peers: impl IntoIterator<Item = Peer>) -> BTreeMap<String, Peer> {

@@ -92,6 +92,11 @@ pub struct AgentArgs {
 
     #[command(flatten)]
     tcp: Option<TcpArgs>,
+
+    /// Where others find what is served there [default: the address listened on, or that
+    /// of the Node object]
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "tcp_listen", help_heading = "TCP")]
+    tcp_advertise: Option<SocketAddr>,
 }
 
 /// Serving on TCP: mutual TLS, and only to those on a list.
@@ -193,6 +198,7 @@ fn settings(args: AgentArgs) -> AgentSettings {
         trace,
         export,
         tcp,
+        tcp_advertise,
     } = args;
     let mut standard = AgentSettings::new(node, pins, state_dir, cluster_dir);
     standard.limits.traces = match trace {
@@ -223,6 +229,7 @@ fn settings(args: AgentArgs) -> AgentSettings {
         metrics_series: metrics_series.unwrap_or(standard.metrics_series),
         export: export.settings(),
         tcp: tcp.map(TcpArgs::settings),
+        tcp_advertise,
         ..standard
     }
 }
