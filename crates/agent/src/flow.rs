@@ -108,7 +108,9 @@ impl FlowBuilder {
             .zip(address(record, side))
             .and_then(|(identity, address)| names.place_of_address(address, identity));
         let process = self.remote_process(record, names, identity, place.as_ref());
-        end(names, identity, place.as_ref(), process)
+        let service = address(record, side).and_then(|address| names.service(address));
+        let service = service.map(|service| (service.namespace.clone(), service.name.clone()));
+        End { service, ..end(names, identity, place.as_ref(), process) }
     }
 
     fn remote_process(
@@ -188,6 +190,7 @@ fn end(
         namespace: pod.map(|pod| pod.namespace.clone()).unwrap_or_default(),
         pod: pod.map(|pod| pod.name.clone()).unwrap_or_default(),
         workload: place.and_then(|place| place.workload.clone()),
+        service: None,
         endpoint_id: place.map(|place| place.endpoint_id).unwrap_or_default(),
         process,
     }
@@ -216,9 +219,12 @@ fn reason(record: &Record) -> Reason {
 /// Which policy decided, if one was asked.
 fn policy_match(record: &Record, names: &Names) -> Option<PolicyMatch> {
     Why::try_from(record.why).ok()?;
-    let RuleSet { rules, because } = deciders(record, names, record.rule_sets);
+    let deciders = deciders(record, names, record.rule_sets);
+    let subject = identity(record, local_side(record)).and_then(|id| names.labels(id));
+    let log = names.log(&deciders, subject, record.direction);
+    let RuleSet { rules, because } = deciders;
     let (match_type, revision) = (record.match_type, record.revision);
-    Some(PolicyMatch { match_type, rules, because, revision })
+    Some(PolicyMatch { match_type, rules, because, revision, log })
 }
 
 /// What would have been decided, if it is known.

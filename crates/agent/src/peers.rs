@@ -129,7 +129,11 @@ mod tests {
 
     #[test]
     fn every_node_is_announced_where_it_answers() {
-        check(None, None, &[("c1/one", "unix:///s/agent.sock", false), ("c1/two", "10.0.0.2:4244", true)]);
+        check(
+            None,
+            None,
+            &[("c1/one", "unix:///s/agent.sock", false), ("c1/two", "10.0.0.2:4244", true)],
+        );
         let both = |own, other| [("c1/one", own, true), ("c1/two", other, true)];
         check(Some("0.0.0.0:4299"), None, &both("10.0.0.1:4299", "10.0.0.2:4299"));
         check(Some("[::]:4244"), None, &both("[fd00::1]:4244", "10.0.0.2:4244"));

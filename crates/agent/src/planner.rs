@@ -128,6 +128,11 @@ impl Plan {
         !self.setbacks.iter().any(|setback| setback.concerns(policy))
     }
 
+    /// The object of the node it is for, if the cluster has one.
+    pub fn node(&self) -> Option<&model::Node> {
+        self.snapshot.nodes.get(&self.options.node)
+    }
+
     /// The endpoints it installs, by [`EndpointView::content`].
     pub fn installed(&self) -> BTreeSet<[u8; 32]> {
         let installed = self.endpoints.iter().filter(|endpoint| endpoint.installed().is_some());

@@ -234,6 +234,7 @@ impl Records {
     fn publish(&mut self) {
         self.view.traces = self.ledger.totals(Ring::Traces);
         self.view.drops = self.ledger.totals(Ring::Drops);
+        self.store.set_node_labels(self.state.names().node_labels());
         self.state.set_records(self.view.clone());
     }
 }

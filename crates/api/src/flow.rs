@@ -70,6 +70,8 @@ pub fn to_proto(flow: &model::Flow, cluster: &str) -> proto::Flow {
         source: Some(endpoint(&flow.source)),
         destination: Some(endpoint(&flow.destination)),
         r#type: proto::FlowType::L3L4.into(),
+        source_service: service(&flow.source),
+        destination_service: service(&flow.destination),
         node_name: node_name(cluster, &flow.node),
         event_type: Some(event_type(flow, code)),
         trace_observation_point: point.unwrap_or_default().into(),
@@ -88,6 +90,7 @@ pub fn to_proto(flow: &model::Flow, cluster: &str) -> proto::Flow {
         ..proto::Flow::default()
     };
     if let (Some(policy), Some(judged)) = (&flow.policy, flow.direction) {
+        message.policy_log = policy.log.clone();
         let policies = policies(policy);
         match (judged, flow.verdict) {
             (Direction::Egress, Verdict::Forwarded) => message.egress_allowed_by = policies,
@@ -268,6 +271,11 @@ fn endpoint(end: &End) -> proto::Endpoint {
         pod_name: end.pod.clone(),
         workloads: workloads.collect(),
     }
+}
+
+fn service(end: &End) -> Option<proto::Service> {
+    let (namespace, name) = end.service.clone()?;
+    Some(proto::Service { name, namespace })
 }
 
 /// The policies of a decision, each once: those of its rules, or those that

@@ -17,7 +17,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_skiplist::SkipMap;
 use crossbeam_skiplist::map::Entry;
@@ -94,11 +94,14 @@ pub struct FlowStore {
     held: AtomicU64,
     bytes: AtomicUsize,
     seen: AtomicU64,
+    /// Events that readers were too slow for, each as often as one missed it.
+    missed: AtomicU64,
     /// Second in the upper half, flows of that second in the lower.
     rate: [AtomicU64; BUCKETS],
     namespaces: Mutex<Namespaces>,
     /// Serialises writers; no reader ever takes it.
     lanes: Mutex<Lanes>,
+    node_labels: Mutex<Arc<[String]>>,
     written: Notify,
 }
 
@@ -136,9 +139,11 @@ impl FlowStore {
             held: AtomicU64::new(0),
             bytes: AtomicUsize::new(0),
             seen: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
             rate: std::array::from_fn(|_| AtomicU64::new(0)),
             namespaces: Mutex::default(),
             lanes: Mutex::default(),
+            node_labels: Mutex::default(),
             written: Notify::new(),
         }
     }
@@ -263,6 +268,36 @@ impl FlowStore {
             bytes: self.bytes.load(Ordering::Relaxed),
             seen: self.seen.load(Ordering::Relaxed),
         }
+    }
+
+    /// What the node's flows carry from now on as its labels: `key=value`, sorted. They are
+    /// the same for all of them, so none is kept with them.
+    pub fn set_node_labels(&self, labels: &Arc<[String]>) {
+        let mut known = lock(&self.node_labels);
+        if !Arc::ptr_eq(&known, labels) {
+            *known = Arc::clone(labels);
+        }
+    }
+
+    /// The event with what is the same for all.
+    pub(crate) fn whole(&self, event: &Stored) -> GetFlowsResponse {
+        let mut event = event.decode();
+        if let Some(ResponseTypes::Flow(flow)) = &mut event.response_types
+            && flow.node_labels.is_empty()
+        {
+            flow.node_labels = lock(&self.node_labels).to_vec();
+        }
+        event
+    }
+
+    /// A reader missed so many events.
+    pub(crate) fn miss(&self, events: u64) {
+        self.missed.fetch_add(events, Ordering::Relaxed);
+    }
+
+    /// Events that readers were too slow for, each as often as one missed it.
+    pub fn missed(&self) -> u64 {
+        self.missed.load(Ordering::Relaxed)
     }
 
     /// Flows a second over the minute before `now_ns`.

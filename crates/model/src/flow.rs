@@ -133,6 +133,8 @@ pub struct PolicyMatch {
     pub because: Vec<PolicyName>,
     /// The one revision the packet was judged by.
     pub revision: u32,
+    /// Texts that these rules want their flows to carry, each once, sorted.
+    pub log: Vec<String>,
 }
 
 /// What would have been decided if policies in shadow mode were in force, and
@@ -191,6 +193,8 @@ pub struct End {
     pub pod: String,
     /// Kind and name of the owner (`Deployment`, `web`), if known.
     pub workload: Option<(String, String)>,
+    /// Namespace and name of the service whose own address this end's is.
+    pub service: Option<(String, String)>,
     /// Local endpoint number; 0 when the end is not on this node.
     pub endpoint_id: u32,
     /// Its process.

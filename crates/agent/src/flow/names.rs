@@ -3,11 +3,13 @@
 //! Made from the plan in force, one that is about to be, and the one before:
 //! records are read a little after they were written.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use model::{IdentityId, Labels, PodName, RuleSet, RuleSetId};
+use model::{Direction, IdentityId, Labels, PodName, PolicyName, RuleSet, RuleSetId};
+use policy::{Policy, Rule};
+use source::ServiceName;
 
 use crate::catalogue::Catalogue;
 use crate::planner::{Holder, Plan};
@@ -33,7 +35,14 @@ pub struct Names {
     by_interface: HashMap<u32, (String, Place)>,
     /// Numbers of the pods that are installed.
     installed: HashMap<PodName, u32>,
+    /// Labels of this node, `key=value` and sorted.
+    node_labels: Arc<[String]>,
+    /// Services by their own addresses; made when somebody asks.
+    services: OnceLock<Services>,
 }
+
+/// `None`: two of them claim the address.
+type Services = HashMap<IpAddr, Option<ServiceName>>;
 
 impl Names {
     /// Names from these plans, the newest first.
@@ -43,6 +52,8 @@ impl Names {
         for plan in &plans {
             names.add(plan);
         }
+        names.node_labels =
+            plans.iter().find_map(|plan| plan.node()).map(labels).unwrap_or_default();
         names.plans = plans;
         names
     }
@@ -63,6 +74,55 @@ impl Names {
             self.by_interface.entry(record.ifindex).or_insert(interface);
             self.by_endpoint.entry(endpoint.id).or_insert(place);
         }
+    }
+
+    /// Labels of this node, as its Node has them now.
+    pub fn node_labels(&self) -> &Arc<[String]> {
+        &self.node_labels
+    }
+
+    /// The service whose own address this is, and nobody else's.
+    pub fn service(&self, address: IpAddr) -> Option<&ServiceName> {
+        let services = self.services.get_or_init(|| {
+            let mut all = Services::new();
+            for plan in self.plans.iter().rev() {
+                all.extend(services(plan));
+            }
+            all
+        });
+        services.get(&address)?.as_ref()
+    }
+
+    /// The texts that the deciders of a flow want it to carry, each once: its rules, and
+    /// of the policies that denied by default the rules that are about this subject.
+    pub fn log(
+        &self,
+        deciders: &RuleSet,
+        subject: Option<&Labels>,
+        direction: Option<Direction>,
+    ) -> Vec<String> {
+        let decided = deciders
+            .rules
+            .iter()
+            .filter_map(|id| self.policy(&id.policy)?.rules.iter().find(|rule| rule.id == *id));
+        let denied = |rule: &&Rule| {
+            rule.default_deny
+                && Some(rule.direction) == direction
+                && subject.is_some_and(|subject| rule.selects(subject))
+        };
+        let denying = deciders.because.iter().filter_map(|name| self.policy(name));
+        let denying = denying.flat_map(|policy| policy.rules.iter()).filter(denied);
+        let texts: BTreeSet<&String> =
+            decided.chain(denying).filter_map(|rule| rule.log.as_ref()).collect();
+        texts.into_iter().cloned().collect()
+    }
+
+    fn policy(&self, name: &PolicyName) -> Option<&Policy> {
+        self.plans.iter().find_map(|plan| {
+            let policies = &plan.snapshot.policies;
+            let at = policies.binary_search_by(|policy| policy.name.cmp(name)).ok()?;
+            policies.get(at)
+        })
     }
 
     /// What an identity stands for.
@@ -113,4 +173,22 @@ impl Names {
         });
         own.or_else(|| self.catalogue.get(id))
     }
+}
+
+fn labels(node: &model::Node) -> Arc<[String]> {
+    node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect()
+}
+
+/// The services of a plan by address, but for addresses that are a pod's or a node's.
+fn services(plan: &Plan) -> Services {
+    let mut all = Services::new();
+    for service in plan.snapshot.services.values() {
+        let own = service.addresses.iter().filter(|it| plan.addresses.get(it).is_none());
+        for address in own {
+            all.entry(*address)
+                .and_modify(|claimed| *claimed = None)
+                .or_insert_with(|| Some(service.name.clone()));
+        }
+    }
+    all
 }

@@ -452,3 +452,71 @@ fn what_would_have_been_decided_has_its_names_too() {
     let unknown = Some(datapath::Shadow { why: 99, ..shadow });
     assert_eq!(world.build(&Record { shadow: unknown, ..record }).shadow, None);
 }
+
+/// `payment/api` as a service of its own address, and two that claim one.
+const SERVICES: &str = "
+---
+apiVersion: v1
+kind: Service
+metadata: {name: api, namespace: payment}
+spec: {clusterIP: 10.96.0.5, selector: {app: api}, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: one, namespace: payment}
+spec: {clusterIP: 10.96.0.6, selector: {app: api}, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: two, namespace: payment}
+spec: {clusterIP: 10.96.0.6, selector: {app: api}, ports: [{port: 80}]}
+";
+
+#[test]
+fn the_own_address_of_a_service_names_it_and_no_other_address_does() {
+    let plan = Arc::new(testing::plan(&format!("{CLUSTER}{SERVICES}"), &[api(), db()]));
+    let mut world = world();
+    world.names = Names::new(vec![plan], Arc::default());
+    let service = Some(("payment".to_owned(), "api".to_owned()));
+    for (address, want) in [
+        ("10.96.0.5", service),
+        ("10.96.0.6", None),
+        ("10.96.0.7", None),
+        // Its backend is reached as a pod.
+        ("10.1.0.5", None),
+    ] {
+        let addresses = Some(("10.1.0.6".parse().unwrap(), address.parse().unwrap()));
+        let record = Record { addresses, verdict: Verdict::Dropped, reason: 174, ..world.sent() };
+        let flow = world.build(&record);
+        assert_eq!((flow.destination.service, flow.source.service), (want, None), "{address}");
+    }
+}
+
+#[test]
+fn the_labels_of_the_node_are_known() {
+    let labels = "metadata: {name: node-1, labels: {zone: b, kubernetes.io/arch: amd64}}";
+    let cluster = CLUSTER.replacen("metadata: {name: node-1}", labels, 1);
+    assert!(world().names.node_labels().is_empty());
+    let names = Names::new(vec![Arc::new(testing::plan(&cluster, &[]))], Arc::default());
+    assert_eq!(**names.node_labels(), ["kubernetes.io/arch=amd64", "zone=b"]);
+}
+
+#[test]
+fn a_flow_carries_what_its_deciders_want_logged() {
+    let logged = |text: &str| {
+        let spec = "spec:\n  endpointSelector";
+        assert!(CLUSTER.contains(spec));
+        CLUSTER.replacen(spec, &format!("spec:\n  log: {{value: {text}}}\n  endpointSelector"), 1)
+    };
+    let plan = Arc::new(testing::plan(&logged("ticket-7"), &[api(), db()]));
+    let mut world =
+        World { names: Names::new(vec![Arc::clone(&plan)], Arc::default()), plan, ..world() };
+    let denied = world.received();
+    assert_eq!(world.build(&denied).policy.unwrap().log, ["ticket-7"]);
+    let rule_sets = [world.rule(); 2];
+    let by_rule = Record { verdict: Verdict::Forwarded, why: 2, rule_sets, ..denied.clone() };
+    assert_eq!(world.build(&by_rule).policy.unwrap().log, ["ticket-7"]);
+    // What the policy did not decide, it says nothing about.
+    let sent = world.sent();
+    assert_eq!(world.build(&sent).policy.unwrap().log, [""; 0]);
+}

@@ -30,6 +30,7 @@ fn syn() -> model::Flow {
         namespace: "payment".into(),
         pod: "pay-svc".into(),
         workload: Some(("Deployment".into(), "pay".into())),
+        service: None,
         endpoint_id: 11,
         process: Attribution::Known(Process {
             pid: 4711,
@@ -47,6 +48,7 @@ fn syn() -> model::Flow {
         namespace: "banking".into(),
         pod: "ledger-db".into(),
         workload: None,
+        service: None,
         endpoint_id: 0,
         process: Attribution::Unknown(UnknownProcess::OtherNode),
     };
@@ -69,6 +71,7 @@ fn syn() -> model::Flow {
             rules: vec![],
             because: vec![policy_name("pay-svc")],
             revision: 3,
+            log: vec![],
         }),
         shadow: None,
         trace: None,
@@ -88,6 +91,7 @@ fn allowed() -> model::Flow {
             rules: vec![rule("spec.egress[0]"), rule("spec.egress[2]")],
             because: vec![],
             revision: 4,
+            log: vec![],
         }),
         ..syn()
     }
@@ -189,6 +193,7 @@ fn an_end_that_is_no_pod_keeps_its_reserved_label() {
         namespace: String::new(),
         pod: String::new(),
         workload: None,
+        service: None,
         endpoint_id: 0,
         process: Attribution::Unknown(UnknownProcess::NotLocal),
     };

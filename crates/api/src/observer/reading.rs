@@ -137,7 +137,7 @@ impl Reading {
 
     /// The event, if the client wants it.
     fn matching(&self, event: &Stored) -> Option<GetFlowsResponse> {
-        let event = self.choice.scope.shown(event.decode())?;
+        let event = self.choice.scope.shown(self.store.whole(event))?;
         match &event.response_types {
             Some(ResponseTypes::Flow(flow)) => self.choice.filters.matches(flow).then_some(event),
             _ => Some(event),
@@ -211,7 +211,7 @@ impl Reading {
         if let Some(number) = self.past.pop() {
             let event = self.store.get(number);
             if event.is_none() {
-                self.losses.add(1, now_ns());
+                self.miss(1);
             }
             return event;
         }
@@ -224,7 +224,7 @@ impl Reading {
         let found = self.store.at_or_after(self.position);
         let next = found.as_ref().map_or(written, |(number, _)| *number);
         if next > self.position {
-            self.losses.add(next - self.position, now_ns());
+            self.miss(next - self.position);
         }
         match found {
             Some((number, event)) => {
@@ -237,6 +237,11 @@ impl Reading {
                 None
             }
         }
+    }
+
+    fn miss(&mut self, events: u64) {
+        self.losses.add(events, now_ns());
+        self.store.miss(events);
     }
 
     /// Until there is an event, or a loss to report.

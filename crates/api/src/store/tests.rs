@@ -134,7 +134,7 @@ fn an_event_larger_than_the_store_is_not_kept() {
 
 #[tokio::test]
 async fn a_follower_wakes_when_its_event_is_written() {
-    let store = std::sync::Arc::new(store(4));
+    let store = Arc::new(store(4));
     let follower = tokio::spawn({
         let store = store.clone();
         async move { store.wait(1).await }
@@ -149,7 +149,7 @@ async fn a_follower_wakes_when_its_event_is_written() {
 
 #[test]
 fn readers_and_a_writer_never_see_a_torn_event() {
-    let store = std::sync::Arc::new(store(8));
+    let store = Arc::new(store(8));
     let reader = std::thread::spawn({
         let store = store.clone();
         move || {

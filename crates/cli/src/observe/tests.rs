@@ -159,6 +159,7 @@ fn end(namespace: &str, pod: &str, process: Attribution) -> End {
         namespace: namespace.into(),
         pod: pod.into(),
         workload: None,
+        service: None,
         endpoint_id: 1,
         process,
     }
@@ -210,6 +211,7 @@ fn denied() -> model::Flow {
             rules: vec![],
             because: vec![policy("pay-svc")],
             revision: 3,
+            log: vec![],
         }),
         shadow: None,
         trace: None,
@@ -229,6 +231,7 @@ fn decided(verdict: model::Verdict, reason: Reason, name: &str, path: &str) -> m
             rules: vec![rule],
             because: vec![],
             revision: 3,
+            log: vec![],
         }),
         ..denied()
     }
@@ -285,6 +288,7 @@ fn a_denial_at_the_receiver_is_about_the_peers_identity() {
                 rules: vec![],
                 because: vec![policy("ledger"), policy("ledger-2")],
                 revision: 3,
+                log: vec![],
             }),
             ..denied()
         },

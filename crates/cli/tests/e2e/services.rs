@@ -20,7 +20,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 fn scene(test: &str) -> Scene {
     let lab = format!(
         "apiVersion: signet.dev/v1alpha1\nkind: Lab\nmetadata: {{name: {}}}\nspec:\n  external:\n    \
-         - name: swift\n      names: [api.swift.example]\n",
+         - name: swift\n      names: [api.swift.example]\n  nodes:\n    - name: node-1\n      labels: {{zone: b}}\n    \
+         - name: node-2\n      labels: {{zone: a}}\n",
         name(test)
     );
     Scene::with(&[("lab.yaml", &lab), ("cluster.yaml", CLUSTER)])
@@ -66,6 +67,7 @@ pub fn on_the_wire() {
     assert!(answers.contains("12 of 12 as expected"), "{answers}");
 
     own_address(&scene);
+    asked_for(&scene);
     nobody(&scene);
     affinity(&scene);
 }
@@ -87,7 +89,54 @@ fn own_address(scene: &Scene) {
     for flow in &found {
         assert_eq!(flow["IP"]["destination"], "10.96.0.30", "{flow}");
         assert_eq!(flow["drop_reason_desc"], "IS_A_CLUSTERIP", "{flow}");
+        let service = serde_json::json!({"name": "free", "namespace": "shop"});
+        assert_eq!(flow["destination_service"], service, "{flow}");
+        assert_eq!(flow["source_service"], Value::Null, "{flow}");
     }
+}
+
+/// What clients ask by: the service whose address was used, the node's labels, and what
+/// a policy wants logged.
+fn asked_for(scene: &Scene) {
+    let destinations = |flags: &[&str]| -> BTreeSet<String> {
+        let flows = scene.observe(&[&["--all"], flags].concat());
+        let flow = flows.iter().map(|answer| &answer["flow"]).filter(|flow| flow.is_object());
+        flow.map(|flow| flow["IP"]["destination"].as_str().unwrap().to_owned()).collect()
+    };
+    for flag in ["--service", "--to-service"] {
+        assert_eq!(destinations(&[flag, "shop/free"]), set(&["10.96.0.30"]), "{flag}");
+    }
+    for (flag, service) in [("--from-service", "shop/free"), ("--to-service", "shop/api")] {
+        assert_eq!(destinations(&[flag, service]), set(&[]), "{flag} {service}");
+    }
+    let nodes = |label: &str| -> BTreeSet<String> {
+        let flows = scene.observe(&["--all", "--node-label", label]);
+        let flows = flows.iter().filter(|answer| answer["flow"].is_object());
+        flows.map(|answer| answer["node_name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(nodes("zone=a"), set(&["node-2"]));
+    assert_eq!(nodes("zone in (a,b)"), set(&["node-1", "node-2"]));
+    assert_eq!(nodes("zone=c"), set(&[]));
+
+    // The client's policy lets one question through and denies another by default; both
+    // carry its text, and what the receiver's policy decided does not.
+    let backend = scene.address("shop.api-1", 4);
+    assert!(shell(scene, "client", &format!("nc -n -z -w 2 {backend} 8080")).is_some());
+    assert!(shell(scene, "client", &format!("nc -n -z -w 1 {backend} 9999")).is_none());
+    let logged = |direction: &str, verdict: &str| {
+        let flags = ["--all", "--from-pod", "shop/client", "--traffic-direction", direction];
+        let flows =
+            scene.observe(&[&flags[..], &["--verdict", verdict, "--protocol", "tcp"]].concat());
+        let to = flows.iter().map(|answer| &answer["flow"]);
+        let to = to.filter(|flow| flow["IP"]["destination"] == backend.to_string());
+        to.map(|flow| signet::texts(&flow["policy_log"]).join(",")).collect::<BTreeSet<_>>()
+    };
+    let text = "what a client may ask";
+    eventually("the decisions are told with the text", || {
+        logged("EGRESS", "FORWARDED") == set(&[text])
+            && logged("EGRESS", "DROPPED") == set(&[text])
+            && logged("INGRESS", "FORWARDED") == set(&[""])
+    });
 }
 
 /// Refused at once, without a packet; counted.
