@@ -233,7 +233,8 @@ mod tests {
         for panel in dashboard["panels"].as_array().unwrap() {
             let expression = panel["targets"][0]["expr"].as_str().unwrap();
             let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-            let is_metric = |word: &&str| word.starts_with("signet_") || word.starts_with("hubble_");
+            let is_metric =
+                |word: &&str| word.starts_with("signet_") || word.starts_with("hubble_");
             let names: Vec<&str> = words.filter(is_metric).collect();
             assert!(!names.is_empty(), "{expression}");
             for name in names {

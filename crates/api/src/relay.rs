@@ -8,9 +8,11 @@
 mod agent_events;
 mod follow;
 mod past;
+mod recent;
 mod signet;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -20,6 +22,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use futures::stream;
+use tokio::sync::watch;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
@@ -103,21 +106,34 @@ fn no_answer() -> String {
 #[derive(Clone)]
 pub struct Relay {
     name: String,
-    members: Arc<[Member]>,
+    members: watch::Sender<Arc<[Member]>>,
+    peers: Peers,
 }
 
 impl Relay {
     /// Merges `members`; `name` is what it calls itself in its own messages.
     pub fn new(name: impl Into<String>, members: Vec<Member>) -> Self {
-        Self { name: name.into(), members: members.into() }
+        let peers = Peers::new(members.iter().map(Member::peer));
+        Self { name: name.into(), members: watch::Sender::new(members.into()), peers }
+    }
+
+    /// Makes these the nodes it merges, also for those who follow.
+    pub fn set(&self, members: Vec<Member>) {
+        self.peers.set(members.iter().map(Member::peer));
+        self.members.send_replace(members.into());
+    }
+
+    fn members(&self) -> Arc<[Member]> {
+        Arc::clone(&self.members.borrow())
     }
 
     /// Asks every member at once; each answers, or says why not, in time.
-    async fn ask<T, F>(&self, call: impl Fn(Channel) -> F) -> Vec<(&str, Result<T, String>)>
+    async fn ask<T, F>(&self, call: impl Fn(Channel) -> F) -> Vec<(Member, Result<T, String>)>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let asked = self.members.iter().map(|member| async {
+        let members = self.members();
+        let asked = members.iter().map(|member| async {
             let answer = match member.connect().await {
                 Ok(channel) => match tokio::time::timeout(PATIENCE, call(channel)).await {
                     Ok(Ok(answer)) => Ok(answer.into_inner()),
@@ -126,17 +142,17 @@ impl Relay {
                 },
                 Err(error) => Err(error),
             };
-            (member.name.as_str(), answer)
+            (member.clone(), answer)
         });
         join_all(asked).await
     }
 
     /// The members, for who asks which nodes there are.
     pub fn peers(&self) -> Peers {
-        Peers::new(self.members.iter().map(Member::peer))
+        self.peers.clone()
     }
 
-    async fn statuses(&self) -> Vec<(&str, Result<ServerStatusResponse, String>)> {
+    async fn statuses(&self) -> Vec<(Member, Result<ServerStatusResponse, String>)> {
         self.ask(|channel| async move {
             ObserverClient::new(channel).server_status(ServerStatusRequest {}).await
         })
@@ -176,12 +192,12 @@ impl Observer for Relay {
         // Each node checks again; a mistake is answered once, and before anything else.
         check(&request)?;
         let answers: Answers<GetFlowsResponse> = if request.follow {
-            let following = follow::Following::start(&self.name, &self.members, request);
+            let following = follow::Following::start(&self.name, self.members.subscribe(), request);
             Box::pin(stream::unfold(following, |mut following| async move {
                 following.next().await.map(|answer| (Ok(answer), following))
             }))
         } else {
-            let past = past::Past::start(&self.name, &self.members, request).await;
+            let past = past::Past::start(&self.name, &self.members(), request).await;
             Box::pin(stream::unfold(past, |mut past| async move {
                 past.next().await.map(|answer| (Ok(answer), past))
             }))
@@ -195,7 +211,7 @@ impl Observer for Relay {
     ) -> Result<Response<Self::GetAgentEventsStream>, Status> {
         let request = request.into_inner();
         first_or_follow(request.first, request.follow)?;
-        Ok(versioned(RELAY_VERSION_HEADER, agent_events::merged(&self.members, request).await?))
+        Ok(versioned(RELAY_VERSION_HEADER, agent_events::merged(&self.members(), request).await?))
     }
 
     async fn get_debug_events(
@@ -211,8 +227,7 @@ impl Observer for Relay {
         &self,
         _: Request<GetNodesRequest>,
     ) -> Result<Response<GetNodesResponse>, Status> {
-        let statuses = self.statuses().await.into_iter().map(|(_, status)| status);
-        let nodes = self.members.iter().zip(statuses).map(|(member, status)| {
+        let nodes = self.statuses().await.into_iter().map(|(member, status)| {
             let Peer { name, address, tls } = member.peer();
             let tls = tls.then(|| Tls { enabled: true, server_name: server_name(&name) });
             match status {
@@ -270,11 +285,11 @@ impl Observer for Relay {
             ..ServerStatusResponse::default()
         };
         let (mut connected, mut unavailable) = (0, 0);
-        for (name, status) in self.statuses().await {
+        for (member, status) in self.statuses().await {
             let Ok(status) = status else {
                 unavailable += 1;
                 if sum.unavailable_nodes.len() < NAMED {
-                    sum.unavailable_nodes.push(name.to_owned());
+                    sum.unavailable_nodes.push(member.name);
                 }
                 continue;
             };

@@ -24,6 +24,7 @@ use api::proto::observer::observer_server::Observer;
 use api::proto::observer::{
     GetAgentEventsRequest, GetFlowsRequest, GetFlowsResponse, GetNodesRequest, ServerStatusRequest,
 };
+use api::proto::peer::ChangeNotificationType;
 use api::proto::relay::NodeState;
 use api::proto::signet::v1::signet_client::SignetClient;
 use api::proto::signet::v1::signet_server::Signet;
@@ -166,6 +167,7 @@ fn word(answer: &GetFlowsResponse) -> String {
             let state = match status.state_change() {
                 NodeState::NodeConnected => "connected",
                 NodeState::NodeUnavailable => "away",
+                NodeState::NodeGone => "gone",
                 other => panic!("{other:?}"),
             };
             format!("{state} {}", status.node_names.join(","))
@@ -303,6 +305,26 @@ async fn a_follower_gets_the_past_it_asked_for_and_then_what_comes() {
 }
 
 #[tokio::test]
+async fn flows_are_found_by_the_labels_of_their_node() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path(), "a", Limits::default());
+    node.push(1);
+    node.store.set_node_labels(&["kubernetes.io/arch=amd64".into(), "zone=b".into()].into());
+    let mut client = node.client().await;
+    for (selector, want) in [("zone=b,kubernetes.io/arch", 1), ("zone=c", 0)] {
+        let filter = FlowFilter { node_labels: vec![selector.into()], ..FlowFilter::default() };
+        let asked = GetFlowsRequest { whitelist: vec![filter], ..request() };
+        let mut found = client.get_flows(asked).await.unwrap().into_inner();
+        let mut labels = Vec::new();
+        while let Some(answer) = found.message().await.unwrap() {
+            let Some(ResponseTypes::Flow(flow)) = answer.response_types else { panic!("no flow") };
+            labels.push(flow.node_labels.join(","));
+        }
+        assert_eq!(labels, vec!["kubernetes.io/arch=amd64,zone=b"; want], "{selector}");
+    }
+}
+
+#[tokio::test]
 async fn a_follower_that_is_too_slow_learns_how_many_it_missed() {
     let directory = tempfile::tempdir().unwrap();
     let node = Node::start(directory.path(), "a", Limits { events: 16, ..Limits::default() });
@@ -321,6 +343,7 @@ async fn a_follower_that_is_too_slow_learns_how_many_it_missed() {
     }
     assert!(lost > 0);
     assert_eq!(flows + lost, written);
+    assert_eq!(node.store.missed(), lost);
 }
 
 #[track_caller]
@@ -493,6 +516,104 @@ async fn a_follower_of_a_relay_goes_on_when_a_node_returns() {
     assert_eq!(next(&mut answers).await.unwrap(), format!("b/{}", now + 11));
     cluster.a.push(now + 12);
     assert_eq!(next(&mut answers).await.unwrap(), format!("a/{}", now + 12));
+}
+
+#[tokio::test]
+async fn what_a_node_writes_late_is_told_once_after_a_pause_too() {
+    let mut cluster = cluster();
+    // As the command line asks: without what tells flows apart.
+    let field_mask = Some(FieldMask { paths: vec!["time".into(), "verdict".into()] });
+    let masked = GetFlowsRequest { follow: true, field_mask, ..request() };
+    let mut named = cluster.get(GetFlowsRequest { follow: true, ..request() }).await;
+    let mut nameless = cluster.get(masked).await;
+    for answers in [&mut named, &mut nameless] {
+        let mut met = [next(answers).await.unwrap(), next(answers).await.unwrap()];
+        met.sort();
+        assert_eq!(met, ["connected a", "connected b"]);
+    }
+    let now = api::time::now_ns() / 1_000_000_000;
+    cluster.b.push(now + 10);
+    assert_eq!(next(&mut named).await.unwrap(), format!("b/{}", now + 10));
+    assert_eq!(next(&mut nameless).await.unwrap(), "");
+    cluster.b.kill();
+    assert_eq!(next(&mut named).await.unwrap(), "away b");
+    assert_eq!(next(&mut nameless).await.unwrap(), "away b");
+    // A repetition has the time of what it repeats: it is written after younger flows.
+    cluster.b.push(now + 11);
+    cluster.b.push(now + 9);
+    cluster.b.serve();
+    for answers in [&mut named, &mut nameless] {
+        assert_eq!(next(answers).await.unwrap(), "connected b");
+    }
+    let mut told = [next(&mut named).await.unwrap(), next(&mut named).await.unwrap()];
+    told.sort();
+    assert_eq!(told, [format!("b/{}", now + 9), format!("b/{}", now + 11)]);
+    // Once each, and nothing that was there before.
+    cluster.b.push(now + 12);
+    assert_eq!(next(&mut named).await.unwrap(), format!("b/{}", now + 12));
+    for _ in 0..3 {
+        assert_eq!(next(&mut nameless).await.unwrap(), "");
+    }
+    let more = tokio::time::timeout(Duration::from_millis(500), next(&mut nameless)).await;
+    assert!(more.is_err(), "{more:?}");
+}
+
+#[tokio::test]
+async fn a_follower_of_a_relay_gets_the_flows_of_nodes_that_join_and_loses_none_that_stay() {
+    use api::proto::peer::peer_server::Peer as _;
+    let cluster = cluster();
+    let mut answers = cluster.get(GetFlowsRequest { follow: true, ..request() }).await;
+    let mut met = [next(&mut answers).await.unwrap(), next(&mut answers).await.unwrap()];
+    met.sort();
+    assert_eq!(met, ["connected a", "connected b"]);
+    let told = cluster.relay.peers().notify(Request::new(Default::default())).await;
+    let mut told = told.unwrap().into_inner().map(|told| told.unwrap());
+    assert_eq!([told.next().await.unwrap().name, told.next().await.unwrap().name], ["a", "b"]);
+
+    let c = Node::start(cluster.directory.path(), "c", Limits::default());
+    let now = api::time::now_ns() / 1_000_000_000;
+    // What happened there before the relay heard of it is not lost.
+    c.push(now + 10);
+    let member =
+        |node: &Node| Member { name: node.name.clone(), place: Place::Socket(node.socket.clone()) };
+    cluster.relay.set([&cluster.a, &cluster.b, &c].map(member).into());
+    let joined = told.next().await.unwrap();
+    assert_eq!((joined.name.as_str(), joined.r#type()), ("c", ChangeNotificationType::PeerAdded));
+    assert_eq!(next(&mut answers).await.unwrap(), "connected c");
+    assert_eq!(next(&mut answers).await.unwrap(), format!("c/{}", now + 10));
+    cluster.a.push(now + 11);
+    assert_eq!(next(&mut answers).await.unwrap(), format!("a/{}", now + 11));
+
+    cluster.relay.set([&cluster.a, &c].map(member).into());
+    assert_eq!(next(&mut answers).await.unwrap(), "gone b");
+    let left = told.next().await.unwrap();
+    assert_eq!((left.name.as_str(), left.r#type()), ("b", ChangeNotificationType::PeerDeleted));
+    cluster.b.push(now + 12);
+    cluster.a.push(now + 13);
+    c.push(now + 13);
+    let mut last = [next(&mut answers).await.unwrap(), next(&mut answers).await.unwrap()];
+    last.sort();
+    assert_eq!(last, [format!("a/{}", now + 13), format!("c/{}", now + 13)]);
+}
+
+#[tokio::test]
+async fn a_follower_waits_for_no_node_that_is_as_far() {
+    let cluster = cluster();
+    let mut answers = cluster.get(GetFlowsRequest { follow: true, ..request() }).await;
+    assert!(next(&mut answers).await.is_some() && next(&mut answers).await.is_some());
+    let now = api::time::now_ns() / 1_000_000_000;
+    let mut fastest = Duration::MAX;
+    for round in 0..5 {
+        let begun = std::time::Instant::now();
+        cluster.b.push(now + 11 + round * 2);
+        cluster.a.push(now + 10 + round * 2);
+        assert_eq!(next(&mut answers).await.unwrap(), format!("a/{}", now + 10 + round * 2));
+        fastest = fastest.min(begun.elapsed());
+        // Nobody can say yet that this one is the earliest: it waits.
+        assert_eq!(next(&mut answers).await.unwrap(), format!("b/{}", now + 11 + round * 2));
+        assert!(begun.elapsed() >= Duration::from_millis(190), "{:?}", begun.elapsed());
+    }
+    assert!(fastest < Duration::from_millis(150), "{fastest:?}");
 }
 
 #[tokio::test]

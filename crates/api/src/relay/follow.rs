@@ -1,16 +1,22 @@
 //! Flows to come: every node's, in order of time within a small window.
 //!
 //! Each node is followed by a task of its own. When a node goes away its task
-//! says so and knocks until the node is back, then goes on after the last flow
-//! it has seen, so that nothing comes twice.
+//! says so and knocks until the node is back, then goes on a little before the last
+//! flow it has seen: repetitions are written late, with the time of what they
+//! repeat. What was passed on already is left out, so that nothing comes twice.
+//! Nodes that join are followed from the moment the listener came.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::select;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
 
+use super::recent::Recent;
+use super::window::{NodeName, Window, latest};
 use super::{Member, PATIENCE, no_answer, node_status};
 use crate::proto::observer::get_flows_response::ResponseTypes;
 use crate::proto::observer::observer_client::ObserverClient;
@@ -19,41 +25,79 @@ use crate::proto::relay::NodeState;
 use crate::store::DISORDER_NS;
 use crate::time::{nanoseconds, now_ns, timestamp};
 
-/// How long a flow waits for earlier ones of other nodes.
-const WINDOW: Duration = Duration::from_millis(200);
-/// How long it waits at most while earlier ones go on to come.
-const LONGEST: Duration = Duration::from_secs(1);
-/// Flows that may wait; beyond, the earliest goes out at once.
-const WAITING: usize = 4096;
-/// Flows between a node's task and the window.
+/// Answers between a node's task and the window.
 const QUEUE: usize = 64;
 /// First and longest pause between two knocks.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 
+/// What tells flows apart; asked of the nodes also where the listener does not want it.
+const UUID: &str = "uuid";
+
 /// All nodes followed at once. Dropping it ends the tasks.
 pub(super) struct Following {
-    answers: mpsc::Receiver<GetFlowsResponse>,
+    relay: String,
+    request: GetFlowsRequest,
+    started_ns: u64,
+    members: watch::Receiver<Arc<[Member]>>,
+    answers: mpsc::Receiver<(NodeName, GetFlowsResponse)>,
+    /// For the tasks of nodes that join; `None`: none do any more.
+    sender: Option<mpsc::Sender<(NodeName, GetFlowsResponse)>>,
     window: Window,
-    _nodes: JoinSet<()>,
+    known: BTreeMap<NodeName, (Member, AbortHandle)>,
+    tasks: JoinSet<()>,
 }
 
 impl Following {
-    pub(super) fn start(relay: &str, members: &[Member], request: GetFlowsRequest) -> Self {
+    pub(super) fn start(
+        relay: &str,
+        members: watch::Receiver<Arc<[Member]>>,
+        request: GetFlowsRequest,
+    ) -> Self {
         let (sender, answers) = mpsc::channel(QUEUE);
-        let mut nodes = JoinSet::new();
-        for member in members {
-            let follower = Follower {
-                relay: relay.to_owned(),
-                member: member.clone(),
-                request: request.clone(),
-                started_ns: now_ns(),
-                resume_ns: None,
-                away: None,
-                sender: sender.clone(),
-            };
-            nodes.spawn(follower.run());
+        let mut following = Self {
+            relay: relay.to_owned(),
+            request,
+            started_ns: now_ns(),
+            members,
+            answers,
+            sender: Some(sender),
+            window: Window::default(),
+            known: BTreeMap::new(),
+            tasks: JoinSet::new(),
+        };
+        following.meet(true);
+        if following.request.until.is_some() {
+            // It ends when all have ended who are there now.
+            following.sender = None;
         }
-        Self { answers, window: Window::default(), _nodes: nodes }
+        following
+    }
+
+    /// Follows who is new, and nobody who has gone; names those.
+    fn meet(&mut self, first: bool) -> Vec<String> {
+        let members = Arc::clone(&self.members.borrow_and_update());
+        let mut gone = Vec::new();
+        self.known.retain(|name, (known, task)| {
+            let stays = members.iter().any(|member| member == known);
+            if !stays {
+                task.abort();
+                self.window.leave(name);
+                gone.push(name.to_string());
+            }
+            stays
+        });
+        let Some(sender) = &self.sender else { return gone };
+        for member in members.iter() {
+            let name = NodeName::from(member.name.as_str());
+            if self.known.contains_key(&name) {
+                continue;
+            }
+            self.window.expect(&name);
+            let follower = Follower::new(self, &name, member, sender.clone(), first);
+            let task = self.tasks.spawn(follower.run());
+            self.known.insert(name, (member.clone(), task));
+        }
+        gone
     }
 
     /// The next answer; `None` when every node has ended.
@@ -62,110 +106,91 @@ impl Following {
             if let Some(answer) = self.window.pop(Instant::now()) {
                 return Some(answer);
             }
-            let received = match self.window.deadline() {
-                None => self.answers.recv().await,
-                Some(deadline) => {
-                    match tokio::time::timeout_at(deadline, self.answers.recv()).await {
-                        Ok(received) => received,
-                        Err(_) => continue,
+            let deadline = self.window.deadline();
+            let may_join = self.sender.is_some();
+            select! {
+                received = self.answers.recv() => {
+                    let Some((from, answer)) = received else { return self.window.pop_any() };
+                    match &answer.response_types {
+                        Some(ResponseTypes::NodeStatus(status)) => {
+                            match status.state_change() {
+                                NodeState::NodeConnected if self.known.contains_key(&from) => {
+                                    self.window.expect(&from);
+                                }
+                                _ => self.window.leave(&from),
+                            }
+                            return Some(answer);
+                        }
+                        _ => self.window.push(&from, answer, Instant::now()),
                     }
                 }
-            };
-            match received {
-                Some(answer)
-                    if matches!(answer.response_types, Some(ResponseTypes::NodeStatus(_))) =>
-                {
-                    return Some(answer);
+                changed = self.members.changed(), if may_join => {
+                    if changed.is_err() {
+                        self.sender = None;
+                        continue;
+                    }
+                    let gone = self.meet(false);
+                    if !gone.is_empty() {
+                        let state = NodeState::NodeGone;
+                        return Some(node_status(&self.relay, state, gone, String::new()));
+                    }
                 }
-                Some(answer) => self.window.push(answer, Instant::now()),
-                None => return self.window.pop_any(),
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {}
             }
         }
-    }
-}
-
-/// A time, and how many arrived before.
-type Place = (u64, u64);
-
-/// Puts answers of several nodes in order of time. Given the clock.
-#[derive(Default)]
-pub(super) struct Window {
-    /// With the moment of each one's arrival.
-    waiting: BTreeMap<Place, (Instant, GetFlowsResponse)>,
-    /// As they arrived; the first of them still waits.
-    arrivals: VecDeque<Place>,
-    arrived: u64,
-}
-
-impl Window {
-    pub(super) fn push(&mut self, answer: GetFlowsResponse, now: Instant) {
-        self.arrived += 1;
-        let place = (answer.time.as_ref().map_or(0, nanoseconds), self.arrived);
-        self.waiting.insert(place, (now, answer));
-        self.arrivals.push_back(place);
-    }
-
-    /// When the earliest has waited long enough, or another too long.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        let (_, (arrived, _)) = self.waiting.first_key_value()?;
-        let first = self.arrivals.front().and_then(|place| self.waiting.get(place));
-        let too_long = first.map_or(*arrived, |(arrived, _)| *arrived) + LONGEST;
-        Some((*arrived + WINDOW).min(too_long))
-    }
-
-    /// The earliest, if it has waited long enough or too many wait; before it whoever
-    /// has waited too long, because his clock is ahead of the others.
-    pub(super) fn pop(&mut self, now: Instant) -> Option<GetFlowsResponse> {
-        let is_over = |place: &Place, limit| {
-            self.waiting.get(place).is_some_and(|(arrived, _)| *arrived + limit <= now)
-        };
-        if let Some(place) = self.arrivals.front().copied().filter(|place| is_over(place, LONGEST))
-        {
-            return self.take(place);
-        }
-        let earliest = *self.waiting.first_key_value()?.0;
-        let goes = is_over(&earliest, WINDOW) || self.waiting.len() > WAITING;
-        if goes { self.take(earliest) } else { None }
-    }
-
-    pub(super) fn pop_any(&mut self) -> Option<GetFlowsResponse> {
-        let earliest = *self.waiting.first_key_value()?.0;
-        self.take(earliest)
-    }
-
-    fn take(&mut self, place: Place) -> Option<GetFlowsResponse> {
-        let (_, answer) = self.waiting.remove(&place)?;
-        while self.arrivals.front().is_some_and(|place| !self.waiting.contains_key(place)) {
-            self.arrivals.pop_front();
-        }
-        Some(answer)
-    }
-}
-
-/// Where to go on after a flow of this time: after the latest, or after this one where
-/// the node's clock was set back.
-pub(super) fn resume(after: Option<u64>, time_ns: u64) -> u64 {
-    let next = time_ns.saturating_add(1);
-    match after {
-        Some(after) if next.saturating_add(DISORDER_NS) >= after => after.max(next),
-        _ => next,
     }
 }
 
 /// Follows one node for as long as anybody listens.
 struct Follower {
     relay: String,
+    from: NodeName,
     member: Member,
     request: GetFlowsRequest,
-    started_ns: u64,
-    /// Where to go on after a pause.
-    resume_ns: Option<u64>,
+    /// Whether the listener wants to see what flows are told apart by.
+    with_uuid: bool,
+    /// Nothing older is asked for after a pause.
+    floor_ns: u64,
+    /// Time of the newest flow; where to go on after a pause, if it is set.
+    newest_ns: Option<u64>,
+    recent: Recent,
     /// Whether the listener was told that the node is away, or there.
     away: Option<bool>,
-    sender: mpsc::Sender<GetFlowsResponse>,
+    sender: mpsc::Sender<(NodeName, GetFlowsResponse)>,
 }
 
 impl Follower {
+    /// For a node that was there when the listener came, or joined later.
+    fn new(
+        following: &Following,
+        from: &NodeName,
+        member: &Member,
+        sender: mpsc::Sender<(NodeName, GetFlowsResponse)>,
+        first: bool,
+    ) -> Self {
+        let mut request = following.request.clone();
+        let paths = request.field_mask.as_mut().map(|mask| &mut mask.paths);
+        let masked = paths.filter(|paths| !paths.is_empty() && !paths.iter().any(|it| it == UUID));
+        let with_uuid = masked.is_none();
+        if let Some(paths) = masked {
+            paths.push(UUID.to_owned());
+        }
+        let since_ns = request.since.as_ref().map(nanoseconds);
+        let floor_ns = since_ns.unwrap_or(following.started_ns);
+        Self {
+            relay: following.relay.clone(),
+            from: NodeName::clone(from),
+            member: member.clone(),
+            request,
+            with_uuid,
+            floor_ns,
+            newest_ns: (!first).then_some(floor_ns),
+            recent: Recent::default(),
+            away: None,
+            sender,
+        }
+    }
+
     async fn run(mut self) {
         let mut pause = RETRY.0;
         loop {
@@ -183,9 +208,9 @@ impl Follower {
             if self.tell(true, reason).await.is_err() {
                 return;
             }
-            if self.resume_ns.is_none() && self.request.number == 0 && self.request.since.is_none()
+            if self.newest_ns.is_none() && self.request.number == 0 && self.request.since.is_none()
             {
-                self.resume_ns = Some(self.started_ns);
+                self.newest_ns = Some(self.floor_ns);
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY.1);
@@ -195,7 +220,8 @@ impl Follower {
     /// Passes on what the node sends, until it ends or fails.
     async fn stream(&mut self) -> Result<(), String> {
         let mut request = self.request.clone();
-        if let Some(resume_ns) = self.resume_ns {
+        if let Some(newest_ns) = self.newest_ns {
+            let resume_ns = newest_ns.saturating_sub(DISORDER_NS).max(self.floor_ns);
             request.since = Some(timestamp(resume_ns));
             request.number = 0;
         }
@@ -209,14 +235,26 @@ impl Follower {
         if self.tell(false, String::new()).await.is_err() {
             return Ok(());
         }
-        while let Some(answer) =
+        while let Some(mut answer) =
             flows.message().await.map_err(|status| status.message().to_owned())?
         {
-            if matches!(answer.response_types, Some(ResponseTypes::Flow(_))) {
-                let time_ns = answer.time.as_ref().map_or(0, nanoseconds);
-                self.resume_ns = Some(resume(self.resume_ns, time_ns));
+            if !self.recent.is_new(&answer) {
+                continue;
             }
-            if self.sender.send(answer).await.is_err() {
+            let time_ns = answer.time.as_ref().map_or(0, nanoseconds);
+            if let Some(ResponseTypes::Flow(flow)) = &mut answer.response_types {
+                let newest_ns = latest(self.newest_ns.unwrap_or(0), time_ns);
+                if self.newest_ns.is_none_or(|before| newest_ns < before) {
+                    // Of the past it gets no more than it was given; after a clock was set
+                    // back, all that comes.
+                    self.floor_ns = self.floor_ns.min(time_ns);
+                }
+                self.newest_ns = Some(newest_ns);
+                if !self.with_uuid {
+                    flow.uuid.clear();
+                }
+            }
+            if self.sender.send((NodeName::clone(&self.from), answer)).await.is_err() {
                 return Ok(());
             }
         }
@@ -231,6 +269,6 @@ impl Follower {
         self.away = Some(away);
         let state = if away { NodeState::NodeUnavailable } else { NodeState::NodeConnected };
         let status = node_status(&self.relay, state, vec![self.member.name.clone()], reason);
-        self.sender.send(status).await.map_err(drop)
+        self.sender.send((NodeName::clone(&self.from), status)).await.map_err(drop)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tonic::{Request, Response, Status};
 
-use super::Relay;
+use super::{Member, Relay};
 use crate::access::Scope;
 use crate::proto::signet::v1::signet_client::SignetClient;
 use crate::proto::signet::v1::signet_server::Signet;
@@ -17,14 +17,14 @@ use crate::proto::signet::v1::{
 
 /// Hands every answer to `merge`, and names those that gave none.
 fn merged<T>(
-    answers: Vec<(&str, Result<T, String>)>,
+    answers: Vec<(Member, Result<T, String>)>,
     mut merge: impl FnMut(T) -> Vec<UnavailableNode>,
 ) -> Vec<UnavailableNode> {
     let mut unavailable = Vec::new();
     for (node, answer) in answers {
         match answer {
             Ok(answer) => unavailable.append(&mut merge(answer)),
-            Err(reason) => unavailable.push(UnavailableNode { node: node.to_owned(), reason }),
+            Err(reason) => unavailable.push(UnavailableNode { node: node.name, reason }),
         }
     }
     unavailable
