@@ -4,15 +4,19 @@
 //! Reads what the loops publish; keeps nothing of its own.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use api::metrics::{FlowMetrics, Text};
 use api::store::FlowStore;
 use datapath::{FaultKind, Fill, ServiceCounters};
-use model::DropReason;
+use model::{DropReason, PodName};
 
 use crate::control::LOOK_EVERY;
 use crate::ledger::Totals;
 use crate::state::NodeState;
+
+/// How often series of pods that are gone are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// What is told of one node.
 #[derive(Clone)]
@@ -29,12 +33,28 @@ impl NodeMetrics {
     /// All of it, ready to be shown.
     pub fn text(&self) -> Text {
         let mut text = Text::default();
+        self.flows.missed(self.store.missed());
         self.flows.render(&mut text);
         self.kernel(&mut text);
         self.memory(&mut text);
         self.policy(&mut text);
         self.health(&mut text);
         text
+    }
+
+    /// Takes away what is about pods that are gone, for as long as it is polled.
+    pub async fn sweep(self) {
+        loop {
+            tokio::time::sleep(SWEEP_EVERY).await;
+            let control = self.state.control();
+            let Some(plan) = &control.newest else { continue };
+            let is_there = |namespace: &str, name: &str| {
+                let pod = PodName { namespace: namespace.into(), name: name.into() };
+                plan.snapshot.pods.get(&pod).is_some()
+                    || plan.endpoints.iter().any(|endpoint| endpoint.record.pod == pod)
+            };
+            self.flows.sweep(Instant::now(), is_there);
+        }
     }
 
     /// All of it, as Prometheus reads it.
@@ -182,7 +202,6 @@ impl NodeMetrics {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::time::Instant;
 
     use api::metrics::Settings;
     use api::store::Limits;
@@ -228,7 +247,9 @@ mod tests {
         let text = node().render();
         let ours = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
         let mut served: BTreeSet<&str> = ours.collect();
-        served.extend(api::metrics::names());
+        api::metrics::names().for_each(|name| {
+            served.insert(name);
+        });
         let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD).unwrap();
         for panel in dashboard["panels"].as_array().unwrap() {
             let expression = panel["targets"][0]["expr"].as_str().unwrap();

@@ -4,7 +4,7 @@
 //! ([`Plugin`]); nothing is counted by default. The number of series of each
 //! metric is bounded: beyond [`Settings::series`] flows are counted under the
 //! label value `other`, so that sums stay right and memory stays bounded whoever
-//! invents names, addresses or ports.
+//! invents names, addresses or ports. Series about a pod go a minute after the pod.
 //!
 //! Knows nothing of HTTP: [`FlowMetrics::render`] gives the text, [`serve`] serves
 //! any such text.
@@ -18,10 +18,11 @@ pub mod serve;
 mod tests;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use model::{Direction, Verdict};
 
-use crate::proto::flow::{Flow, LostEvent};
+use crate::proto::flow::{Flow, LostEvent, LostEventSource};
 pub(crate) use family::BOUNDS;
 use family::{Families, Family};
 pub use family::{Metric, Sample, Shape, Text};
@@ -83,13 +84,26 @@ impl FlowMetrics {
             Verdict::Dropped => "denied",
         };
         let labels = vec![("direction", direction.to_string()), ("verdict", verdict.to_owned())];
-        self.families().add(Family::ShadowDiffers, labels, times);
+        self.families().add(Family::ShadowDiffers, labels, &[], times);
     }
 
     /// Counts what was lost; this is always on.
     pub fn lost(&self, lost: &LostEvent) {
         let source = lost.source().as_str_name().to_ascii_lowercase();
-        self.families().add(Family::LostEvents, vec![("source", source)], lost.num_events_lost);
+        let labels = vec![("source", source)];
+        self.families().add(Family::LostEvents, labels, &[], lost.num_events_lost);
+    }
+
+    /// How many events readers of the flows' memory missed so far; this is always on.
+    pub fn missed(&self, events: u64) {
+        let source = LostEventSource::HubbleRingBuffer.as_str_name().to_ascii_lowercase();
+        self.families().set(Family::LostEvents, vec![("source", source)], events);
+    }
+
+    /// Takes away the series of pods that are gone for a minute. `is_there` is asked with
+    /// namespace and name.
+    pub fn sweep(&self, now: Instant, is_there: impl Fn(&str, &str) -> bool) {
+        self.families().sweep(now, |(namespace, name)| is_there(namespace, name));
     }
 
     /// All of them, ready to be shown.

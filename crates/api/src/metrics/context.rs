@@ -2,7 +2,7 @@
 
 use model::{IdentityId, Reserved};
 
-use super::family::Labels;
+use super::family::{Labels, PodName};
 use super::plugin::{EndContext, Plugin};
 use crate::proto::flow::{Endpoint, Flow, TrafficDirection};
 
@@ -180,4 +180,22 @@ fn first(context: &EndContext, flow: &Flow, end: &End<'_>) -> String {
         .map(|context| context.value(end))
         .find(|value| !value.is_empty())
         .unwrap_or_default()
+}
+
+/// The pods that such labels are about: those whose name or address is one of the values.
+pub(super) fn pods(labels: &Labels, flow: &Flow) -> Vec<PodName> {
+    if labels.is_empty() {
+        return vec![];
+    }
+    let ends = [End::source(flow), End::destination(flow)];
+    let named = ends.iter().filter(|end| {
+        let name = end.field(|end| &end.pod_name);
+        let own = [name.to_owned(), end.qualified(name), end.ip.to_owned()];
+        !name.is_empty() && labels.iter().any(|(_, value)| own.contains(value))
+    });
+    let name = |end: &End<'_>| {
+        let text = |field: &str| field.to_owned();
+        (text(end.field(|end| &end.namespace)), text(end.field(|end| &end.pod_name)))
+    };
+    named.map(name).collect()
 }

@@ -24,9 +24,14 @@ const MATCHES: [&str; 7] = ["none", "l3-only", "l3-l4", "l4-only", "all", "l3-pr
 
 /// Counts a flow that happened so many times in one metric.
 pub(super) fn flow(families: &mut Families, plugin: &Plugin, flow: &Flow, times: u64) {
-    let more = || context::labels(plugin, flow);
+    let context = || {
+        let more = context::labels(plugin, flow);
+        let about = context::pods(&more, flow);
+        (more, about)
+    };
     let mut add = |family: Family, labels: Labels| {
-        families.add(family, labels.into_iter().chain(more()).collect(), times);
+        let (more, about) = context();
+        families.add(family, labels.into_iter().chain(more).collect(), &about, times);
     };
     match plugin.kind {
         Kind::Flow => add(Family::FlowsProcessed, processed(flow)),
@@ -80,8 +85,9 @@ pub(super) fn flow(families: &mut Families, plugin: &Plugin, flow: &Flow, times:
             if let Some((http, seconds)) = http(flow) {
                 add(Family::HttpRequests, requests(flow, http));
                 let method = vec![("method", http.method.clone()), ("reporter", reporter(flow))];
-                let labels = method.into_iter().chain(more()).collect();
-                families.observe(Family::HttpRequestDuration, labels, seconds);
+                let (more, about) = context();
+                let labels = method.into_iter().chain(more).collect();
+                families.observe(Family::HttpRequestDuration, labels, &about, seconds);
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Metrics with their series, and the forms they are shown in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::time::{Duration, Instant};
 
 /// Label names with values.
 pub type Labels = Vec<(&'static str, String)>;
@@ -95,29 +96,53 @@ struct Histogram {
     sum: f64,
 }
 
+/// `namespace/name` of a pod.
+pub(super) type PodName = (String, String);
+
+/// One series, and the pods that its labels are about.
+#[derive(Debug, Default)]
+struct Series<T> {
+    value: T,
+    pods: Vec<PodName>,
+}
+
+/// All series of a metric.
+type SeriesOf<T> = BTreeMap<Labels, Series<T>>;
+
 /// All metrics with all their series.
 #[derive(Debug)]
 pub(super) struct Families {
     most: usize,
-    counters: BTreeMap<Family, BTreeMap<Labels, u64>>,
-    histograms: BTreeMap<Family, BTreeMap<Labels, Histogram>>,
+    counters: BTreeMap<Family, SeriesOf<u64>>,
+    histograms: BTreeMap<Family, SeriesOf<Histogram>>,
+    /// Pods that series are about and that are not there, with the time since when.
+    departed: BTreeMap<PodName, Instant>,
     /// Flows counted under `other`.
     overflown: BTreeMap<Family, u64>,
 }
 
 /// The series to count in: this one, or `other` when there are too many.
-fn bounded<T: Default>(
-    series: &mut BTreeMap<Labels, T>,
+fn bounded<'a, T: Default>(
+    series: &'a mut SeriesOf<T>,
     labels: Labels,
+    about: &[PodName],
     most: usize,
-) -> (&mut T, bool) {
+) -> (&'a mut T, bool) {
     let fits = series.len() < most || series.contains_key(&labels);
-    let labels = match fits {
-        true => labels,
-        false => labels.into_iter().map(|(name, _)| (name, "other".to_owned())).collect(),
+    let (labels, about) = match fits {
+        true => (labels, about),
+        false => {
+            (labels.into_iter().map(|(name, _)| (name, "other".to_owned())).collect(), &[][..])
+        }
     };
-    (series.entry(labels).or_default(), !fits)
+    let series = series
+        .entry(labels)
+        .or_insert_with(|| Series { value: T::default(), pods: about.to_vec() });
+    (&mut series.value, !fits)
 }
+
+/// How long series outlive the pods that they are about, as Hubble's do.
+const AFTERLIFE: Duration = Duration::from_secs(60);
 
 impl Families {
     pub(super) fn new(most: usize) -> Self {
@@ -125,14 +150,39 @@ impl Families {
             most,
             counters: BTreeMap::new(),
             histograms: BTreeMap::new(),
+            departed: BTreeMap::new(),
             overflown: BTreeMap::new(),
         }
     }
 
-    /// Adds to a counter.
-    pub(super) fn add(&mut self, family: Family, labels: Labels, amount: u64) {
+    /// Takes away series of pods that are gone for long enough.
+    pub(super) fn sweep(&mut self, now: Instant, is_there: impl Fn(&PodName) -> bool) {
+        let counters = self.counters.values().flat_map(|all| all.values().map(|one| &one.pods));
+        let histograms = self.histograms.values().flat_map(|all| all.values().map(|one| &one.pods));
+        let about: BTreeSet<&PodName> = counters.chain(histograms).flatten().collect();
+        let mut departed = BTreeMap::new();
+        for pod in about.into_iter().filter(|pod| !is_there(pod)) {
+            let since = self.departed.get(pod).copied().unwrap_or(now);
+            departed.insert(pod.clone(), since);
+        }
+        let over = |since: &Instant| now.duration_since(*since) >= AFTERLIFE;
+        let stays = |pods: &[PodName]| !pods.iter().any(|pod| departed.get(pod).is_some_and(over));
+        self.counters.values_mut().for_each(|all| all.retain(|_, one| stays(&one.pods)));
+        self.histograms.values_mut().for_each(|all| all.retain(|_, one| stays(&one.pods)));
+        departed.retain(|_, since| !over(since));
+        self.departed = departed;
+    }
+
+    /// Sets a counter that somebody else counts.
+    pub(super) fn set(&mut self, family: Family, labels: Labels, value: u64) {
         let series = self.counters.entry(family).or_default();
-        let (value, overflown) = bounded(series, labels, self.most);
+        *bounded(series, labels, &[], self.most).0 = value;
+    }
+
+    /// Adds to a counter.
+    pub(super) fn add(&mut self, family: Family, labels: Labels, about: &[PodName], amount: u64) {
+        let series = self.counters.entry(family).or_default();
+        let (value, overflown) = bounded(series, labels, about, self.most);
         *value = value.saturating_add(amount);
         if overflown {
             *self.overflown.entry(family).or_default() += 1;
@@ -140,9 +190,15 @@ impl Families {
     }
 
     /// Adds to a histogram.
-    pub(super) fn observe(&mut self, family: Family, labels: Labels, seconds: f64) {
+    pub(super) fn observe(
+        &mut self,
+        family: Family,
+        labels: Labels,
+        about: &[PodName],
+        seconds: f64,
+    ) {
         let series = self.histograms.entry(family).or_default();
-        let (histogram, overflown) = bounded(series, labels, self.most);
+        let (histogram, overflown) = bounded(series, labels, about, self.most);
         let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
         histogram.buckets[bucket] += 1;
         histogram.sum += seconds;
@@ -154,13 +210,13 @@ impl Families {
     pub(super) fn render(&self, text: &mut Text) {
         for (family, series) in &self.counters {
             text.counter(family.name(), family.help());
-            for (labels, value) in series {
+            for (labels, Series { value, .. }) in series {
                 text.sample(labels, *value as f64);
             }
         }
         for (family, series) in &self.histograms {
             text.head(family.name(), family.help(), Shape::Histogram);
-            for (labels, histogram) in series {
+            for (labels, Series { value: histogram, .. }) in series {
                 text.add(Sample {
                     labels: labels.clone(),
                     value: histogram.sum,

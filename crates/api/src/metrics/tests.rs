@@ -208,3 +208,65 @@ fn verdicts_that_would_be_others_are_always_counted() {
         assert!(text.contains(line), "{text}");
     }
 }
+
+#[test]
+fn series_of_a_pod_go_a_minute_after_the_pod_and_make_room() {
+    let plugins = plugins("drop:sourceContext=pod flow:labelsContext=source_pod").unwrap();
+    let metrics = FlowMetrics::new(Settings { plugins, series: 2 });
+    let count = |pod: &str| {
+        let line = r#"{"verdict":"DROPPED","source":{"namespace":"web","pod_name":"NAME"}}"#;
+        metrics.flow(&crate::json::from_json(&line.replace("NAME", pod)).unwrap(), 1);
+    };
+    let drops = || {
+        let mut text = Text::default();
+        metrics.render(&mut text);
+        let text = text.into_string();
+        let lines = text.lines().filter(|line| line.starts_with("hubble_"));
+        let source = |line: &str| line.rsplit_once('=').unwrap().1.to_owned();
+        lines.map(source).collect::<Vec<_>>()
+    };
+    let all = |sources: &[&str]| {
+        let (own, names) = (sources.iter(), sources.iter());
+        let own = own.map(|name| match *name {
+            "other" => "\"other\"} 1".to_owned(),
+            name => format!("\"web/{name}\"}} 1"),
+        });
+        own.chain(names.map(|name| format!("\"{name}\"}} 1"))).collect::<Vec<_>>()
+    };
+    let (start, second) = (Instant::now(), std::time::Duration::from_secs(1));
+    ["a", "b", "c"].iter().for_each(|pod| count(pod));
+    assert_eq!(sorted(drops()), sorted(all(&["a", "b", "other"])));
+    let only_b = |namespace: &str, name: &str| (namespace, name) == ("web", "b");
+    metrics.sweep(start, only_b);
+    metrics.sweep(start + 59 * second, only_b);
+    assert_eq!(drops().len(), 6, "not before a minute is over");
+    metrics.sweep(start + 60 * second, only_b);
+    assert_eq!(sorted(drops()), sorted(all(&["b", "other"])));
+    // One that is back in time keeps what was counted.
+    metrics.sweep(start + 70 * second, |_, _| false);
+    metrics.sweep(start + 80 * second, only_b);
+    metrics.sweep(start + 131 * second, |_, _| false);
+    assert_eq!(sorted(drops()), sorted(all(&["b", "other"])));
+}
+
+fn sorted(mut lines: Vec<String>) -> Vec<String> {
+    lines.sort();
+    lines
+}
+
+#[test]
+fn what_readers_missed_is_lost_too() {
+    let metrics = FlowMetrics::new(Settings::default());
+    metrics.missed(3);
+    metrics.missed(5);
+    metrics.lost(&LostEvent { source: 1, num_events_lost: 7, ..LostEvent::default() });
+    let mut text = Text::default();
+    metrics.render(&mut text);
+    let text = text.into_string();
+    for line in [
+        r#"hubble_lost_events_total{source="hubble_ring_buffer"} 5"#,
+        r#"hubble_lost_events_total{source="perf_event_ring_buffer"} 7"#,
+    ] {
+        assert!(text.lines().any(|have| have == line), "{text}");
+    }
+}
