@@ -13,19 +13,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use api::access::{Access, AccessError};
+use api::access::AccessError;
 use api::export;
 use api::metrics::{self, FlowMetrics};
 use api::observer::NodeObserver;
-use api::server::{ServeError, Services, Tls, listener, serve_all, serve_tls};
+use api::server::{ServeError, Services, listener, serve_all, serve_tls};
 use api::store::{self, FlowStore};
 use datapath::{Datapath, MapError, OpenError, RecordReader};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::chain::chain;
-use crate::config::{AgentConfig, TcpSettings};
+use crate::config::AgentConfig;
 use crate::control::Control;
 use crate::events;
 use crate::flow::{Containers, FlowBuilder};
@@ -34,6 +32,7 @@ use crate::metrics::NodeMetrics;
 use crate::records::Records;
 use crate::service::NodeSignet;
 use crate::state::{Facts, NodeState};
+use crate::tcp::Listening;
 
 /// Bytes that one kept flow may take on average.
 const FLOW_BYTES: usize = 1024;
@@ -163,6 +162,7 @@ impl Agent {
         let listener = listener(&config.listen)?;
         let numbers =
             NodeMetrics { state: Arc::clone(&state), store: Arc::clone(&store), flows: metrics };
+        tokio::spawn(numbers.clone().sweep());
         if config.export != export::Settings::default() {
             tokio::spawn(exports(config.export.clone(), numbers.clone()));
         }
@@ -178,18 +178,7 @@ impl Agent {
         let node = api::flow::node_name(&state.facts.cluster, &state.facts.node);
         let services = Shared { node, store, state };
         if let Some(settings) = config.tcp.clone() {
-            let (tls, access) = admission(&settings)?;
-            let address = settings.listen;
-            let listener = TcpListener::bind(address)
-                .await
-                .map_err(|source| ServeError::Address { address, source })?;
-            let services = services.services();
-            tokio::spawn(async move {
-                let never = std::future::pending();
-                if let Err(error) = serve_tls(listener, tls, access, services, never).await {
-                    tracing::error!(error = chain(&error), "TCP is not served any more");
-                }
-            });
+            tokio::spawn(tcp(Listening::open(settings).await?, services.clone()));
         }
         let services = services.services();
         let mut ended = None;
@@ -210,6 +199,7 @@ impl Agent {
 }
 
 /// What every listener serves.
+#[derive(Clone)]
 struct Shared {
     node: String,
     store: Arc<FlowStore>,
@@ -226,17 +216,15 @@ impl Shared {
     }
 }
 
-/// Reads what says who is let in; anything amiss lets in nobody.
-pub fn admission(settings: &TcpSettings) -> Result<(Tls, Access), AgentError> {
-    let TcpSettings { listen: _, certificate, key, clients, access } = settings;
-    let read = |path: &PathBuf| {
-        fs::read(path).map_err(|source| AgentError::File { path: path.clone(), source })
+/// Serves on TCP, and tells in the log and in the agent's events what became of it.
+async fn tcp(listening: Listening, shared: Shared) {
+    let tell = |text: String| {
+        tracing::warn!(text, "told");
+        shared.state.note(events::other("tcp", text));
     };
-    let tls = Tls { certificate: read(certificate)?, key: read(key)?, clients: read(clients)? };
-    let list = String::from_utf8_lossy(&read(access)?).into_owned();
-    let list = Access::read(&list)
-        .map_err(|source| AgentError::Access { path: access.clone(), source })?;
-    Ok((tls, list))
+    let serve =
+        |listener, tls, access, stop| serve_tls(listener, tls, access, shared.services(), stop);
+    listening.serve(serve, tell).await;
 }
 
 /// Hands flows on; the selection was checked with the other settings.

@@ -29,11 +29,12 @@ pub mod planner;
 pub mod records;
 pub mod service;
 pub mod state;
+pub mod tcp;
 #[cfg(test)]
 mod testing;
 pub mod trial;
 pub mod uplinks;
 
-pub use command::{AgentError, admission, run};
+pub use command::{AgentError, run};
 pub use config::{AgentConfig, AgentSettings, ConfigError, TcpSettings};
 pub use datapath::Traces;

@@ -2,6 +2,7 @@
 //! those who are on a list.
 
 mod authority;
+mod severable;
 
 use std::future::Future;
 use std::io;
@@ -36,6 +37,8 @@ use crate::proto::peer::peer_server::PeerServer;
 use crate::proto::signet::v1::signet_server::{Signet, SignetServer};
 use crate::relay::Relay;
 use authority::Forgiving;
+use futures::FutureExt;
+use severable::Severable;
 
 /// The name under which `hubble status` asks for health.
 const HUBBLE_HEALTH: &str = "hubble.server.Observer";
@@ -165,6 +168,21 @@ pub struct Tls {
     pub clients: Vec<u8>,
 }
 
+impl Tls {
+    /// Whether a server can show this: the key must be the certificate's.
+    pub fn check(&self) -> Result<(), ServeError> {
+        Server::builder().tls_config(self.config()).map(drop).map_err(ServeError::Transport)
+    }
+
+    fn config(&self) -> ServerTlsConfig {
+        let Self { certificate, key, clients } = self;
+        ServerTlsConfig::new()
+            .identity(Identity::from_pem(certificate, key))
+            .client_ca_root(Certificate::from_pem(clients))
+            .timeout(HANDSHAKE)
+    }
+}
+
 /// Serves one node on TCP to those who are on the list, until `stop` is ready.
 pub async fn serve_tls(
     listener: TcpListener,
@@ -221,13 +239,13 @@ async fn encrypted(
     routes: Routes,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let Tls { certificate, key, clients } = tls;
-    let config = ServerTlsConfig::new()
-        .identity(Identity::from_pem(certificate, key))
-        .client_ca_root(Certificate::from_pem(clients))
-        .timeout(HANDSHAKE);
-    let mut server = Server::builder().tls_config(config).map_err(ServeError::Transport)?;
+    let mut server = Server::builder().tls_config(tls.config()).map_err(ServeError::Transport)?;
+    // Dropped on whichever way out, it ends what is left of every connection.
+    let (_sever, severed) = oneshot::channel::<()>();
+    let severed = severed.map(drop).boxed().shared();
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = incoming
+        .map(move |accepted| accepted.map(|stream| Severable::new(stream, severed.clone())));
     let (stopping, stopped) = oneshot::channel::<()>();
     let serving = server.add_routes(routes).serve_with_incoming_shutdown(incoming, async {
         let _ = stopped.await;

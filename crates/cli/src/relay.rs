@@ -1,13 +1,14 @@
 //! `signet relay`: several agents as one, on a socket or on TCP.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use agent::TcpSettings;
+use agent::tcp::Listening;
 use api::client::ClientTls;
 use api::relay::{Member, Place, Relay};
-use api::server::{ServeError, Services, listener, serve_all, serve_relay_tls};
-use tokio::net::TcpListener;
+use api::server::{Services, listener, serve_all, serve_relay_tls};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::TcpArgs;
@@ -28,10 +29,14 @@ pub struct RelayArgs {
 
     /// An agent: its node's name, as its flows carry it, and where it serves
     #[arg(
-        long = "node", value_name = "NAME=PATH|tls://HOST:PORT", required = true,
-        value_parser = node
+        long = "node", value_name = "NAME=PATH|tls://HOST:PORT", value_parser = node,
+        required_unless_present = "nodes_file"
     )]
     nodes: Vec<Node>,
+
+    /// More of them, one a line; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    nodes_file: Option<PathBuf>,
 
     #[command(flatten)]
     reach: ReachArgs,
@@ -100,7 +105,7 @@ impl ReachArgs {
         Ok(ClientTls { roots: roots?.concat(), identity, server_name: None })
     }
 
-    fn members(&self, nodes: Vec<Node>) -> Result<Vec<Member>, Error> {
+    fn members(&self, nodes: &[Node]) -> Result<Vec<Member>, Error> {
         let any = nodes.iter().any(|node| matches!(node.place, Where::Tls(_)));
         if any && (self.node_ca_files.is_empty() || self.node_client_cert_file.is_none()) {
             let missing = "an agent on tls:// needs --node-ca-files, --node-client-cert-file and \
@@ -108,23 +113,31 @@ impl ReachArgs {
             return Err(Error::Usage(missing.to_owned()));
         }
         let tls = self.read()?;
-        let member = |Node { name, place }| {
-            let place = match place {
+        let member = |Node { name, place }: &Node| {
+            let place = match place.clone() {
                 Where::Socket(path) => Place::Socket(path),
                 Where::Tls(address) => Place::Tls { address, tls: tls.clone() },
             };
-            Member { name, place }
+            Member { name: name.clone(), place }
         };
-        Ok(nodes.into_iter().map(member).collect())
+        Ok(nodes.iter().map(member).collect())
     }
 }
 
 /// Serves until it is told to stop.
 pub async fn run(args: RelayArgs) -> Result<(), Error> {
-    let RelayArgs { listen, nodes, reach, tcp } = args;
+    let RelayArgs { listen, nodes, nodes_file, reach, tcp } = args;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let relay = Relay::new("relay", reach.members(nodes)?);
+    let relay = match nodes_file {
+        None => Relay::new("relay", reach.members(&nodes)?),
+        Some(path) => {
+            let text = read(&path)?;
+            let relay = Relay::new("relay", members(&reach, &nodes, &text)?);
+            tokio::spawn(follow(path, text, reach, nodes, relay.clone()));
+            relay
+        }
+    };
     let encrypted = tcp.map(|tcp| serve_tcp(relay.clone(), tcp.settings()));
     let socket = listener(&listen)?;
     tracing::info!(listen = %listen.display(), "relay started");
@@ -147,19 +160,69 @@ pub async fn run(args: RelayArgs) -> Result<(), Error> {
     served
 }
 
+/// How often the file of nodes is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+fn read(path: &Path) -> Result<String, Error> {
+    let failed = |error| Error::Usage(format!("cannot read `{}`: {error}", path.display()));
+    fs::read_to_string(path).map_err(failed)
+}
+
+/// The nodes of the flags and those of the file, of two with one name the flag's.
+fn members(reach: &ReachArgs, nodes: &[Node], text: &str) -> Result<Vec<Member>, Error> {
+    let mut all = nodes.to_vec();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let refused = |form| Error::Usage(format!("line {number} of the nodes: {form}"));
+        let new = node(line).map_err(refused)?;
+        if !all.iter().any(|known| known.name == new.name) {
+            all.push(new);
+        }
+    }
+    reach.members(&all)
+}
+
+/// Makes the relay merge what the file names, for as long as it is polled. A file that
+/// cannot be used changes nothing, and is told once.
+async fn follow(path: PathBuf, text: String, reach: ReachArgs, nodes: Vec<Node>, relay: Relay) {
+    let mut last = Ok(text);
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let now = read(&path).map_err(|error| error.to_string());
+        if now == last {
+            continue;
+        }
+        let found = now
+            .clone()
+            .and_then(|text| members(&reach, &nodes, &text).map_err(|error| error.to_string()));
+        match found {
+            Ok(members) => {
+                tracing::info!(nodes = members.len(), "other nodes");
+                relay.set(members);
+            }
+            Err(error) => tracing::error!(error, "the nodes stay as they were"),
+        }
+        last = now;
+    }
+}
+
 fn services(relay: Relay) -> Services<Relay, Relay> {
     Services { peers: relay.peers(), observer: relay.clone(), signet: relay }
 }
 
 /// Serves on TCP for as long as it is polled.
 async fn serve_tcp(relay: Relay, settings: TcpSettings) -> Result<(), Error> {
-    let (tls, access) = agent::admission(&settings)?;
     let address = settings.listen;
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|source| ServeError::Address { address, source })?;
+    let listening = Listening::open(settings).await?;
     tracing::info!(%address, "relay serves on TCP");
-    Ok(serve_relay_tls(listener, tls, access, services(relay), std::future::pending()).await?)
+    let serve = |listener, tls, access, stop| {
+        serve_relay_tls(listener, tls, access, services(relay.clone()), stop)
+    };
+    listening.serve(serve, |text| tracing::warn!(text, "told")).await;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -183,16 +246,30 @@ mod tests {
     }
 
     #[test]
+    fn a_file_names_more_nodes_a_line_each() {
+        let named = [node("a=/run/a.sock").unwrap()];
+        let names = |text: &str| {
+            let members = members(&ReachArgs::default(), &named, text);
+            members.map(|all| all.into_iter().map(|it| it.name).collect::<Vec<_>>())
+        };
+        assert_eq!(names("").unwrap(), ["a"]);
+        let text = "# two\n\nb=/run/b.sock\na=/run/other.sock\n";
+        assert_eq!(names(text).unwrap(), ["a", "b"]);
+        let error = names("b=/run/b.sock\nnonsense\n").unwrap_err().to_string();
+        assert!(error.contains("line 2 of the nodes: give NAME=PATH"), "{error}");
+    }
+
+    #[test]
     fn agents_on_the_network_are_met_with_certificates_or_not_at_all() {
         let nodes = || vec![node("a=tls://10.0.0.1:4244").unwrap()];
-        let error = ReachArgs::default().members(nodes()).unwrap_err().to_string();
+        let error = ReachArgs::default().members(&nodes()).unwrap_err().to_string();
         assert!(error.contains("--node-ca-files"), "{error}");
         let missing = ReachArgs {
             node_ca_files: vec!["/nonexistent.pem".into()],
             node_client_cert_file: Some("/nonexistent.pem".into()),
             node_client_key_file: Some("/nonexistent.key".into()),
         };
-        let error = missing.members(nodes()).unwrap_err().to_string();
+        let error = missing.members(&nodes()).unwrap_err().to_string();
         assert!(error.contains("cannot read `/nonexistent.pem`"), "{error}");
     }
 }

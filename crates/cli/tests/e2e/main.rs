@@ -140,6 +140,8 @@ const TESTS: &[(&str, fn())] = &[
     ("services::backends_are_judged_and_own_addresses_never_travel", services::on_the_wire),
     ("services::names_are_answered_as_policy_lets_them_be_asked", services::names),
     ("serving::what_an_agent_is_told_to_serve_and_export_is_there", serving::exports),
+    ("serving::every_node_is_announced_as_it_comes_and_goes", serving::peers),
+    ("serving::readers_and_certificates_change_without_a_restart", serving::renewal),
     ("services::changes_of_backends_and_dead_agents_lose_no_connection", services::changes),
 ];
 

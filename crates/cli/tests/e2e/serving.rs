@@ -292,3 +292,112 @@ fn lint(text: &str) {
     let said = [found.stdout, found.stderr].map(|said| String::from_utf8(said).unwrap()).concat();
     assert!(found.status.success() && said.is_empty(), "{said}");
 }
+
+/// A peer as JSON of protobuf has it.
+fn peer(name: &str, address: &str, kind: &str) -> Value {
+    let server_name = format!("{name}.default.hubble-grpc.cilium.io");
+    json!({"name": name, "address": address, "type": kind, "tls": {"server_name": server_name}})
+}
+
+pub fn peers() {
+    let Some(mut world) = World::new("peers-of") else { return };
+    world.restart(&[]);
+    let mut script = world.script("peers.py");
+    script.arg(&world.python.1).arg(PORT.to_string());
+    script.args(["ca.pem", "soc.pem", "soc.key"].map(|name| world.authority.path(name)));
+    let (_client, lines) = Running::printing(&world.scene, script.arg(CERTIFICATE));
+    let next = || lines.recv_timeout(Duration::from_secs(30)).unwrap();
+    let node = next()["nodes"][0].clone();
+    assert_eq!((&node["name"], &node["address"]), (&json!(NODE), &json!("172.20.0.11:4244")));
+    assert_eq!(node["tls"], json!({"enabled": true, "server_name": CERTIFICATE}));
+    assert_eq!(next(), peer("node-1", "172.20.0.11:4244", "PEER_ADDED"));
+    assert_eq!(next(), peer("node-2", "172.20.0.12:4244", "PEER_ADDED"));
+
+    let file = world.scene.lab.places.objects(None).join("Node.-.node-9.json");
+    let write = |address: &str| {
+        let node = json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-9"},
+            "status": {"addresses": [{"type": "InternalIP", "address": address}]},
+        });
+        let draft = file.with_extension("draft");
+        fs::write(&draft, node.to_string()).unwrap();
+        fs::rename(draft, &file).unwrap();
+    };
+    write("192.0.2.9");
+    assert_eq!(next(), peer("node-9", "192.0.2.9:4244", "PEER_ADDED"));
+    write("192.0.2.99");
+    assert_eq!(next(), peer("node-9", "192.0.2.99:4244", "PEER_UPDATED"));
+    fs::remove_file(&file).unwrap();
+    assert_eq!(next(), peer("node-9", "192.0.2.99:4244", "PEER_DELETED"));
+}
+
+impl World {
+    /// Digest of the certificate that the agent shows, as OpenSSL's own client sees it.
+    fn shown(&self) -> String {
+        let file = |name: &str| self.authority.text(name);
+        let script = format!(
+            "openssl s_client -connect 127.0.0.1:{PORT} -CAfile {} -cert {} -key {} </dev/null \
+             2>/dev/null | openssl x509 -noout -fingerprint -sha256",
+            file("ca.pem"),
+            file("soc.pem"),
+            file("soc.key")
+        );
+        let run = || Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).output();
+        let run = self.scene.inside(NODE, run).unwrap();
+        let text = String::from_utf8(run.stdout).unwrap();
+        let digest = text.trim().split_once('=').map(|(_, digest)| digest.replace(':', ""));
+        digest.unwrap_or_default().to_lowercase()
+    }
+
+    fn told(&self, text: &str) -> bool {
+        let agent = self.scene.lab.places.agent_socket(NODE);
+        let words = ["observe", "agent-events", "--last", "100", "-o", "json", "--server"];
+        signet::run(&[&words[..], &[word(&agent)]].concat()).good().contains(text)
+    }
+}
+
+pub fn renewal() {
+    let Some(mut world) = World::new("renewal") else { return };
+    let [soc, team] = ["soc", "team"].map(|name| world.authority.issue(name));
+    world.let_in(&[("soc", &soc)]);
+    world.restart(&[]);
+    world.send();
+    let reads = |who: &str| world.flows_over_tcp(who);
+    let refused = "PERMISSION_DENIED";
+    assert!(reads("soc").contains('-') && reads("team") == refused);
+    let mut script = world.script("peers.py");
+    script.arg(&world.python.1).arg(PORT.to_string());
+    script.args(["ca.pem", "soc.pem", "soc.key"].map(|name| world.authority.path(name)));
+    let (_client, lines) = Running::printing(&world.scene, script.arg(CERTIFICATE));
+    assert!(lines.recv_timeout(Duration::from_secs(30)).unwrap()["nodes"].is_array());
+
+    // Who is taken off the list reads no more, not even what was begun.
+    world.let_in(&[("team", &team)]);
+    eventually("the list is read again", || reads("soc") == refused);
+    assert!(reads("team").contains('-'));
+    let mut last = Value::Null;
+    while last["ended"].is_null() {
+        last = lines.recv_timeout(Duration::from_secs(30)).expect("the stream ends");
+    }
+
+    // A list that is none changes nothing, and is told.
+    fs::write(world.authority.path("readers.json"), "{\"readers\": [").unwrap();
+    eventually("the bad list is told", || world.told("readers of TCP stay as they were: nobody"));
+    assert!(reads("team").contains('-') && reads("soc") == refused);
+    world.let_in(&[("soc", &soc), ("team", &team)]);
+    eventually("the good list is read", || reads("soc").contains('-'));
+
+    // Another certificate with another key; a key that is not the certificate's changes
+    // nothing.
+    let before = world.shown();
+    fs::copy(world.authority.path("soc.key"), world.authority.path(&format!("{CERTIFICATE}.key")))
+        .unwrap();
+    eventually("the wrong key is told", || {
+        world.told("readers of TCP stay as they were: cannot serve the API: the gRPC server")
+    });
+    assert_eq!(world.shown(), before);
+    let renewed = world.authority.issue(CERTIFICATE);
+    assert_ne!(renewed, before);
+    eventually("the new certificate is shown", || world.shown() == renewed);
+    assert!(reads("soc").contains('-'));
+}
