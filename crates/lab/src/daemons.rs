@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::journal::{Daemon, Node};
+use crate::journal::{Daemon, Node, replace};
 use crate::launch::Launch;
 use crate::netns::Netns;
 use crate::process::Process;
@@ -63,14 +63,20 @@ pub fn start_agent(site: &Site, node: &Node) -> Result<Starting, Error> {
 
 /// Starts the relay. It needs no network: agents are asked over their sockets.
 pub fn start_relay(site: &Site) -> Result<Starting, Error> {
-    let socket = site.places.relay_socket();
-    let mut command = vec![text(&site.signet), "relay".into(), "--listen".into(), text(&socket)];
-    for node in &site.nodes {
-        let agent = text(&site.places.agent_socket(&node.name));
-        command.extend(["--node".to_owned(), format!("{}={agent}", node.name)]);
-    }
+    tell_relay(site)?;
+    let (socket, nodes) = (site.places.relay_socket(), site.places.relay_nodes());
+    let mut command = vec![text(&site.signet), "relay".into()];
+    command.extend(["--listen".to_owned(), text(&socket)]);
+    command.extend(["--nodes-file".to_owned(), text(&nodes)]);
     let log = site.places.run().join("relay.log");
     start(site, Plan { what: "the relay".into(), node: None, command, log, socket })
+}
+
+/// Tells the relay, which may be running, whom to ask.
+pub fn tell_relay(site: &Site) -> Result<(), Error> {
+    let line =
+        |node: &Node| format!("{}={}\n", node.name, text(&site.places.agent_socket(&node.name)));
+    replace(&site.places.relay_nodes(), &site.nodes.iter().map(line).collect::<String>())
 }
 
 fn start(site: &Site, plan: Plan<'_>) -> Result<Starting, Error> {

@@ -69,7 +69,7 @@ pub fn add_missing(
             objects::write(&lab.places.objects(node.cluster.as_deref()), &objects::node(node))?;
         }
     }
-    if changed { restart_relay(lab, options) } else { Ok(()) }
+    if changed { daemons::tell_relay(&lab.site(options)?) } else { Ok(()) }
 }
 
 /// Takes away the nodes that are not wanted any more; their pods go elsewhere.
@@ -87,7 +87,7 @@ pub fn remove_surplus(
         remove(lab, name)?;
         say(Change::new(format!("Node/-/{name}"), "removed"));
     }
-    if surplus.is_empty() { Ok(()) } else { restart_relay(lab, options) }
+    if surplus.is_empty() { Ok(()) } else { daemons::tell_relay(&lab.site(options)?) }
 }
 
 fn add(lab: &mut Lab, node: &Node, options: &Options) -> Result<(), Error> {
@@ -156,17 +156,4 @@ fn remove(lab: &mut Lab, name: &str) -> Result<(), Error> {
     // What is still in use goes with the lab.
     let _ = hierarchies.remove(&lab.places.cgroup().join(name));
     lab.journal.write(&lab.places.journal())
-}
-
-/// The relay asks the nodes that it was started with.
-fn restart_relay(lab: &mut Lab, options: &Options) -> Result<(), Error> {
-    let site = lab.site(options)?;
-    for relay in lab.journal.daemons.iter().filter(|daemon| daemon.node.is_none()) {
-        relay.process.kill();
-    }
-    lab.journal.daemons.retain(|daemon| daemon.node.is_some());
-    let starting = daemons::start_relay(&site)?;
-    lab.journal.daemons.push(starting.entry.clone());
-    lab.journal.write(&lab.places.journal())?;
-    starting.wait()
 }

@@ -137,6 +137,11 @@ impl Places {
         self.run().join("relay.sock")
     }
 
+    /// The agents that it asks, a line each.
+    pub fn relay_nodes(&self) -> PathBuf {
+        self.run().join("relay-nodes")
+    }
+
     /// A node's agent's files.
     pub fn state(&self, node: &str) -> PathBuf {
         self.run().join(node)

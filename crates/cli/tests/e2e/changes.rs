@@ -2,8 +2,11 @@
 //! real programs try to connect.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +14,11 @@ use lab::label::Label;
 use lab::traffic::{self, Load};
 use lab::{Exec, Lab, probe};
 
-use crate::scene::{Scene, options};
+use serde_json::Value;
+
+use crate::attempt;
+use crate::scene::{Scene, eventually, options};
+use crate::signet;
 
 /// Within this time of a change everything must be as it should.
 const SOON: Duration = Duration::from_secs(5);
@@ -207,6 +214,69 @@ pub fn nodes() {
     business_works(&scene);
     names_are_answered_by_a_new_server(&mut scene);
     a_policy_that_is_taken_out_closes_its_route(&mut scene);
+}
+
+/// What a command that goes on prints, line by line.
+fn printing(scene: &Scene, words: &[&str]) -> (Child, Receiver<String>) {
+    let relay = scene.lab.places.relay_socket();
+    let words = [words, &["--server", signet::word(&relay)]].concat();
+    let mut child = signet::command(&words).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (sender, values) = channel();
+    thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            // Nobody listens any more when the test is at its end.
+            let _ = sender.send(line);
+        }
+    });
+    (child, values)
+}
+
+/// A third node for the example, with a pod on it.
+const THIRD: &str = "    - name: node-3\n      addresses: [\"172.20.0.13\", \"fd00:172:20::13\"]\n      podCIDRs: [\"10.244.3.0/24\", \"fd00:10:244:3::/64\"]\n  external:\n";
+const GUEST: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: guest, namespace: web, labels: {app: guest}}\nspec: {nodeName: node-3, containers: [{name: main}]}\n";
+
+pub fn follower() {
+    let mut scene = Scene::tiny("follower", "");
+    let (mut observe, flows) = printing(&scene, &["observe", "--follow", "-o", "json"]);
+    let (mut watch, peers) = printing(&scene, &["watch", "peers"]);
+    let world = scene.address("internet", 4);
+    let shows = |scene: &Scene, pod: &str, node: &str, port: u16| {
+        attempt::datagrams(scene, pod, world, [port].into_iter());
+        let found = flows.recv_timeout(Duration::from_millis(500));
+        found.is_ok_and(|line| {
+            let answer: Value = serde_json::from_str(&line).unwrap();
+            answer["node_name"] == node && answer["flow"]["l4"]["UDP"]["destination_port"] == port
+        })
+    };
+    let peer = |name: &str, kind: &str| {
+        let told = peers.recv_timeout(Duration::from_secs(30)).unwrap();
+        let words: Vec<&str> = told.split_whitespace().collect();
+        assert_eq!((words[0], words[2]), (kind, name), "{told}");
+    };
+    peer("node-1", "PEER_ADDED");
+    peer("node-2", "PEER_ADDED");
+    eventually("the follower follows", || shows(&scene, "web.dev-pod", "node-1", 6101));
+
+    let before = fs::read_to_string(scene.directory.path().join("lab.yaml")).unwrap();
+    edit(&scene, "lab.yaml", "  external:\n", THIRD);
+    let directory = scene.directory.path().to_owned();
+    let guest = directory.join("guest.yaml");
+    fs::write(&guest, GUEST).unwrap();
+    change(&mut scene, &directory);
+    peer("node-3", "PEER_ADDED");
+    eventually("a flow of the new node", || shows(&scene, "web.guest", "node-3", 6102));
+
+    fs::write(directory.join("lab.yaml"), before).unwrap();
+    fs::write(&guest, GUEST.replace("node-3", "node-1")).unwrap();
+    change(&mut scene, &directory);
+    peer("node-3", "PEER_DELETED");
+    eventually("a flow of where it is now", || shows(&scene, "web.guest", "node-1", 6103));
+    for child in [&mut observe, &mut watch] {
+        assert_eq!(child.try_wait().unwrap(), None, "it was there all the time");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }
 
 fn names_are_answered_by_a_new_server(scene: &mut Scene) {

@@ -79,6 +79,7 @@ const TESTS: &[(&str, fn())] = &[
     ("changes::rollout_and_reschedule_change_no_verdict", changes::rollout),
     ("changes::a_label_changes_what_a_pod_may", changes::relabel),
     ("changes::nodes_come_and_go", changes::nodes),
+    ("changes::a_follower_outlives_nodes_that_come_and_go", changes::follower),
     ("churn::every_verdict_is_what_its_revision_says", churn::every_verdict),
     ("churn::every_verdict_is_what_its_revision_says_for_long", churn::every_verdict_for_long),
     ("churn::changes_come_into_force_in_a_moment", churn::time_to_force),
