@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use api::access::AccessError;
 use api::export;
+use api::flow::{NoRandomness, UuidKey};
 use api::metrics::{self, FlowMetrics};
 use api::observer::NodeObserver;
 use api::server::{ServeError, Services, listener, serve_all, serve_tls};
@@ -29,7 +30,7 @@ use crate::events;
 use crate::flow::{Containers, FlowBuilder};
 use crate::lock::{Lock, LockError};
 use crate::metrics::NodeMetrics;
-use crate::records::Records;
+use crate::records::{Books, Records};
 use crate::service::NodeSignet;
 use crate::state::{Facts, NodeState};
 use crate::tcp::Listening;
@@ -58,6 +59,9 @@ pub enum AgentError {
     /// The kernel's counters could not be read.
     #[error("cannot account for records")]
     Counters(#[from] MapError),
+    /// Flows cannot be numbered without telling more than they should.
+    #[error("cannot number flows")]
+    Randomness(#[from] NoRandomness),
     /// Threads, signals or the runtime could not be had.
     #[error("cannot start the agent's loops")]
     Start(#[source] io::Error),
@@ -124,13 +128,9 @@ pub fn run(mut config: AgentConfig) -> Result<(), AgentError> {
     let builder = FlowBuilder::new(&config.node, Containers::of(config.datapath.cgroup.clone()));
     let losses = config.state_dir.join("losses.json");
     let metrics = Arc::new(FlowMetrics::new(config.metrics.clone()));
-    let records = Records::counted(
-        Arc::clone(&state),
-        Arc::clone(&store),
-        builder,
-        &counters,
-        (losses, Arc::clone(&metrics)),
-    );
+    let uuids = UuidKey::generate()?;
+    let books = Books { losses, metrics: Arc::clone(&metrics), uuids };
+    let records = Records::new(Arc::clone(&state), Arc::clone(&store), builder, &counters, books);
     let mut control = Control::new(datapath, &config, Arc::clone(&state));
     // Before the API answers: who waits for the socket waits for enforcement.
     control.start();

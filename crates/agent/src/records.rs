@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use api::flow::UuidKey;
 use api::flow::detail::Repeated;
-use api::metrics::{FlowMetrics, Settings};
+use api::metrics::FlowMetrics;
 use api::proto::flow::{Flow, LostEvent, LostEventSource};
 use api::proto::observer::GetFlowsResponse;
 use api::proto::observer::get_flows_response::ResponseTypes;
@@ -49,7 +50,18 @@ pub struct Records {
     /// Name of the node as flows carry it.
     node_name: String,
     metrics: Arc<FlowMetrics>,
+    uuids: UuidKey,
     repeats: Repeats,
+}
+
+/// Where the accounts of records are kept, and what numbers their flows.
+pub struct Books {
+    /// The note of what was reported lost.
+    pub losses: PathBuf,
+    /// The counters that flows go to.
+    pub metrics: Arc<FlowMetrics>,
+    /// This agent's own.
+    pub uuids: UuidKey,
 }
 
 impl Records {
@@ -60,20 +72,9 @@ impl Records {
         store: Arc<FlowStore>,
         builder: FlowBuilder,
         counters: &Counters,
-        losses_path: PathBuf,
+        books: Books,
     ) -> Self {
-        let metrics = Arc::new(FlowMetrics::new(Settings::default()));
-        Self::counted(state, store, builder, counters, (losses_path, metrics))
-    }
-
-    /// As [`Self::new`], with the counters that flows go to.
-    pub fn counted(
-        state: Arc<NodeState>,
-        store: Arc<FlowStore>,
-        builder: FlowBuilder,
-        counters: &Counters,
-        (losses_path, metrics): (PathBuf, Arc<FlowMetrics>),
-    ) -> Self {
+        let Books { losses: losses_path, metrics, uuids } = books;
         let before = losses::load(&losses_path).unwrap_or_else(|error| {
             tracing::warn!(error = chain(&error), "losses of before are reported again");
             Default::default()
@@ -91,6 +92,7 @@ impl Records {
             settled: None,
             node_name,
             metrics,
+            uuids,
             repeats: Repeats::new(Instant::now()),
         };
         records.report(&away, counters);
@@ -168,7 +170,7 @@ impl Records {
     fn flow(&mut self, record: &Record, names: &Names) -> Flow {
         let offset_ns = self.clock.offset_ns(record.when_ns);
         let flow = self.builder.build(record, names, offset_ns);
-        api::flow::to_proto(&flow, &self.state.facts.cluster)
+        api::flow::to_proto(&flow, &self.state.facts.cluster, &self.uuids)
     }
 
     fn count(&self, record: &Record, flow: &Flow, times: u64) {

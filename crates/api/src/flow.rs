@@ -9,11 +9,11 @@ pub mod detail;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod uuid;
 
 use std::net::IpAddr;
 
 use model::{Direction, End, Layer4, PolicyKind, PolicyMatch, PolicyName, Trace, Verdict};
-use sha2::{Digest, Sha256};
 
 use crate::proto::flow as proto;
 use crate::proto::flow::layer4::Protocol;
@@ -21,6 +21,7 @@ use crate::proto::observer::GetFlowsResponse;
 use crate::proto::observer::get_flows_response::ResponseTypes;
 use crate::time::timestamp;
 use detail::{Detail, Repeated};
+pub use uuid::{NoRandomness, UuidKey};
 
 /// Event type of a drop.
 pub const EVENT_DROP: i32 = 1;
@@ -41,8 +42,8 @@ pub fn node_name(cluster: &str, node: &str) -> String {
     }
 }
 
-/// One decision in Hubble's form.
-pub fn to_proto(flow: &model::Flow, cluster: &str) -> proto::Flow {
+/// One decision in Hubble's form, numbered with the agent's key.
+pub fn to_proto(flow: &model::Flow, cluster: &str, uuids: &UuidKey) -> proto::Flow {
     let code = flow.reason.drop_reason().map_or(0, |reason| reason.0);
     let dropped = flow.verdict == Verdict::Dropped;
     let verdict = match flow.verdict {
@@ -53,7 +54,7 @@ pub fn to_proto(flow: &model::Flow, cluster: &str) -> proto::Flow {
     let detail = Detail::of(flow);
     let mut message = proto::Flow {
         time: Some(timestamp(flow.time_ns)),
-        uuid: uuid(flow),
+        uuid: uuids.uuid(flow),
         emitter: Some(proto::Emitter {
             name: "Signet".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -171,24 +172,6 @@ pub fn to_response(flow: proto::Flow) -> GetFlowsResponse {
         time: flow.time,
         response_types: Some(ResponseTypes::Flow(flow)),
     }
-}
-
-/// A UUID (version 8, RFC 9562) from what names a record: node, CPU and number
-/// are unique since the node's boot, the time makes them unique across boots.
-fn uuid(flow: &model::Flow) -> String {
-    let mut hasher = Sha256::new();
-    hasher.update((flow.node.len() as u64).to_be_bytes());
-    hasher.update(flow.node.as_bytes());
-    hasher.update(flow.record.0.to_be_bytes());
-    hasher.update(flow.record.1.to_be_bytes());
-    hasher.update(flow.time_ns.to_be_bytes());
-    let digest: [u8; 32] = hasher.finalize().into();
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&digest[..16]);
-    bytes[6] = bytes[6] & 0x0f | 0x80;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex = format!("{:032x}", u128::from_be_bytes(bytes));
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
 /// The judged direction; for a drop, the side on which it was dropped, which for

@@ -292,7 +292,7 @@ fn at_the_end_of_a_connection_who_opened_it_is_still_known() {
 #[test]
 fn a_cut_answer_is_a_drop_at_ingress_by_the_right_of_egress() {
     use api::proto::flow::TrafficDirection;
-    let mut world = world();
+    let (mut world, uuids) = (world(), api::flow::UuidKey::new(b""));
     let cut = Record {
         hook: Direction::Ingress,
         direction: Some(Direction::Egress),
@@ -300,11 +300,11 @@ fn a_cut_answer_is_a_drop_at_ingress_by_the_right_of_egress() {
         is_reply: Some(true),
         ..world.sent()
     };
-    let flow = api::flow::to_proto(&world.build(&cut), "");
+    let flow = api::flow::to_proto(&world.build(&cut), "", &uuids);
     assert_eq!(flow.traffic_direction(), TrafficDirection::Ingress);
     // An answer that goes on is told by the right it goes on by.
     let answer = Record { verdict: Verdict::Forwarded, ..cut };
-    let flow = api::flow::to_proto(&world.build(&answer), "");
+    let flow = api::flow::to_proto(&world.build(&answer), "", &uuids);
     assert_eq!(flow.traffic_direction(), TrafficDirection::Egress);
 }
 

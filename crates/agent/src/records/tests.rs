@@ -30,6 +30,11 @@ fn counters(attempts: u64, lost: u64) -> Counters {
     }
 }
 
+fn books(losses: PathBuf) -> Books {
+    let metrics = Arc::new(FlowMetrics::new(api::metrics::Settings::default()));
+    Books { losses, metrics, uuids: UuidKey::new(b"of this test") }
+}
+
 struct Bench {
     records: Records,
     folder: tempfile::TempDir,
@@ -40,7 +45,7 @@ fn bench(at_start: &Counters) -> Bench {
     let store = Arc::new(FlowStore::new(Limits::default()));
     let builder = FlowBuilder::new("node-1", Containers::of(None));
     let path = folder.path().join("losses.json");
-    Bench { records: Records::new(state(), store, builder, at_start, path), folder }
+    Bench { records: Records::new(state(), store, builder, at_start, books(path)), folder }
 }
 
 impl Bench {
@@ -154,7 +159,7 @@ fn what_was_lost_while_no_agent_ran_is_told_once() {
     let store = Arc::new(FlowStore::new(Limits::default()));
     let builder = FlowBuilder::new("node-1", Containers::of(None));
     let path = first.folder.path().join("losses.json");
-    let records = Records::new(state(), store, builder, &counters(120, 45), path);
+    let records = Records::new(state(), store, builder, &counters(120, 45), books(path));
     let second = Bench { records, folder: first.folder };
     assert_eq!(second.told(), [-5]);
 }

@@ -9,6 +9,10 @@ use super::detail::Actor;
 use super::*;
 use crate::json::{from_json, to_json};
 
+fn key() -> UuidKey {
+    UuidKey::new(b"of this test")
+}
+
 fn labels(texts: &[&str]) -> Labels {
     texts.iter().map(|text| text.parse::<Label>().unwrap()).collect()
 }
@@ -100,7 +104,7 @@ fn allowed() -> model::Flow {
 /// The message as JSON, without what has tests of its own.
 #[track_caller]
 fn check(flow: &model::Flow, want: &str) {
-    let mut message = to_proto(flow, "jakarta");
+    let mut message = to_proto(flow, "jakarta", &key());
     assert_eq!(message.uuid.len(), 36);
     message.uuid.clear();
     message.extensions = None;
@@ -133,7 +137,7 @@ fn a_drop_is_a_drop_event_with_its_code() {
 
 #[test]
 fn an_allowed_decision_is_a_policy_verdict() {
-    let message = to_proto(&allowed(), "default");
+    let message = to_proto(&allowed(), "default", &key());
     assert_eq!(message.verdict(), proto::Verdict::Forwarded);
     assert_eq!(message.event_type, Some(proto::CiliumEventType { r#type: 5, sub_type: 0 }));
     assert_eq!(message.is_reply, Some(false));
@@ -147,28 +151,28 @@ fn an_allowed_decision_is_a_policy_verdict() {
 
 #[test]
 fn a_drop_never_says_whether_it_is_a_reply() {
-    assert_eq!(to_proto(&syn(), "").is_reply, None);
+    assert_eq!(to_proto(&syn(), "", &key()).is_reply, None);
 }
 
 #[test]
 fn ingress_policies_go_to_the_ingress_lists() {
     let denied =
         model::Flow { direction: Some(Direction::Ingress), hook: Direction::Ingress, ..syn() };
-    let denied = to_proto(&denied, "");
+    let denied = to_proto(&denied, "", &key());
     assert_eq!(denied.ingress_denied_by.len(), 1);
     assert_eq!(denied.traffic_direction(), proto::TrafficDirection::Ingress);
     let allowed = model::Flow { direction: Some(Direction::Ingress), ..allowed() };
-    assert_eq!(to_proto(&allowed, "").ingress_allowed_by.len(), 1);
+    assert_eq!(to_proto(&allowed, "", &key()).ingress_allowed_by.len(), 1);
 }
 
 #[test]
 fn a_cut_answer_is_dropped_where_it_arrives_by_the_policies_of_the_other_direction() {
     let cut = model::Flow { hook: Direction::Ingress, is_reply: Some(true), ..syn() };
-    let message = to_proto(&cut, "");
+    let message = to_proto(&cut, "", &key());
     assert_eq!(message.traffic_direction(), proto::TrafficDirection::Ingress);
     assert_eq!((message.egress_denied_by.len(), message.ingress_denied_by.len()), (1, 0));
     let answer = model::Flow { hook: Direction::Ingress, is_reply: Some(true), ..allowed() };
-    assert_eq!(to_proto(&answer, "").traffic_direction(), proto::TrafficDirection::Egress);
+    assert_eq!(to_proto(&answer, "", &key()).traffic_direction(), proto::TrafficDirection::Egress);
 }
 
 #[test]
@@ -179,7 +183,7 @@ fn a_packet_that_was_not_judged_goes_in_the_direction_of_its_local_end() {
         reason: Reason::Datapath(model::DropReason::INVALID_SOURCE_IP),
         ..syn()
     };
-    let message = to_proto(&spoofed, "");
+    let message = to_proto(&spoofed, "", &key());
     assert_eq!(message.traffic_direction(), proto::TrafficDirection::Egress);
     assert_eq!(message.drop_reason_desc(), proto::DropReason::InvalidSourceIp);
 }
@@ -197,7 +201,7 @@ fn an_end_that_is_no_pod_keeps_its_reserved_label() {
         endpoint_id: 0,
         process: Attribution::Unknown(UnknownProcess::NotLocal),
     };
-    let end = to_proto(&flow, "").destination.unwrap();
+    let end = to_proto(&flow, "", &key()).destination.unwrap();
     assert_eq!(
         end,
         proto::Endpoint {
@@ -211,7 +215,7 @@ fn an_end_that_is_no_pod_keeps_its_reserved_label() {
 #[test]
 fn a_frame_that_is_not_ip_has_its_addresses_in_ethernet_only() {
     let arp = model::Flow { addresses: None, l4: None, ether_type: 0x0806, ..syn() };
-    let message = to_proto(&arp, "");
+    let message = to_proto(&arp, "", &key());
     assert_eq!((message.ip, message.l4), (None, None));
     assert_eq!(message.summary, "ARP");
 }
@@ -223,7 +227,7 @@ fn icmp_has_type_and_code_and_no_ports() {
         addresses: Some(("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap())),
         ..syn()
     };
-    let message = to_proto(&ping, "");
+    let message = to_proto(&ping, "", &key());
     assert_eq!(message.summary, "ICMPv6 EchoRequest");
     assert_eq!(message.ip.unwrap().ip_version(), proto::IpVersion::IPv6);
     assert_eq!(
@@ -234,19 +238,34 @@ fn icmp_has_type_and_code_and_no_ports() {
 
 #[test]
 fn a_uuid_names_one_record_of_one_node() {
-    let uuid = |flow: &model::Flow| to_proto(flow, "").uuid;
+    let uuid = |flow: &model::Flow| to_proto(flow, "", &key()).uuid;
     let one = uuid(&syn());
     assert_eq!(one, uuid(&syn()));
     assert_ne!(one, uuid(&model::Flow { record: (1, 43), ..syn() }));
     assert_ne!(one, uuid(&model::Flow { node: "node-b".into(), ..syn() }));
     assert_ne!(one, uuid(&model::Flow { time_ns: 1, ..syn() }));
-    assert_eq!((&one[14..15], one.matches('-').count()), ("8", 4));
+    // Version 4, variant 1: as random ones are written.
+    assert_eq!((&one[14..15], one.matches('-').count(), one.len()), ("4", 4, 36));
+    assert!("89ab".contains(&one[19..20]), "{one}");
+}
+
+/// Who knows all that goes into a number but the key cannot tell whether it is right:
+/// else a reader of one namespace counted what the others of the node do.
+#[test]
+fn a_uuid_cannot_be_tried_by_who_lacks_the_key() {
+    let uuid = |key: &UuidKey| to_proto(&syn(), "", key).uuid;
+    let [first, second] = [(); 2].map(|()| UuidKey::generate().unwrap());
+    assert_eq!(uuid(&first), uuid(&first.clone()));
+    assert_ne!(uuid(&first), uuid(&second));
+    assert_ne!(uuid(&first), uuid(&UuidKey::new(b"")));
 }
 
 #[test]
 fn the_detail_tells_rules_and_processes_in_a_type_every_client_can_print() {
-    let message =
-        proto::Flow { extensions: to_proto(&allowed(), "").extensions, ..proto::Flow::default() };
+    let message = proto::Flow {
+        extensions: to_proto(&allowed(), "", &key()).extensions,
+        ..proto::Flow::default()
+    };
     assert_eq!(
         to_json(&message).unwrap(),
         r#"{"extensions":{"@type":"type.googleapis.com/google.protobuf.Struct","value":{
@@ -285,7 +304,7 @@ fn ended() -> model::Flow {
 
 #[test]
 fn the_end_of_a_connection_is_a_trace_where_it_was_seen() {
-    let message = to_proto(&ended(), "");
+    let message = to_proto(&ended(), "", &key());
     assert_eq!(message.verdict(), proto::Verdict::Forwarded);
     assert_eq!(message.event_type, Some(proto::CiliumEventType { r#type: 4, sub_type: 0 }));
     assert_eq!(message.trace_observation_point, 101);
@@ -299,19 +318,19 @@ fn the_end_of_a_connection_is_a_trace_where_it_was_seen() {
     assert!(message.egress_allowed_by.is_empty() && message.ingress_allowed_by.is_empty());
 
     let sent = model::Flow { hook: Direction::Egress, is_reply: Some(false), ..ended() };
-    let message = to_proto(&sent, "");
+    let message = to_proto(&sent, "", &key());
     assert_eq!(message.event_type, Some(proto::CiliumEventType { r#type: 4, sub_type: 3 }));
     assert_eq!(message.trace_observation_point(), proto::TraceObservationPoint::ToStack);
     assert_eq!(message.trace_reason(), proto::TraceReason::Established);
     // A decision is none.
-    let decision = to_proto(&allowed(), "");
+    let decision = to_proto(&allowed(), "", &key());
     assert_eq!((decision.trace_observation_point, decision.trace_reason), (0, 0));
 }
 
 #[test]
 fn what_a_connection_carried_is_in_the_extensions_if_it_is_known() {
     let json = |flow: &model::Flow| {
-        let extensions = to_proto(flow, "").extensions;
+        let extensions = to_proto(flow, "", &key()).extensions;
         to_json(&proto::Flow { extensions, ..proto::Flow::default() }).unwrap()
     };
     let want = r#""connection":{"counted":true,"duration_ms":12,"initiator":{"bytes":412,"packets":5},"responder":{"bytes":8123,"packets":6}},"#;
@@ -319,7 +338,7 @@ fn what_a_connection_carried_is_in_the_extensions_if_it_is_known() {
     let unknown = model::Flow { trace: Some(Trace::End(None)), ..ended() };
     let want = r#""connection":{"counted":false},"#;
     assert!(json(&unknown).contains(want), "{}", json(&unknown));
-    assert_eq!(to_proto(&unknown, "").summary, "TCP Flags: ACK, FIN");
+    assert_eq!(to_proto(&unknown, "", &key()).summary, "TCP Flags: ACK, FIN");
     for quiet in [allowed(), model::Flow { trace: Some(Trace::Answer), ..ended() }] {
         assert!(!json(&quiet).contains("connection"), "{}", json(&quiet));
     }
@@ -333,7 +352,7 @@ fn what_a_connection_carried_is_in_the_extensions_if_it_is_known() {
 #[test]
 fn a_flow_that_stands_for_others_tells_their_number_and_bytes() {
     let times = Repeated { count: 41, bytes: 41 * 74, first_ns: 1_781_428_323_000_000_000 };
-    let flow = repeated(to_proto(&syn(), "jakarta"), times);
+    let flow = repeated(to_proto(&syn(), "jakarta", &key()), times);
     assert_eq!(flow.summary, "TCP Flags: SYN; 41 times");
     assert_eq!(flow.aggregate.unwrap().egress_flow_count, 41);
     let json = to_json(&proto::Flow { extensions: flow.extensions, ..proto::Flow::default() });
@@ -362,7 +381,7 @@ fn the_extensions_of_others_are_left_alone() {
 #[test]
 fn a_line_of_json_is_read_back_to_the_same_answer() {
     for flow in [syn(), allowed(), ended()] {
-        let mut answer = to_response(to_proto(&flow, "jakarta"));
+        let mut answer = to_response(to_proto(&flow, "jakarta", &key()));
         let line = to_json(&answer).unwrap();
         assert!(!line.contains('\n'));
         let mut read: GetFlowsResponse = from_json(&line).unwrap();

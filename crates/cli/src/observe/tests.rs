@@ -1,7 +1,7 @@
 //! Every form, byte for byte: Hubble's own output for Hubble's forms (what its
 //! command line printed for the same flows), lines written by hand for ours.
 
-use api::flow::to_response;
+use api::flow::{UuidKey, to_proto, to_response};
 use api::proto::flow::{Endpoint, Ethernet, Flow, Ip, LostEvent, Policy, Verdict};
 use api::proto::observer::GetFlowsResponse;
 use api::proto::observer::get_flows_response::ResponseTypes;
@@ -243,7 +243,7 @@ fn allowed() -> model::Flow {
 
 #[track_caller]
 fn check_brief(flow: &model::Flow, want: &str) {
-    let answer = to_response(api::flow::to_proto(flow, "default"));
+    let answer = to_response(to_proto(flow, "default", &UuidKey::new(b"")));
     let (out, _) = printed(Format::Brief, Style::default(), &[answer]);
     assert_eq!(out, format!("{want}\n"));
 }
@@ -414,12 +414,12 @@ fn an_end_tells_what_the_connection_carried() {
         "Jun 14 09:12:03 ALLOW pay-svc ← ledger-db:5432 TCP ended  nc[4711] initiator 210 bytes, responder 9000 bytes, 1500 ms",
     );
     check_brief(&ended(None), "Jun 14 09:12:03 ALLOW pay-svc ← ledger-db:5432 TCP ended  nc[4711]");
-    let answer = to_response(api::flow::to_proto(&ended(Some(carried)), "default"));
+    let answer = to_response(to_proto(&ended(Some(carried)), "default", &UuidKey::new(b"")));
     let (out, _) = printed(Format::Compact, Style::default(), &[answer]);
     let want = " to-endpoint FORWARDED (TCP Flags: RST; initiator 210 bytes, responder 9000 bytes, 1500 ms)\n";
     assert!(out.ends_with(want), "{out}");
     let sent = model::Flow { hook: Direction::Egress, ..ended(None) };
-    let answer = to_response(api::flow::to_proto(&sent, "default"));
+    let answer = to_response(to_proto(&sent, "default", &UuidKey::new(b"")));
     let (out, _) = printed(Format::Compact, Style::default(), &[answer]);
     assert!(out.ends_with(" to-stack FORWARDED (TCP Flags: RST)\n"), "{out}");
 }
@@ -515,8 +515,9 @@ fn what_would_be_decided_is_told_where_it_is_something_else() {
 #[test]
 fn hubbles_forms_have_it_in_the_summary_and_a_block_has_a_field() {
     let by_default = shadow(model::Verdict::Dropped, Reason::DefaultDeny, &["next"]);
-    let answer =
-        |shadow| to_response(api::flow::to_proto(&model::Flow { shadow, ..allowed() }, "default"));
+    let answer = |shadow| {
+        to_response(to_proto(&model::Flow { shadow, ..allowed() }, "default", &UuidKey::new(b"")))
+    };
     let tail = "(TCP Flags: SYN; shadow: denied by default (CiliumNetworkPolicy/payment/next))\n";
     let (out, _) = printed(Format::Compact, Style::default(), &[answer(by_default.clone())]);
     assert!(out.ends_with(tail), "{out}");
