@@ -3,7 +3,7 @@
 //! A flow belongs to the namespace of the end at which it was judged. A reader who
 //! is limited to namespaces sees the flows of those and nothing of the others: the
 //! far end of such a flow loses its names, and what counts or numbers the whole
-//! node is left out. Filters are asked about what is left, so that none can probe
+//! node is left out, losses of the kernel's rings among it. Filters are asked about what is left, so that none can probe
 //! for what is not shown.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,7 @@ use tonic::{Request, Status};
 
 use crate::flow::EVENT_TRACE;
 use crate::flow::detail::{Actor, Detail};
-use crate::proto::flow::{Endpoint, Flow, LostEvent, Policy, TrafficDirection};
+use crate::proto::flow::{Endpoint, Flow, Policy, TrafficDirection};
 use crate::proto::observer::GetFlowsResponse;
 use crate::proto::observer::get_flows_response::ResponseTypes;
 
@@ -80,39 +80,21 @@ impl Scope {
         }
         match &mut answer.response_types {
             Some(ResponseTypes::Flow(flow)) if self.sees(flow) => self.redact(flow),
-            Some(ResponseTypes::LostEvents(lost)) => self.redact_loss(lost),
-            Some(ResponseTypes::Flow(_) | ResponseTypes::NodeStatus(_)) | None => return None,
+            // What the kernel's rings lost, and when, tells how busy others are.
+            Some(
+                ResponseTypes::Flow(_)
+                | ResponseTypes::LostEvents(_)
+                | ResponseTypes::NodeStatus(_),
+            )
+            | None => return None,
         }
         Some(answer)
     }
 
-    /// That something is missing must be known; how busy others are, not.
-    pub(crate) fn redact_loss(&self, lost: &mut LostEvent) {
-        if !self.is_everything() {
-            lost.num_events_lost = 0;
-            lost.cpu = None;
-        }
-    }
-
-    /// Whether the end that was judged is in scope.
+    /// Whether every owner of a flow is in scope.
     fn sees(&self, flow: &Flow) -> bool {
-        let named = |end: &Option<Endpoint>| {
-            end.as_ref().map(|end| end.namespace.clone()).filter(|name| !name.is_empty())
-        };
-        let (source, destination) = (named(&flow.source), named(&flow.destination));
-        let judged = match (flow.traffic_direction(), flow.is_reply) {
-            (TrafficDirection::Egress, Some(false) | None) => source,
-            (TrafficDirection::Ingress, Some(false) | None) => destination,
-            // Of an answer that was let through its direction is the connection's.
-            (TrafficDirection::Egress, Some(true)) if is_trace(flow) => destination,
-            (TrafficDirection::Ingress, Some(true)) if is_trace(flow) => source,
-            // Of an answer, or with no direction, it is not certain which end was.
-            _ => {
-                let ends: Vec<String> = [source, destination].into_iter().flatten().collect();
-                return !ends.is_empty() && ends.iter().all(|end| self.has(end));
-            }
-        };
-        judged.is_some_and(|namespace| self.has(&namespace))
+        let owners = owners(flow);
+        owners != [None, None] && owners.into_iter().flatten().all(|owner| self.has(owner))
     }
 
     fn redact(&self, flow: &mut Flow) {
@@ -161,6 +143,23 @@ impl Scope {
     fn redact_policies(&self, list: &mut Vec<Policy>) {
         list.retain(|policy| policy.namespace.is_empty() || self.has(&policy.namespace));
         list.iter_mut().for_each(|policy| policy.revision = 0);
+    }
+}
+
+/// The namespaces whose flow it is: that of the end which was judged. Of another answer,
+/// or with no direction, it is not certain which end was, and it is both's.
+pub(crate) fn owners(flow: &Flow) -> [Option<&str>; 2] {
+    fn named(end: Option<&Endpoint>) -> Option<&str> {
+        end.map(|end| end.namespace.as_str()).filter(|name| !name.is_empty())
+    }
+    let (source, destination) = (named(flow.source.as_ref()), named(flow.destination.as_ref()));
+    match (flow.traffic_direction(), flow.is_reply) {
+        (TrafficDirection::Egress, Some(false) | None) => [source, None],
+        (TrafficDirection::Ingress, Some(false) | None) => [destination, None],
+        // Of an answer that was let through its direction is the connection's.
+        (TrafficDirection::Egress, Some(true)) if is_trace(flow) => [destination, None],
+        (TrafficDirection::Ingress, Some(true)) if is_trace(flow) => [source, None],
+        _ => [source, destination],
     }
 }
 

@@ -14,6 +14,7 @@ mod lanes;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -25,6 +26,7 @@ use prost::Message;
 use prost::bytes::Bytes;
 use tokio::sync::Notify;
 
+use crate::access;
 use crate::proto::flow::Flow;
 use crate::proto::observer::GetFlowsResponse;
 use crate::proto::observer::get_flows_response::ResponseTypes;
@@ -59,6 +61,8 @@ pub struct Stored {
     pub time_ns: u64,
     /// Whether it is a flow; what was lost passes every filter.
     pub is_flow: bool,
+    /// How many flows of the same owners came before it, if they are counted.
+    pub(crate) ordinal: Option<u64>,
 }
 
 impl Stored {
@@ -100,7 +104,7 @@ pub struct FlowStore {
     rate: [AtomicU64; BUCKETS],
     namespaces: Mutex<Namespaces>,
     /// Serialises writers; no reader ever takes it.
-    lanes: Mutex<Lanes>,
+    writer: Mutex<Writer>,
     node_labels: Mutex<Arc<[String]>>,
     written: Notify,
 }
@@ -109,6 +113,43 @@ pub struct FlowStore {
 /// are told a while after they happened. What lies further behind was written after
 /// the clock had been set back.
 pub const DISORDER_NS: u64 = 2_000_000_000;
+
+/// What writers know.
+#[derive(Debug, Default)]
+struct Writer {
+    lanes: Lanes,
+    /// Flows so far by their owners.
+    ordinals: BTreeMap<String, u64>,
+}
+
+impl Writer {
+    /// How many flows of its owners were before this one. Namespaces are as few as
+    /// [`NAMESPACES`]; should there be more pairs of them, the rest is not counted.
+    fn ordinal(&mut self, flow: &Flow) -> Option<u64> {
+        let owners = owners_in_one(flow)?;
+        if let Some(next) = self.ordinals.get_mut(&*owners) {
+            *next += 1;
+            return Some(*next - 1);
+        }
+        if self.ordinals.len() >= NAMESPACES {
+            return None;
+        }
+        self.ordinals.insert(owners.into_owned(), 1);
+        Some(0)
+    }
+}
+
+/// The owners of a flow as one name; a namespace has no slash in its own.
+pub(crate) fn owners_in_one(flow: &Flow) -> Option<Cow<'_, str>> {
+    match access::owners(flow) {
+        [None, None] => None,
+        [Some(one), None] | [None, Some(one)] => Some(Cow::Borrowed(one)),
+        [Some(one), Some(other)] if one == other => Some(Cow::Borrowed(one)),
+        [Some(one), Some(other)] => {
+            Some(Cow::Owned(format!("{}/{}", one.min(other), one.max(other))))
+        }
+    }
+}
 
 /// What a store holds now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -142,7 +183,7 @@ impl FlowStore {
             missed: AtomicU64::new(0),
             rate: std::array::from_fn(|_| AtomicU64::new(0)),
             namespaces: Mutex::default(),
-            lanes: Mutex::default(),
+            writer: Mutex::default(),
             node_labels: Mutex::default(),
             written: Notify::new(),
         }
@@ -174,18 +215,19 @@ impl FlowStore {
             _ => None,
         };
         let length = encoded.len();
-        let stored = Stored { encoded, time_ns, is_flow: flow.is_some() };
-        let mut lanes = lock(&self.lanes);
+        let mut writer = lock(&self.writer);
         if let Some(flow) = flow {
             self.count(flow, time_ns, times);
         }
+        let ordinal = flow.and_then(|flow| writer.ordinal(flow));
+        let stored = Stored { encoded, time_ns, is_flow: flow.is_some(), ordinal };
         if length > self.limits.bytes {
             return false;
         }
-        self.make_room(&mut lanes, length);
+        self.make_room(&mut writer.lanes, length);
         let number = self.next.load(Ordering::Relaxed);
         self.note_order(number, time_ns);
-        lanes.push(Lane::of(flow), number, length);
+        writer.lanes.push(Lane::of(flow), number, length);
         self.events.insert(number, stored);
         self.held.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(length, Ordering::Relaxed);

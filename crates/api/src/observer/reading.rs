@@ -1,6 +1,7 @@
 //! One client's way through a store: where it starts, what it skips, where it
 //! ends, and what it is told about what it missed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::mask::Mask;
 use crate::proto::flow::{LostEvent, LostEventSource};
 use crate::proto::observer::GetFlowsResponse;
 use crate::proto::observer::get_flows_response::ResponseTypes;
-use crate::store::{DISORDER_NS, FlowStore, Stored};
+use crate::store::{DISORDER_NS, FlowStore, Stored, owners_in_one};
 use crate::time::{now_ns, timestamp};
 
 /// Losses of one stream are reported at most this often.
@@ -55,6 +56,8 @@ pub(super) struct Reading {
     since_ns: Option<u64>,
     until_ns: Option<u64>,
     losses: Losses,
+    /// Of a reader that is limited: which flow comes next, by owners.
+    own: BTreeMap<String, u64>,
     turn: u32,
     finished: bool,
 }
@@ -71,6 +74,7 @@ impl Reading {
             since_ns: plan.since_ns,
             until_ns: plan.until_ns,
             losses: Losses::default(),
+            own: BTreeMap::new(),
             turn: 0,
             finished: false,
             store,
@@ -81,6 +85,9 @@ impl Reading {
 
     /// Finds what it is to begin with.
     pub(super) async fn look_back(&mut self) {
+        if self.follow && self.is_limited() {
+            self.find_own().await;
+        }
         let held = self.store.occupancy().events;
         self.past = match self.plan {
             Plan { since_ns: Some(since), .. } => {
@@ -123,11 +130,59 @@ impl Reading {
             if stop(self, &event) {
                 break;
             }
-            numbers.push(number);
+            // What a limited reader may not see it cannot miss.
+            if !self.is_limited() || self.choice.scope.shown(event.decode()).is_some() {
+                numbers.push(number);
+            }
             position = number;
             self.take_turns().await;
         }
         numbers
+    }
+
+    fn is_limited(&self) -> bool {
+        !self.choice.scope.is_everything()
+    }
+
+    /// Where the flows stand now that a limited reader may see. Of owners that have
+    /// none in the store it is found with the first that comes.
+    async fn find_own(&mut self) {
+        let mut position = self.position;
+        while let Some((number, event)) = self.store.before(position) {
+            if let Some((owners, ordinal)) = self.owned(&event) {
+                self.own.entry(owners).or_insert(ordinal + 1);
+            }
+            position = number;
+            self.take_turns().await;
+        }
+    }
+
+    /// Whose flow it is and its ordinal, if it may be seen.
+    fn owned(&self, event: &Stored) -> Option<(String, u64)> {
+        let ordinal = event.ordinal?;
+        let event = event.decode();
+        let owners = match &event.response_types {
+            Some(ResponseTypes::Flow(flow)) => owners_in_one(flow)?.into_owned(),
+            _ => return None,
+        };
+        self.choice.scope.shown(event).map(|_| (owners, ordinal))
+    }
+
+    /// Events that are gone before they were read. A limited reader is told of its
+    /// own: their ordinals show how many are missing before this one.
+    fn count_missed(&mut self, skipped: u64, event: Option<&Stored>) {
+        let missed = if self.is_limited() {
+            let owned = event.and_then(|event| self.owned(event));
+            owned.map_or(0, |(owners, ordinal)| {
+                let next = self.own.insert(owners, ordinal + 1);
+                next.map_or(0, |next| ordinal.saturating_sub(next))
+            })
+        } else {
+            skipped
+        };
+        if missed > 0 {
+            self.miss(missed);
+        }
     }
 
     fn passes(&self, event: &Stored) -> bool {
@@ -223,9 +278,7 @@ impl Reading {
         let written = self.store.next().max(self.position);
         let found = self.store.at_or_after(self.position);
         let next = found.as_ref().map_or(written, |(number, _)| *number);
-        if next > self.position {
-            self.miss(next - self.position);
-        }
+        self.count_missed(next - self.position, found.as_ref().map(|(_, event)| event));
         match found {
             Some((number, event)) => {
                 self.position = number + 1;
@@ -274,8 +327,7 @@ impl Reading {
         }
     }
 
-    fn lost(&self, mut lost: LostEvent) -> GetFlowsResponse {
-        self.choice.scope.redact_loss(&mut lost);
+    fn lost(&self, lost: LostEvent) -> GetFlowsResponse {
         GetFlowsResponse {
             node_name: self.node.clone(),
             time: lost.last,
@@ -327,3 +379,6 @@ impl Losses {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
