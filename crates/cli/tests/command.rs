@@ -399,6 +399,132 @@ fn saved_flows_are_chosen_from_as_a_server_would() {
     check(command("observe -f -", None), 2, "", "cannot be used with");
 }
 
+/// Who is denied by default, and by what the remedies below are judged.
+const DENIED: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: payment}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: ledger}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: pay-0, namespace: payment, labels: {app: pay}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: cache-0, namespace: payment, labels: {app: cache}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: db-0, namespace: ledger, labels: {app: db, tier: '1'}}
+---
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: deny, namespace: payment}
+spec: {endpointSelector: {}, ingress: [{}], egress: [{}]}
+";
+
+/// A drop by default of `payment/pay-0`: its other end, what it sent or got, and where
+/// it was judged.
+fn default_denial(direction: &str, other: &str, l4: &str) -> GetFlowsResponse {
+    let pay = r#"{"identity":30001,"namespace":"payment","pod_name":"pay-0","labels":["k8s:app=pay","k8s:io.kubernetes.pod.namespace=payment"]}"#;
+    let (source, destination) = if direction == "EGRESS" { (pay, other) } else { (other, pay) };
+    let text = format!(
+        r#"{{"flow":{{"uuid":"it","verdict":"DROPPED","drop_reason":133,"drop_reason_desc":"POLICY_DENIED","IP":{{"source":"198.51.100.7","destination":"198.51.100.7"}},"l4":{l4},"source":{source},"destination":{destination},"event_type":{{"type":1,"sub_type":133}},"traffic_direction":"{direction}"}}}}"#
+    );
+    api::json::from_json(&text).unwrap()
+}
+
+/// What the remedy that is printed for a denial lets through, once it is applied.
+#[track_caller]
+fn check_remedy(denied: GetFlowsResponse, question: &str, twins: &[&str]) {
+    let server = Server::of(vec![denied]);
+    let out = server.command("observe --why it").output().unwrap().stdout;
+    let out = String::from_utf8(out).unwrap();
+    let (_, remedy) = out.split_once("\nallow it   ").unwrap();
+    let (remedy, _) = remedy.split_once("\nhistory").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let evaluated = |question: &str| {
+        let line = format!("policy evaluate -o jsonl --manifests {}", folder.path().display());
+        let output = match question.starts_with('{') {
+            true => fed(&format!("{line} --probes -"), question),
+            false => command(&format!("{line} {question}"), None).output().unwrap(),
+        };
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        let answer: serde_json::Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{stderr}{remedy}"));
+        answer["verdict"].as_str().unwrap().to_owned()
+    };
+    std::fs::write(folder.path().join("denied.yaml"), DENIED).unwrap();
+    assert_eq!(evaluated(question), "denied", "{question}");
+    std::fs::write(folder.path().join("remedy.yaml"), remedy.replace("\n           ", "\n"))
+        .unwrap();
+    assert_eq!(evaluated(question), "allowed", "{question}\n{remedy}");
+    for twin in twins {
+        assert_eq!(evaluated(twin), "denied", "{twin}\n{remedy}");
+    }
+}
+
+#[test]
+fn the_remedy_of_a_default_denial_lets_through_that_flow_and_no_other() {
+    let db = r#"{"identity":30002,"namespace":"ledger","pod_name":"db-0","labels":["k8s:app=db","k8s:io.kubernetes.pod.namespace=ledger","k8s:tier=1"]}"#;
+    let cache = r#"{"identity":30003,"namespace":"payment","pod_name":"cache-0","labels":["k8s:app=cache","k8s:io.kubernetes.pod.namespace=payment"]}"#;
+    let world = r#"{"identity":9,"labels":["reserved:world-ipv4"]}"#;
+    let tcp = r#"{"TCP":{"source_port":40000,"destination_port":5432}}"#;
+    let udp = r#"{"UDP":{"source_port":40000,"destination_port":53}}"#;
+    let echo = r#"{"ICMPv4":{"type":8}}"#;
+    check_remedy(
+        default_denial("EGRESS", db, tcp),
+        "--from pod:payment/pay-0 --to pod:ledger/db-0 --port 5432",
+        &[
+            "--from pod:payment/pay-0 --to pod:ledger/db-0 --port 5433",
+            "--from pod:payment/pay-0 --to pod:ledger/db-0 --port 5432 --protocol UDP",
+            "--from pod:payment/pay-0 --to pod:payment/cache-0 --port 5432",
+            "--from pod:payment/cache-0 --to pod:ledger/db-0 --port 5432",
+            "--from pod:ledger/db-0 --to pod:payment/pay-0 --port 5432",
+        ],
+    );
+    check_remedy(
+        default_denial("INGRESS", db, tcp),
+        "--from pod:ledger/db-0 --to pod:payment/pay-0 --port 5432",
+        &[
+            "--from pod:ledger/db-0 --to pod:payment/pay-0 --port 5433",
+            "--from pod:ledger/db-0 --to pod:payment/cache-0 --port 5432",
+            "--from ip:198.51.100.7 --to pod:payment/pay-0 --port 5432",
+            "--from pod:payment/pay-0 --to pod:ledger/db-0 --port 5432",
+        ],
+    );
+    check_remedy(
+        default_denial("EGRESS", world, udp),
+        "--from pod:payment/pay-0 --to ip:198.51.100.7 --port 53 --protocol UDP",
+        &[
+            "--from pod:payment/pay-0 --to ip:198.51.100.8 --port 53 --protocol UDP",
+            "--from pod:payment/pay-0 --to ip:198.51.100.7 --port 53",
+            "--from pod:payment/pay-0 --to pod:ledger/db-0 --port 53 --protocol UDP",
+        ],
+    );
+    check_remedy(
+        default_denial("EGRESS", r#"{"identity":7,"labels":["reserved:kube-apiserver"]}"#, tcp),
+        "--from pod:payment/pay-0 --to entity:kube-apiserver --port 5432",
+        &["--from pod:payment/pay-0 --to entity:kube-apiserver --port 443"],
+    );
+    check_remedy(
+        default_denial("EGRESS", db, echo),
+        r#"{"from":"pod:payment/pay-0","to":"pod:ledger/db-0","protocol":"ICMP","icmp":{"type":8}}"#,
+        &[
+            r#"{"from":"pod:payment/pay-0","to":"pod:ledger/db-0","protocol":"ICMP","icmp":{"type":13}}"#,
+            "--from pod:payment/pay-0 --to pod:ledger/db-0 --port 5432",
+        ],
+    );
+    // Of the same namespace both sides are denied, and each has a remedy of its own.
+    let server = Server::of(vec![default_denial("EGRESS", cache, tcp)]);
+    let out = String::from_utf8(server.command("observe --why it").output().unwrap().stdout);
+    assert!(out.unwrap().contains("- toEndpoints: [{matchLabels: {app: cache}}]\n"));
+}
+
 #[test]
 fn an_unknown_flow_cannot_be_explained() {
     let server = Server::start();

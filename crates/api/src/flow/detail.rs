@@ -107,6 +107,9 @@ impl Shadow {
             ("default-deny", _, because) if !because.is_empty() => {
                 format!("{} by default ({})", self.verdict, because.join(", "))
             }
+            ("unsupported", rules, _) if !rules.is_empty() => {
+                format!("{} (unsupported: {})", self.verdict, rules.join(", "))
+            }
             (_, rules, _) if !rules.is_empty() => {
                 format!("{} by {}", self.verdict, rules.join(", "))
             }

@@ -16,7 +16,7 @@ use super::text::escape;
 use super::time::stamp;
 
 /// A rule would let it through on a condition that is not looked at yet.
-const UNSUPPORTED: &str = "unsupported";
+pub const UNSUPPORTED: &str = "unsupported";
 
 /// A flow; of a reply the ends are swapped, so that the client stays on the left.
 pub fn flow(flow: &Flow, style: &Style) -> String {

@@ -12,11 +12,14 @@ use api::proto::observer::observer_client::ObserverClient;
 use api::proto::observer::{GetFlowsRequest, get_flows_response::ResponseTypes};
 
 use super::Style;
-use super::brief;
+use super::brief::{self, UNSUPPORTED};
 use super::flow::{Side, direction};
 use super::text::escape;
 use crate::error::Error;
 use crate::server::{self, Connection, ServerArgs};
+
+/// What a rule may ask for beside addresses, protocols and ports.
+const CONDITIONS: &str = "on requests, DNS names or proof of who the ends are";
 
 /// Flows of the pair that are shown.
 const HISTORY: u64 = 20;
@@ -145,6 +148,11 @@ fn decision(flow: &Flow, detail: Option<&Detail>) -> String {
             format!("no rule allows it; default deny is on because of {}", list(&detail.because))
         }
         ("deny-rule", rules) => format!("denied by {}", list(rules)),
+        (UNSUPPORTED, rules) => format!(
+            "{} would allow it on a condition ({CONDITIONS}) that is not looked at yet: \
+             until it is, this is denied",
+            if rules.is_empty() { "a rule".to_owned() } else { list(rules) }
+        ),
         ("unenforced", _) => "no policy selects it, so it may".to_owned(),
         ("established", _) => "part of a connection that was allowed".to_owned(),
         (_, rules) if !rules.is_empty() => format!("allowed by {}", list(rules)),

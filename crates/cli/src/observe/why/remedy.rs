@@ -9,6 +9,7 @@ use api::proto::flow::layer4::Protocol;
 use api::proto::flow::{Endpoint, Flow, TrafficDirection, Verdict};
 use model::{DropReason, IdentityId, Reserved};
 
+use super::super::brief::UNSUPPORTED;
 use super::super::flow::{Side, direction};
 use super::super::text::escape;
 
@@ -22,6 +23,7 @@ pub(super) fn of(flow: &Flow, detail: Option<&Detail>) -> String {
     }
     let code = u8::try_from(flow.drop_reason_desc).map(DropReason).unwrap_or(DropReason(0));
     match code {
+        _ if detail.is_some_and(|detail| detail.reason == UNSUPPORTED) => unsupported(detail),
         DropReason::POLICY_DENY => {
             let rules = detail.map(|detail| detail.rules.join(", ")).unwrap_or_default();
             format!("no allowing rule can: narrow or remove {}", escape(&rules))
@@ -30,6 +32,18 @@ pub(super) fn of(flow: &Flow, detail: Option<&Detail>) -> String {
             .unwrap_or_else(|| "a rule for its two ends (they have no labels here)".to_owned()),
         code => format!("no policy can: the packet path refused it ({})", code.text()),
     }
+}
+
+/// A rule of addresses and ports would let through what the condition was written to
+/// hold back as well.
+fn unsupported(detail: Option<&Detail>) -> String {
+    let rules = detail.map(|detail| detail.rules.join(", ")).filter(|rules| !rules.is_empty());
+    let rules = rules.unwrap_or_else(|| "the rule".to_owned());
+    format!(
+        "nothing yet, without giving up the condition of {}:\na rule of addresses and ports lets \
+         through all that the condition holds back",
+        escape(&rules)
+    )
 }
 
 /// A policy of one rule for the end that was judged.

@@ -105,6 +105,35 @@ fn where_no_rule_helps_it_says_so() {
     check_remedy(&forged, "no policy can: the packet path refused it (Invalid source ip)");
 }
 
+/// A rule that reads requests allows a part of them. Saying that it allows this, or
+/// offering a rule that does not read them, would open what it was to keep shut.
+#[test]
+fn a_condition_that_is_not_looked_at_yet_is_neither_an_allowance_nor_lifted() {
+    let rule = "CiliumNetworkPolicy/payment/http#spec.egress[0]";
+    let detail = denied().extensions.as_ref().and_then(Detail::from_any).unwrap();
+    let detail = |rules: &[&str]| Detail {
+        reason: "unsupported".into(),
+        rules: rules.iter().map(|rule| (*rule).to_owned()).collect(),
+        because: vec![],
+        ..detail.clone()
+    };
+    let flow = Flow { extensions: Some(detail(&[rule]).to_any()), ..denied() };
+    let text = explain(&flow, &[], &Style::default());
+    let (_, text) = text.split_once("\ndecided    ").unwrap();
+    assert_eq!(
+        text,
+        "\
+CiliumNetworkPolicy/payment/http#spec.egress[0] would allow it on a condition (on requests, DNS names or proof of who the ends are) that is not looked at yet: until it is, this is denied (egress of the source, policy revision 7)
+allow it   nothing yet, without giving up the condition of CiliumNetworkPolicy/payment/http#spec.egress[0]:
+           a rule of addresses and ports lets through all that the condition holds back
+history    0 dropped, 0 other, of the last 0
+"
+    );
+    let nameless = Flow { extensions: Some(detail(&[]).to_any()), ..denied() };
+    assert!(explain(&nameless, &[], &Style::default()).contains("decided    a rule would allow"));
+    check_remedy(&nameless, "without giving up the condition of the rule");
+}
+
 #[test]
 fn the_world_is_allowed_by_address_and_a_role_by_its_name() {
     let to = |identity: u32| Flow {
