@@ -24,13 +24,15 @@ pub use otlp::{Origin, logs, metrics};
 pub use send::{Collector, CollectorError, SendError, TlsFiles};
 
 use crate::filter::Filters;
-use crate::mask::Mask;
+use crate::mask::{Mask, MaskError};
 use crate::metrics::Text;
 use crate::observer::{Answers, NodeObserver};
 use crate::proto::flow::FlowFilter;
 use crate::proto::observer::observer_server::Observer;
 use crate::proto::observer::{GetFlowsRequest, GetFlowsResponse};
 
+/// The field that says how many flows one stands for.
+const NUMBER: &str = "aggregate";
 /// Most answers in one batch.
 const BATCH: usize = 512;
 /// How long the first of a batch waits for others.
@@ -57,12 +59,20 @@ impl Selection {
     /// Whether it means anything; if not, why.
     pub fn check(&self) -> Result<(), String> {
         Filters::new(&self.allow, &self.deny).map_err(|error| error.to_string())?;
-        Mask::new(&self.fields).map_err(|error| error.to_string())?;
+        self.mask().map_err(|error| error.to_string())?;
         Mask::exact(&self.aggregate).map_err(|error| error.to_string())?;
         match (self.aggregate.is_empty(), self.interval.is_zero()) {
             (false, true) => Err("flows that become one need an interval".to_owned()),
             _ => Ok(()),
         }
+    }
+
+    /// The fields that leave, and no others. The number of flows that leave as one is
+    /// asked for by asking that they do.
+    fn mask(&self) -> Result<Option<Mask>, MaskError> {
+        let number = (!self.fields.is_empty() && !self.aggregate.is_empty()).then_some(NUMBER);
+        let fields = self.fields.iter().cloned().chain(number.map(str::to_owned));
+        Mask::exact(&fields.collect::<Vec<_>>())
     }
 }
 
@@ -81,23 +91,26 @@ pub struct Settings {
 pub struct Batches {
     answers: Answers<GetFlowsResponse>,
     aggregator: Option<(Aggregator, Duration)>,
+    /// Applied last: what flows are counted by need not be among what leaves.
+    mask: Option<Mask>,
 }
 
 impl Batches {
     /// Starts to read; an error names what the selection has wrong.
     pub async fn start(observer: &NodeObserver, selection: &Selection) -> Result<Self, Status> {
-        let Selection { allow, deny, fields, aggregate, interval } = selection.clone();
-        let key = Mask::exact(&aggregate).map_err(|error| Status::unknown(error.to_string()))?;
+        let refused = |error: MaskError| Status::unknown(error.to_string());
+        let mask = selection.mask().map_err(refused)?;
+        let Selection { allow, deny, fields: _, aggregate, interval } = selection.clone();
+        let key = Mask::exact(&aggregate).map_err(refused)?;
         let request = GetFlowsRequest {
             follow: true,
             whitelist: allow,
             blacklist: deny,
-            field_mask: (!fields.is_empty()).then_some(prost_types::FieldMask { paths: fields }),
             ..GetFlowsRequest::default()
         };
         let answers = observer.get_flows(Request::new(request)).await?.into_inner();
         let aggregator = key.map(|key| (Aggregator::new(key), interval));
-        Ok(Self { answers, aggregator })
+        Ok(Self { answers, aggregator, mask })
     }
 
     /// The next batch, never empty; `None` when there will be no more.
@@ -124,7 +137,10 @@ impl Batches {
                 batch.extend(aggregator.drain());
             }
             if !batch.is_empty() {
-                return Some(batch);
+                return Some(match &self.mask {
+                    Some(mask) => batch.into_iter().map(|answer| mask.answer(answer)).collect(),
+                    None => batch,
+                });
             }
         }
     }

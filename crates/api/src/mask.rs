@@ -10,6 +10,8 @@ use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, Value};
 
 use crate::json;
 use crate::proto::flow::Flow;
+use crate::proto::observer::GetFlowsResponse;
+use crate::proto::observer::get_flows_response::ResponseTypes;
 
 /// Top-level fields that every answer has.
 const ALWAYS: [&str; 8] = [
@@ -61,6 +63,15 @@ impl Mask {
             tree.insert(&descriptor, path).ok_or_else(|| MaskError(path.clone()))?;
         }
         Ok(Some(Self(tree)))
+    }
+
+    /// An answer whose flow, if it is one, has only what was asked for.
+    pub(crate) fn answer(&self, mut answer: GetFlowsResponse) -> GetFlowsResponse {
+        answer.response_types = answer.response_types.map(|kind| match kind {
+            ResponseTypes::Flow(flow) => ResponseTypes::Flow(self.apply(flow)),
+            other => other,
+        });
+        answer
     }
 
     /// The flow with what was not asked for left out.

@@ -310,20 +310,9 @@ impl Reading {
     }
 
     fn masked(&self, answer: GetFlowsResponse) -> GetFlowsResponse {
-        match (&self.choice.mask, answer) {
-            (
-                Some(mask),
-                GetFlowsResponse {
-                    response_types: Some(ResponseTypes::Flow(flow)),
-                    node_name,
-                    time,
-                },
-            ) => GetFlowsResponse {
-                response_types: Some(ResponseTypes::Flow(mask.apply(flow))),
-                node_name,
-                time,
-            },
-            (_, answer) => answer,
+        match &self.choice.mask {
+            Some(mask) => mask.answer(answer),
+            None => answer,
         }
     }
 
