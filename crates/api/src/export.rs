@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::StreamExt;
+use prost_types::Timestamp;
 use tokio::time::Instant;
 use tonic::{Request, Status};
 
@@ -87,7 +88,7 @@ pub struct Settings {
     pub selection: Selection,
 }
 
-/// Batches of what a selection lets through, from now on.
+/// Batches of what a selection lets through: of what the store holds, then of what comes.
 pub struct Batches {
     answers: Answers<GetFlowsResponse>,
     aggregator: Option<(Aggregator, Duration)>,
@@ -104,6 +105,8 @@ impl Batches {
         let key = Mask::exact(&aggregate).map_err(refused)?;
         let request = GetFlowsRequest {
             follow: true,
+            // What is there already, such as what was lost while no agent ran.
+            since: Some(Timestamp::default()),
             whitelist: allow,
             blacklist: deny,
             ..GetFlowsRequest::default()

@@ -50,18 +50,25 @@ fn numbers() -> Text {
 
 /// Exports the flows of the file while `body` runs.
 fn exporting(settings: Settings, body: impl FnOnce()) {
-    exporting_of(&answers(), settings, body);
+    exporting_of((&[], &answers()), settings, body);
 }
 
-fn exporting_of(flows: &[GetFlowsResponse], settings: Settings, body: impl FnOnce()) {
+type Answers<'a> = &'a [GetFlowsResponse];
+
+/// Those that are there before the exporter, and those that come while it runs.
+fn exporting_of(
+    (before, after): (Answers<'_>, Answers<'_>),
+    settings: Settings,
+    body: impl FnOnce(),
+) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let store = Arc::new(FlowStore::new(Limits::default()));
     let observer = NodeObserver::new(Arc::clone(&store), "c1/node-a");
     let origin = Origin { node: "node-a".into(), cluster: "c1".into(), started_ns: 1 };
+    before.iter().for_each(|answer| assert!(store.push(answer)));
     runtime.spawn(run(observer, settings, origin, numbers));
-    // Exporters tell what comes: they have to be there first.
     std::thread::sleep(Duration::from_millis(300));
-    flows.iter().for_each(|answer| assert!(store.push(answer)));
+    after.iter().for_each(|answer| assert!(store.push(answer)));
     body();
     runtime.shutdown_background();
 }
@@ -222,10 +229,10 @@ fn a_collector_elsewhere_gets_them_over_https() {
 
 /// The lines of the file that a selection makes of the flows.
 fn exported(selection: Selection) -> Vec<String> {
-    exported_of(&answers(), selection)
+    exported_of((&[], &answers()), selection)
 }
 
-fn exported_of(flows: &[GetFlowsResponse], selection: Selection) -> Vec<String> {
+fn exported_of(flows: (Answers<'_>, Answers<'_>), selection: Selection) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("flows.log");
     let settings = Settings {
@@ -274,6 +281,17 @@ fn only_what_was_selected_leaves() {
     );
 }
 
+#[test]
+fn what_was_lost_before_the_exporter_ran_is_exported_once() {
+    let lost = answers().remove(5);
+    let lines =
+        exported_of((std::slice::from_ref(&lost), &[answers().remove(0)]), Selection::default());
+    assert_eq!(lines, [5, 0].map(|line| FLOWS.lines().nth(line).unwrap()));
+    // Alone, too: nothing has to happen before it is told.
+    let lines = exported_of((&[lost], &[]), Selection::default());
+    assert_eq!(lines, [FLOWS.lines().nth(5).unwrap()]);
+}
+
 /// Flows are counted by what they are, not by what of them leaves, and one that
 /// stands for 41 counts as 41.
 #[test]
@@ -289,7 +307,7 @@ fn a_field_mask_does_not_change_how_many_flows_there_were() {
         interval: Duration::from_millis(500),
         ..Selection::default()
     };
-    let lines = exported_of(&[many, answers().remove(1)], selection);
+    let lines = exported_of((&[], &[many, answers().remove(1)]), selection);
     assert_eq!(
         lines,
         [
