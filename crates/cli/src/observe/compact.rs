@@ -6,10 +6,12 @@ use prost_types::Timestamp;
 
 use super::Style;
 use super::flow::{self, Side};
-use super::text::escape;
+use super::text::{escape, quoted};
 
-/// Names of nodes are cut after about so many characters.
+/// Names of nodes are cut after about so many bytes.
 const NAMES: usize = 50;
+/// What stands between two.
+const COMMA: &str = ", ";
 
 /// A flow; of a reply the ends are swapped, so that the client stays on the left.
 pub fn flow(flow: &Flow, style: &Style) -> String {
@@ -56,7 +58,7 @@ pub fn node_status(
     let message = match status.state_change() {
         NodeState::NodeUnavailable => format!("{number} nodes are unavailable: {names}"),
         NodeState::NodeError => {
-            format!("Error \"{}\" on {number} nodes: {names}", escape(&status.message))
+            format!("Error {} on {number} nodes: {names}", quoted(&status.message))
         }
         NodeState::NodeConnected | NodeState::NodeGone | NodeState::UnknownNodeState => {
             return None;
@@ -65,14 +67,16 @@ pub fn node_status(
     Some(format!("{} [{}]: {message}", style.time.format(time), escape(from)))
 }
 
-fn names(names: &[String]) -> String {
-    let mut text = String::new();
-    for (shown, name) in names.iter().enumerate() {
-        if shown > 0 && text.len() + name.len() > NAMES {
-            return format!("{text}, and {} more", names.len() - shown);
-        }
-        let comma = if shown > 0 { ", " } else { "" };
-        text = format!("{text}{comma}{}", escape(name));
+/// At least the first of them, and how many are left out.
+pub fn names(names: &[String]) -> String {
+    let ends = names.iter().scan(0, |length, name| {
+        *length += name.len() + COMMA.len();
+        Some(*length)
+    });
+    let shown = ends.take_while(|end| *end <= NAMES).count().max(1).min(names.len());
+    let text = escape(&names[..shown].join(COMMA)).into_owned();
+    match names.len() - shown {
+        0 => text,
+        more => format!("{text} (and {more} more)"),
     }
-    text
 }

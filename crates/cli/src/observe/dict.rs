@@ -5,9 +5,9 @@ use api::proto::flow::{Flow, LostEvent};
 use api::proto::relay::NodeStatusEvent;
 use prost_types::Timestamp;
 
-use super::Style;
 use super::flow::{self, Side};
-use super::text::escape;
+use super::text::{escape, quoted};
+use super::{Style, compact};
 
 /// Stands between two blocks.
 pub const SEPARATOR: &str = "------------";
@@ -54,11 +54,14 @@ pub fn lost(lost: &LostEvent, time: Option<&Timestamp>, style: &Style) -> String
 
 /// A change of a node's state.
 pub fn node_status(status: &NodeStatusEvent, time: Option<&Timestamp>, style: &Style) -> String {
-    let message = if status.message.is_empty() { "N/A" } else { &status.message };
+    let message = match status.message.as_str() {
+        "" => "N/A".to_owned(),
+        message => quoted(message),
+    };
     block(&[
         ("TIMESTAMP", style.time.format(time)),
         ("STATE", status.state_change().as_str_name().to_owned()),
-        ("NODES", escape(&status.node_names.join(", ")).into_owned()),
-        ("MESSAGE", escape(message).into_owned()),
+        ("NODES", compact::names(&status.node_names)),
+        ("MESSAGE", message),
     ])
 }

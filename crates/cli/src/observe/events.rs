@@ -9,6 +9,7 @@ use api::proto::observer::observer_client::ObserverClient;
 
 use super::args::{EventArgs, Format};
 use super::text::escape;
+use super::time::TimeFormat;
 use crate::error::Error;
 use crate::server;
 use crate::table::Table;
@@ -78,7 +79,8 @@ impl<'a, Out: Write> Printer<'a, Out> {
         };
         let time = self.args.time_format.format(answer.time.as_ref());
         let node = self.args.print_node_name.then(|| escape(&answer.node_name).into_owned());
-        let (kind, details) = (event.r#type().as_str_name(), details(event));
+        let kind = event.r#type().as_str_name();
+        let details = details(event, self.args.time_format);
         match self.format {
             Format::Json => {
                 let json = api::json::to_json(answer).map_err(io::Error::other)?;
@@ -116,13 +118,12 @@ impl<'a, Out: Write> Printer<'a, Out> {
 }
 
 /// What happened, in Hubble's words.
-fn details(event: &AgentEvent) -> String {
-    let list = |items: &[String]| format!("[{}]", items.join(" "));
+fn details(event: &AgentEvent, time: TimeFormat) -> String {
+    let list = |items: &[String]| format!("[{}]", items.join(","));
     let mut parts: Vec<(&str, String)> = Vec::new();
     match event.notification.as_ref() {
         Some(Notification::AgentStart(start)) => {
-            let time = super::time::TimeFormat::Rfc3339.format(start.time.as_ref());
-            parts.push(("start time", time));
+            parts.push(("start time", time.format(start.time.as_ref())));
         }
         Some(Notification::PolicyUpdate(update)) => parts.extend([
             ("labels", list(&update.labels)),
@@ -146,8 +147,7 @@ fn details(event: &AgentEvent) -> String {
             ("old identity", update.old_identity.map_or_else(String::new, |id| id.to_string())),
             ("host ip", update.host_ip.clone()),
             ("old host ip", update.old_host_ip.clone()),
-            ("namespace", update.namespace.clone()),
-            ("pod name", update.pod_name.clone()),
+            ("encrypt key", update.encrypt_key.to_string()),
         ]),
         Some(Notification::Unknown(unknown)) => parts.extend([
             ("type", unknown.r#type.clone()),
@@ -163,7 +163,10 @@ fn details(event: &AgentEvent) -> String {
 
 #[cfg(test)]
 mod tests {
-    use api::proto::flow::{AgentEventType, EndpointRegenNotification, PolicyUpdateNotification};
+    use api::proto::flow::{
+        AgentEventType, EndpointRegenNotification, IpCacheNotification, PolicyUpdateNotification,
+        TimeNotification,
+    };
     use prost_types::Timestamp;
 
     use super::*;
@@ -206,6 +209,64 @@ mod tests {
         let want =
             "Jan  2 03:04:05.000: POLICY_UPDATED (labels: [k8s:a=b], revision: 3, count: 1)\n";
         check(Format::Compact, false, &[update()], want);
+    }
+
+    #[test]
+    fn several_labels_stand_together() {
+        let update = EndpointRegenNotification {
+            id: 7,
+            labels: vec!["k8s:a=b".into(), "k8s:c=d".into()],
+            error: String::new(),
+        };
+        let success = answer(
+            AgentEventType::EndpointRegenerateSuccess,
+            Notification::EndpointRegenerate(update),
+        );
+        let want =
+            "Jan  2 03:04:05.000: ENDPOINT_REGENERATE_SUCCESS (id: 7, labels: [k8s:a=b,k8s:c=d])\n";
+        check(Format::Compact, false, &[success], want);
+    }
+
+    #[test]
+    fn an_address_has_its_key_and_not_its_pod() {
+        let update = IpCacheNotification {
+            cidr: "10.0.0.5/32".into(),
+            identity: 30001,
+            old_identity: Some(2),
+            host_ip: "192.168.0.1".into(),
+            old_host_ip: "192.168.0.2".into(),
+            encrypt_key: 3,
+            namespace: "a".into(),
+            pod_name: "b".into(),
+        };
+        let cut = IpCacheNotification {
+            cidr: "10.0.0.5/32".into(),
+            identity: 30001,
+            ..IpCacheNotification::default()
+        };
+        let of = |kind, update| answer(kind, Notification::IpcacheUpdate(update));
+        let want = "\
+Jan  2 03:04:05.000: IPCACHE_UPSERTED (cidr: 10.0.0.5/32, identity: 30001, old identity: 2, host ip: 192.168.0.1, old host ip: 192.168.0.2, encrypt key: 3)
+Jan  2 03:04:05.000: IPCACHE_DELETED (cidr: 10.0.0.5/32, identity: 30001, encrypt key: 0)
+";
+        let answers =
+            [of(AgentEventType::IpcacheUpserted, update), of(AgentEventType::IpcacheDeleted, cut)];
+        check(Format::Compact, false, &answers, want);
+    }
+
+    #[test]
+    fn a_start_is_told_in_the_format_of_all_times() {
+        let time = Some(Timestamp { seconds: 1_767_323_044, nanos: 0 });
+        let start = Notification::AgentStart(TimeNotification { time });
+        let start = answer(AgentEventType::AgentStarted, start);
+        let want = "Jan  2 03:04:05.000: AGENT_STARTED (start time: Jan  2 03:04:04.000)\n";
+        check(Format::Compact, false, std::slice::from_ref(&start), want);
+        let args = EventArgs { time_format: TimeFormat::Rfc3339, ..args() };
+        let mut out = Vec::new();
+        let mut printer = Printer::new(&args, Format::Compact, &mut out);
+        printer.print(&start).unwrap();
+        let want = "2026-01-02T03:04:05Z: AGENT_STARTED (start time: 2026-01-02T03:04:04Z)\n";
+        assert_eq!(String::from_utf8(out).unwrap(), want);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use api::proto::flow::layer4::Protocol;
 use api::proto::flow::layer7::Record;
 use api::proto::flow::{
     DebugCapturePoint, Endpoint, Flow, L7FlowType, Layer7, LostEvent, Policy, Service,
-    TrafficDirection, Verdict,
+    SocketTranslationPoint, TrafficDirection, Verdict,
 };
 use model::{DropReason, IdentityId, Reserved};
 
@@ -33,8 +33,6 @@ pub const TRACE_POINTS: [&str; 14] = [
     "from-crypto",
     "to-crypto",
 ];
-const SOCKET_POINTS: [&str; 5] =
-    ["unknown", "pre-xlate-fwd", "post-xlate-fwd", "pre-xlate-rev", "post-xlate-rev"];
 const MATCH_TYPES: [&str; 7] =
     ["none", "L3-Only", "L3-L4", "L4-Only", "all", "L3-Proto", "Proto-Only"];
 
@@ -167,7 +165,13 @@ pub fn event(flow: &Flow) -> String {
             .unwrap_or(DebugCapturePoint::DbgCapturePointUnknown)
             .as_str_name()
             .to_owned(),
-        EVENT_SOCKET => point(&SOCKET_POINTS),
+        EVENT_SOCKET => match flow.sock_xlate_point() {
+            SocketTranslationPoint::SockXlatePointPreDirectionFwd => "pre-xlate-fwd".to_owned(),
+            SocketTranslationPoint::SockXlatePointPostDirectionFwd => "post-xlate-fwd".to_owned(),
+            SocketTranslationPoint::SockXlatePointPreDirectionRev => "pre-xlate-rev".to_owned(),
+            SocketTranslationPoint::SockXlatePointPostDirectionRev => "post-xlate-rev".to_owned(),
+            unknown => unknown.as_str_name().to_owned(),
+        },
         _ => "UNKNOWN".to_owned(),
     }
 }

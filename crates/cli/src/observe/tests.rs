@@ -2,9 +2,13 @@
 //! command line printed for the same flows), lines written by hand for ours.
 
 use api::flow::{UuidKey, to_proto, to_response};
-use api::proto::flow::{Endpoint, Ethernet, Flow, Ip, LostEvent, Policy, Verdict};
+use api::proto::flow::{
+    CiliumEventType, Endpoint, Ethernet, Flow, Ip, LostEvent, Policy, SocketTranslationPoint,
+    Verdict,
+};
 use api::proto::observer::GetFlowsResponse;
 use api::proto::observer::get_flows_response::ResponseTypes;
+use api::proto::relay::{NodeState, NodeStatusEvent};
 use model::{
     Attribution, Direction, DropReason, End, IcmpMessage, IdentityId, Label, Labels, Layer4,
     MatchType, PolicyKind, PolicyMatch, PolicyName, Process, Reason, Reserved, RuleId, TcpFlags,
@@ -120,6 +124,73 @@ fn a_frame_that_is_not_ip_shows_its_macs() {
         Flow { ethernet: Some(ethernet), summary: "ARP".into(), ..Flow::default() },
         Style::default(),
         "N/A: 02:00::a (unknown) <> ff:ff (unknown) UNKNOWN VERDICT_UNKNOWN (ARP)",
+    );
+}
+
+#[test]
+fn a_translation_at_a_socket_is_told_by_its_point_and_not_by_a_subtype() {
+    let socket = |point: SocketTranslationPoint| Flow {
+        event_type: Some(CiliumEventType { r#type: 7, sub_type: 1 }),
+        sock_xlate_point: point.into(),
+        ..Flow::default()
+    };
+    check_compact(
+        socket(SocketTranslationPoint::SockXlatePointPostDirectionRev),
+        Style::default(),
+        "N/A:  (unknown) <>  (unknown) post-xlate-rev VERDICT_UNKNOWN ()",
+    );
+    check_compact(
+        socket(SocketTranslationPoint::SockXlatePointUnknown),
+        Style::default(),
+        "N/A:  (unknown) <>  (unknown) SOCK_XLATE_POINT_UNKNOWN VERDICT_UNKNOWN ()",
+    );
+}
+
+/// What is told of nodes, on stderr.
+#[track_caller]
+fn check_nodes(format: Format, state: NodeState, nodes: &[&str], message: &str, want: &str) {
+    let status = NodeStatusEvent {
+        state_change: state.into(),
+        node_names: nodes.iter().map(|node| (*node).to_owned()).collect(),
+        message: message.into(),
+    };
+    let answer = GetFlowsResponse {
+        response_types: Some(ResponseTypes::NodeStatus(status)),
+        node_name: "relay".into(),
+        time: None,
+    };
+    let (out, err) = printed(format, Style::default(), &[answer]);
+    assert_eq!((out.as_str(), err), ("", format!("{want}\n")));
+}
+
+#[test]
+fn many_nodes_are_cut_and_counted() {
+    use NodeState::{NodeError, NodeUnavailable};
+    // Each with what stands between them: 25 bytes, two are 50.
+    let nodes = ["c1/node-a-of-23-letters", "c1/node-b-of-23-letters", "c", "d"];
+    let two = "c1/node-a-of-23-letters, c1/node-b-of-23-letters";
+    let cut = format!("N/A [relay]: 4 nodes are unavailable: {two} (and 2 more)");
+    check_nodes(Format::Compact, NodeUnavailable, &nodes, "", &cut);
+    let whole = format!("N/A [relay]: 2 nodes are unavailable: {two}");
+    check_nodes(Format::Compact, NodeUnavailable, &nodes[..2], "", &whole);
+    let long = "a-name-that-is-longer-than-all-names-together-may-be";
+    let one = format!("N/A [relay]: 2 nodes are unavailable: {long} (and 1 more)");
+    check_nodes(Format::Compact, NodeUnavailable, &[long, "b"], "", &one);
+    check_nodes(
+        Format::Compact,
+        NodeError,
+        &["a"],
+        "no \"way\"",
+        r#"N/A [relay]: Error "no \"way\"" on 1 nodes: a"#,
+    );
+    check_nodes(
+        Format::Dict,
+        NodeError,
+        &nodes,
+        "away",
+        &format!(
+            "  TIMESTAMP: N/A\n      STATE: NODE_ERROR\n      NODES: {two} (and 2 more)\n    MESSAGE: \"away\""
+        ),
     );
 }
 
