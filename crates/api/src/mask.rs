@@ -14,11 +14,14 @@ use crate::proto::observer::GetFlowsResponse;
 use crate::proto::observer::get_flows_response::ResponseTypes;
 
 /// Top-level fields that every answer has.
-const ALWAYS: [&str; 8] = [
+const ALWAYS: [&str; 11] = [
     "traffic_direction",
     "policy_match_type",
     "source_names",
     "destination_names",
+    "auth_type",
+    "sock_xlate_point",
+    "debug_capture_point",
     "egress_allowed_by",
     "ingress_allowed_by",
     "egress_denied_by",
@@ -168,6 +171,22 @@ mod tests {
                 ..Flow::default()
             }
         );
+    }
+
+    #[test]
+    fn what_hubbles_client_prints_unasked_is_always_there() {
+        let printed = r#"{"source_names":["a"],"destination_names":["b"],
+            "traffic_direction":"EGRESS","policy_match_type":2,"debug_capture_point":"DBG_CAPTURE_DELIVERY",
+            "sock_xlate_point":"SOCK_XLATE_POINT_PRE_DIRECTION_FWD","auth_type":"SPIRE",
+            "egress_allowed_by":[{"name":"p"}],"ingress_allowed_by":[{"name":"q"}],
+            "egress_denied_by":[{"name":"r"}],"ingress_denied_by":[{"name":"s"}]}"#;
+        let printed: Flow = json::from_json(printed).unwrap();
+        let asked = Flow { uuid: "u".into(), ..printed };
+        let more = Flow { summary: "UDP".into(), node_name: "n".into(), ..asked.clone() };
+        assert_eq!(mask(&["uuid"]).unwrap().unwrap().apply(more.clone()), asked);
+        // An exact mask is for what leaves the node.
+        let exact = Mask::exact(&["uuid".to_owned()]).unwrap().unwrap();
+        assert_eq!(exact.apply(more), Flow { uuid: "u".into(), ..Flow::default() });
     }
 
     #[test]

@@ -245,7 +245,7 @@ pub struct FlowArgs {
 }
 
 /// What Hubble's own forms print.
-const PRINTED: [&str; 29] = [
+const PRINTED: [&str; 31] = [
     "time",
     "verdict",
     "ethernet",
@@ -271,6 +271,8 @@ const PRINTED: [&str; 29] = [
     "source_names",
     "destination_names",
     "auth_type",
+    "sock_xlate_point",
+    "debug_capture_point",
     "ingress_allowed_by",
     "ingress_denied_by",
     "egress_allowed_by",
