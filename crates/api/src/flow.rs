@@ -23,6 +23,8 @@ use crate::time::timestamp;
 use detail::{Detail, Repeated};
 pub use uuid::{NoRandomness, UuidKey};
 
+/// Who made a flow, as it says itself.
+pub const EMITTER: &str = "Signet";
 /// Event type of a drop.
 pub const EVENT_DROP: i32 = 1;
 /// Event type of a trace.
@@ -56,7 +58,7 @@ pub fn to_proto(flow: &model::Flow, cluster: &str, uuids: &UuidKey) -> proto::Fl
         time: Some(timestamp(flow.time_ns)),
         uuid: uuids.uuid(flow),
         emitter: Some(proto::Emitter {
-            name: "Signet".to_owned(),
+            name: EMITTER.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }),
         verdict: verdict.into(),

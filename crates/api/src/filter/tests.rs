@@ -268,3 +268,26 @@ fn a_filter_written_as_json_means_the_same_as_one_built() {
     let answer: GetFlowsResponse = to_response(flow());
     assert_eq!(answer.node_name, "jakarta/node-a");
 }
+
+#[test]
+fn a_denial_that_cilium_made_is_told_as_a_verdict_by_cilium() {
+    let mut flow = flow();
+    flow.verdict = Verdict::Dropped.into();
+    flow.event_type = Some(CiliumEventType { r#type: 1, sub_type: 133 });
+    flow.drop_reason_desc = DropReason::PolicyDenied.into();
+    let of = |name: &str| {
+        Some(crate::proto::flow::Emitter { name: name.into(), version: String::new() })
+    };
+    flow.emitter = of("Hubble");
+    check_flow(&flow, r#"{"event_type":[{"type":5}]}"#, false);
+    check_flow(&flow, r#"{"event_type":[{"type":1}]}"#, true);
+    flow.emitter = of("Signet");
+    check_flow(&flow, r#"{"event_type":[{"type":5}]}"#, true);
+    check_flow(&flow, r#"{"event_type":[{"type":5}],"uuid":["other"]}"#, false);
+    check_flow(&flow, r#"{"event_type":[{"type":1}]}"#, true);
+    // Drops that no policy decided are drops alone; an explicit denial is as a default.
+    flow.drop_reason_desc = DropReason::InvalidSourceIp.into();
+    check_flow(&flow, r#"{"event_type":[{"type":5}]}"#, false);
+    flow.drop_reason_desc = DropReason::PolicyDeny.into();
+    check_flow(&flow, r#"{"event_type":[{"type":5}]}"#, true);
+}

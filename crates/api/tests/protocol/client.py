@@ -136,6 +136,24 @@ check(
     "ab.",
 )
 
+# A denial by policy is told once, as a drop, and is a verdict as well.
+DENIED = {"event_type": [{"type": 5}], "verdict": ["DROPPED"]}
+check("verdicts have denials by policy among them", get(whitelist=[{"event_type": [{"type": 5}]}]), "ab.")
+check("denials among verdicts", get(whitelist=[DENIED]), "b.")
+check("other drops are no verdicts", get(whitelist=[{**DENIED, "uuid": ["e"]}]), ".")
+check("who leaves out verdicts keeps drops", get(blacklist=[{"event_type": [{"type": 5}]}]), "bcde.")
+check(
+    "who leaves out drops and asks for verdicts gets denials",
+    get(whitelist=[{"event_type": [{"type": 5}]}], blacklist=[{"event_type": [{"type": 1}]}]),
+    "ab.",
+)
+check("who leaves out drops gets none", get(blacklist=[{"event_type": [{"type": 1}]}]), "acd.")
+check(
+    "a verdict has no drop's subtype",
+    get(whitelist=[{"event_type": [{"type": 5, "match_sub_type": True, "sub_type": 133}]}]),
+    ".",
+)
+
 BAD = [
     ("source_ip", ["x"]),
     ("source_pod", [""]),

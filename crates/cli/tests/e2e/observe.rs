@@ -50,6 +50,13 @@ pub fn filters_and_forms() {
     check(&["--pod", "web/web-fe", "--pod", "payment/pay-svc"], &[DENIED, ALLOWED]);
     check(&["--to-pod", "payment/pay-svc"], &[]);
     check(&["--not", "--verdict", "DROPPED"], &[ALLOWED]);
+    // A denial is told once, as a drop, and is found as a verdict too.
+    check(&["-t", "policy-verdict", "--verdict", "DROPPED"], &[DENIED]);
+    check(&["-t", "policy-verdict"], &[DENIED, ALLOWED]);
+    check(&["-t", "drop"], &[DENIED]);
+    check(&["--not", "-t", "policy-verdict"], &[DENIED]);
+    let denials = scene.observe(&["--all", "-t", "policy-verdict", "--verdict", "DROPPED"]);
+    assert_eq!(denials[0]["flow"]["egress_denied_by"][0]["name"], "default-deny", "{denials:?}");
     check_forms(&scene);
 }
 

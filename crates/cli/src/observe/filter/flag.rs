@@ -174,7 +174,7 @@ pub(super) const FLAGS: &[Flag] = &[
         flag(
             "type",
             "TYPE[:SUB]",
-            "drop, policy-verdict, trace, ... or a number",
+            "drop, policy-verdict (denials by policy among them), trace, ... or a number",
             Both(event_type),
         ),
     ),
