@@ -78,6 +78,12 @@ pub(crate) fn check(request: &GetFlowsRequest) -> Result<(Filters, Option<Mask>)
     Ok((filters, mask))
 }
 
+/// The programs in the kernel have no debug messages: there is nothing to tell, now or
+/// later. Who follows waits for it all the same, as with Hubble.
+pub(crate) fn no_debug_events(follow: bool) -> Answers<GetDebugEventsResponse> {
+    if follow { Box::pin(stream::pending()) } else { Box::pin(stream::empty()) }
+}
+
 /// How much there is.
 struct Counts {
     held: u64,
@@ -208,9 +214,7 @@ impl Observer for NodeObserver {
         Scope::whole_node(&request)?;
         let request = request.into_inner();
         first_or_follow(request.first, request.follow)?;
-        // The programs in the kernel have no debug messages: there is nothing to
-        // tell, now or later.
-        Ok(versioned(AGENT_VERSION_HEADER, Box::pin(stream::empty())))
+        Ok(versioned(AGENT_VERSION_HEADER, no_debug_events(request.follow)))
     }
 
     async fn get_nodes(

@@ -27,7 +27,9 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::client::{self, ClientTls};
-use crate::observer::{Answers, RELAY_VERSION_HEADER, check, first_or_follow, versioned};
+use crate::observer::{
+    Answers, RELAY_VERSION_HEADER, check, first_or_follow, no_debug_events, versioned,
+};
 use crate::peer::{Peer, Peers, server_name};
 use crate::proto::observer::get_flows_response::ResponseTypes;
 use crate::proto::observer::observer_client::ObserverClient;
@@ -220,7 +222,7 @@ impl Observer for Relay {
     ) -> Result<Response<Self::GetDebugEventsStream>, Status> {
         let request = request.into_inner();
         first_or_follow(request.first, request.follow)?;
-        Ok(versioned(RELAY_VERSION_HEADER, Box::pin(stream::empty())))
+        Ok(versioned(RELAY_VERSION_HEADER, no_debug_events(request.follow)))
     }
 
     async fn get_nodes(

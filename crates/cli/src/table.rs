@@ -15,6 +15,11 @@ impl Table {
         Self(vec![header.into_iter().map(Into::into).collect()])
     }
 
+    /// Whether there is nothing below the header.
+    pub fn is_empty(&self) -> bool {
+        self.0.len() <= 1
+    }
+
     /// Adds a row.
     pub fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
         self.0.push(cells.into_iter().map(Into::into).collect());

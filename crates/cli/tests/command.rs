@@ -399,6 +399,39 @@ fn saved_flows_are_chosen_from_as_a_server_would() {
     check(command("observe -f -", None), 2, "", "cannot be used with");
 }
 
+#[test]
+fn no_flow_is_no_line_and_no_failure() {
+    let server = Server::of(vec![]);
+    for form in ["compact", "brief", "dict", "table", "json", "jsonpb"] {
+        for flags in ["", "--all", "--first 3", "--since 5m", "--verdict DROPPED"] {
+            check(server.command(&format!("observe -o {form} {flags}")), 0, "", "");
+        }
+    }
+    // One that is there and does not match is as none; one that does is printed.
+    let server = Server::start();
+    for form in ["compact", "brief", "dict", "table", "json"] {
+        let nothing = format!("observe -o {form} --until 2020-01-01 --first 1 --uuid nobody");
+        let out = server.command(&nothing).output().unwrap();
+        let lost = String::from_utf8(out.stdout).unwrap();
+        assert!(!lost.contains("xwing") && out.status.success(), "{lost}");
+        let some = server.command(&format!("observe -o {form} --first 1")).output().unwrap();
+        assert!(String::from_utf8(some.stdout).unwrap().contains("xwing"), "{form}");
+    }
+    check(server.command("observe agent-events -o table --since 1s"), 0, "", "");
+}
+
+#[test]
+fn who_follows_debug_events_waits_for_one() {
+    let server = Server::start();
+    check(server.command("observe debug-events"), 0, "", "");
+    let mut follower =
+        server.command("observe debug-events -f").stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(follower.try_wait().unwrap(), None, "it ended by itself");
+    follower.kill().unwrap();
+    assert!(follower.wait_with_output().unwrap().stdout.is_empty());
+}
+
 /// Who is denied by default, and by what the remedies below are judged.
 const DENIED: &str = "
 apiVersion: v1

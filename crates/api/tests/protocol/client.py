@@ -1,8 +1,9 @@
 """Asks a server everything its services offer, with gRPC's own Python client.
 
-Usage: client.py GENERATED SOCKET RELAY-SOCKET
+Usage: client.py GENERATED SOCKET RELAY-SOCKET LATELY-SOCKET
 
-The server holds the flows of flows.jsonl and one agent event. Every check is one
+The first server holds the flows of flows.jsonl and one agent event, the last the same
+flows as of now and three agent events, of 03:04:01, :02 and :03. Every check is one
 line of output; the exit status is the number of those that failed. Expected
 values are written by hand.
 """
@@ -31,6 +32,7 @@ RELAY = grpc.insecure_channel(
     "unix:" + sys.argv[3], options=[("grpc.default_authority", "localhost")]
 )
 OBSERVER = observer_pb2_grpc.ObserverStub(NODE)
+LATELY = observer_pb2_grpc.ObserverStub(grpc.insecure_channel("unix:" + sys.argv[4]))
 PROTO = pathlib.Path(__file__).parent / "../../proto"
 FAILED = []
 
@@ -219,6 +221,53 @@ namespaces = OBSERVER.GetNamespaces(observer_pb2.GetNamespacesRequest(), timeout
 check("GetNamespaces gives those of the last hour only", list(namespaces), [])
 events = list(OBSERVER.GetAgentEvents(observer_pb2.GetAgentEventsRequest(number=5), timeout=10))
 check("GetAgentEvents", [flow_pb2.AgentEventType.Name(e.agent_event.type) for e in events], ["AGENT_STARTED"])
+of_now = LATELY.GetNamespaces(observer_pb2.GetNamespacesRequest(), timeout=10).namespaces
+check(
+    "GetNamespaces",
+    [(row.cluster, row.namespace) for row in of_now],
+    [("c1", "payment"), ("c1", "web"), ("c2", "kube-system")],
+)
+
+
+def happened(**fields):
+    """The agent's events in one word: started, updated, deleted."""
+    letters = {2: "s", 3: "u", 4: "d"}
+    request = json_format.ParseDict(fields, observer_pb2.GetAgentEventsRequest())
+    return "".join(letters[e.agent_event.type] for e in LATELY.GetAgentEvents(request, timeout=10))
+
+
+check("agent events, all", happened(), "sud")
+check("agent events, number", happened(number=2), "ud")
+check("agent events, first", happened(number=2, first=True), "su")
+check("agent events, since", happened(since="2026-01-02T03:04:02Z"), "ud")
+check("agent events, until", happened(until="2026-01-02T03:04:02Z"), "su")
+check("agent events, between", happened(since="2026-01-02T03:04:02Z", until="2026-01-02T03:04:02Z"), "u")
+check("agent events, since and number", happened(since="2026-01-02T03:04:01Z", number=1), "s")
+check("agent events of no time", happened(since="2026-01-02T03:04:04Z"), "")
+both = observer_pb2.GetAgentEventsRequest(first=True, follow=True)
+refused(
+    "agent events, first and follow",
+    lambda: LATELY.GetAgentEvents(both, timeout=10),
+    grpc.StatusCode.INVALID_ARGUMENT,
+    "follow",
+)
+
+
+def stays_open(name, call, first):
+    """Gives what is there and then waits: the deadline ends it, not the server."""
+    got = []
+    try:
+        for event in call:
+            got.append(event.agent_event.type)
+        check(name, "ended", first)
+    except grpc.RpcError as error:
+        check(name, (got, error.code()), (first, grpc.StatusCode.DEADLINE_EXCEEDED))
+
+
+asked = observer_pb2.GetAgentEventsRequest(number=1, follow=True)
+stays_open("agent events, follow", LATELY.GetAgentEvents(asked, timeout=2), [4])
+asked = observer_pb2.GetDebugEventsRequest(follow=True)
+stays_open("debug events, follow", LATELY.GetDebugEvents(asked, timeout=2), [])
 debug = OBSERVER.GetDebugEvents(observer_pb2.GetDebugEventsRequest(), timeout=10)
 check("GetDebugEvents is empty", list(debug), [])
 

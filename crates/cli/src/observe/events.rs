@@ -110,7 +110,8 @@ impl<'a, Out: Write> Printer<'a, Out> {
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        if self.format == Format::Table {
+        // Hubble prints the header with the first row.
+        if self.format == Format::Table && !self.table.is_empty() {
             write!(self.out, "{}", self.table)?;
         }
         self.out.flush()

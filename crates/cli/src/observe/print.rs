@@ -54,7 +54,8 @@ impl<Out: Write, Err: Write> Printer<Out, Err> {
 
     /// Prints what had to wait for the end.
     pub fn finish(&mut self) -> io::Result<()> {
-        if self.format == Format::Table {
+        // Hubble prints the header with the first row.
+        if self.format == Format::Table && !self.table.is_empty() {
             write!(self.out, "{}", self.table)?;
         }
         self.out.flush()
