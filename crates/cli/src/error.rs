@@ -43,7 +43,7 @@ impl Error {
     /// 2 for usage, 1 for the rest; a reader that has seen enough is no failure.
     pub fn exit_status(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Server(ServerError::NotUnix(_)) => 2,
+            Self::Usage(_) | Self::Server(ServerError::NotUnix(_) | ServerError::Refused(_)) => 2,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             _ => 1,
         }

@@ -97,7 +97,7 @@ fn main() -> ExitCode {
         Command::Policy(PolicyCommand::Evaluate(args)) => {
             return ExitCode::from(policy::evaluate::run(&args));
         }
-        Command::Policy(PolicyCommand::Served(command)) => block_on(policy::run(command)),
+        Command::Policy(PolicyCommand::Served(command)) => block_on(policy::run(*command)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "signet", &mut io::stdout());
             Ok(())

@@ -42,6 +42,8 @@ struct Style {
     color: bool,
     /// Without what concerns nodes.
     silent: bool,
+    /// With nodes that are there, and that go.
+    debug: bool,
 }
 
 /// Runs the command.
@@ -58,6 +60,7 @@ async fn flows(args: &FlowArgs) -> Result<(), Error> {
     let terminal = io::stdout().is_terminal();
     let format = args.format(terminal);
     let request = args.request(api::time::now_ns(), format).map_err(Error::Usage)?;
+    args.server.check()?;
     if args.print_raw_filters {
         print!("{}", filter::print_raw(&args.filters)?);
         return Ok(());
@@ -69,6 +72,7 @@ async fn flows(args: &FlowArgs) -> Result<(), Error> {
         policy_names: args.print_policy_names,
         color: args.color == Color::Always || args.color == Color::Auto && terminal,
         silent: args.silent_errors,
+        debug: args.server.debug,
     };
     if let Some(uuid) = &args.why {
         return why::run(&args.server, uuid, &style).await;
@@ -93,6 +97,7 @@ async fn served<Out: Write, Err: Write>(
 ) -> Result<(), Error> {
     let follow = request.follow;
     let mut client = ObserverClient::new(server::connect(&args.server).await?);
+    args.server.say(format_args!("asking for flows: {}", api::json::to_json(&request)?));
     let response = client.get_flows(request).await?;
     server::warn_of_newer(response.metadata());
     let mut answers = response.into_inner();

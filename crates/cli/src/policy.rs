@@ -24,7 +24,7 @@ pub enum PolicyCommand {
     /// Say what manifests allow, and by which rule
     Evaluate(Box<evaluate::EvaluateArgs>),
     #[command(flatten)]
-    Served(ServedCommand),
+    Served(Box<ServedCommand>),
 }
 
 /// What agents are asked about policies.

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use api::client::ClientTls;
 use api::observer::{AGENT_VERSION_HEADER, HUBBLE_VERSION, RELAY_VERSION_HEADER};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -16,6 +18,9 @@ use tonic::{Request, Response, Status};
 
 use crate::observe::text::escape;
 use crate::observe::time;
+use hubble::HubbleArgs;
+
+mod hubble;
 
 /// Where agents and labs put their sockets.
 const RUN: &str = "/run/signet";
@@ -41,6 +46,13 @@ pub struct ServerArgs {
     /// How long to wait for an answer that is not a stream
     #[arg(long, value_name = "DURATION", default_value = "12s", value_parser = duration)]
     pub request_timeout: Duration,
+
+    /// Say on stderr whom is asked and for what, and which nodes come and go
+    #[arg(short = 'D', long)]
+    pub debug: bool,
+
+    #[command(flatten)]
+    hubble: HubbleArgs,
 }
 
 /// How to meet a server on TCP.
@@ -70,6 +82,19 @@ pub struct TlsArgs {
     /// A file with a token that says who we are
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+
+    /// Who we are to a proxy before the server that wants a password (HTTP basic)
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "basic_auth_password",
+        conflicts_with = "token_file"
+    )]
+    pub basic_auth_username: Option<String>,
+
+    /// The password
+    #[arg(long, value_name = "PASSWORD", requires = "basic_auth_username")]
+    pub basic_auth_password: Option<String>,
 }
 
 impl TlsArgs {
@@ -92,6 +117,12 @@ impl TlsArgs {
 
     /// The `authorization` of every call.
     fn token(&self) -> Result<Option<AsciiMetadataValue>, ServerError> {
+        if let (Some(name), Some(password)) = (&self.basic_auth_username, &self.basic_auth_password)
+        {
+            let value = STANDARD.encode(format!("{name}:{password}"));
+            // What base 64 writes a header can hold.
+            return Ok(format!("Basic {value}").parse().ok());
+        }
         let Some(path) = &self.token_file else {
             return Ok(None);
         };
@@ -129,6 +160,9 @@ pub enum ServerError {
     /// Not a socket's path.
     #[error("--server `{0}` is no unix socket: give unix:///PATH, a path, or tls://HOST:PORT")]
     NotUnix(String),
+    /// Flags that are known, and not done.
+    #[error("{0}")]
+    Refused(String),
     /// Nothing to be found.
     #[error(
         "nothing to ask: no {RUN}/{AGENT} and no lab runs; start one (`signet lab up DIR`), or give --server"
@@ -160,10 +194,17 @@ fn list(paths: &[PathBuf]) -> String {
 
 /// Connects to the server of the flags, or to the one there is.
 pub async fn connect(args: &ServerArgs) -> Result<Connection, ServerError> {
+    args.check()?;
     let place = match &args.server {
         Some(text) => place(text, args.tls.tls)?,
         None => Place::Socket(find(Path::new(RUN))?),
     };
+    if matches!(place, Place::Socket(_)) && args.tls.basic_auth_username.is_some() {
+        return Err(ServerError::Refused(
+            "--basic-auth-username: a password is sent by TLS only: give --server tls://HOST:PORT"
+                .to_owned(),
+        ));
+    }
     let connecting = async {
         match &place {
             Place::Socket(path) => api::client::connect(path).await,
@@ -175,6 +216,7 @@ pub async fn connect(args: &ServerArgs) -> Result<Connection, ServerError> {
         Ok(connected) => connected?,
         Err(_) => return Err(ServerError::Timeout(place.to_string(), args.timeout)),
     };
+    args.say(format_args!("connected to {place}"));
     Ok(InterceptedService::new(channel, Token(args.tls.token()?)))
 }
 
@@ -207,6 +249,18 @@ fn place(text: &str, tls: bool) -> Result<Place, ServerError> {
 }
 
 impl ServerArgs {
+    /// Refuses flags that ask for what is not done.
+    pub fn check(&self) -> Result<(), ServerError> {
+        self.hubble.check().map_err(ServerError::Refused)
+    }
+
+    /// What is done, for who wants to see it.
+    pub fn say(&self, what: fmt::Arguments<'_>) {
+        if self.debug {
+            eprintln!("signet: {what}");
+        }
+    }
+
     /// The answer to a call, in time.
     pub async fn answer<T>(
         &self,

@@ -400,6 +400,42 @@ fn saved_flows_are_chosen_from_as_a_server_would() {
 }
 
 #[test]
+fn what_hubble_can_and_signet_does_not_is_refused_with_what_to_do_instead() {
+    for (flags, instead) in [
+        ("--config x", "--config: no file of settings is read: give what is in it as flags"),
+        ("-P", "--port-forward: no port is forwarded from here: run `kubectl"),
+        ("--port-forward-port 4245", "give --server tls://localhost:4245"),
+        ("--kubeconfig x", "--kubeconfig: no port"),
+        ("--kube-context x", "--kube-context: no port"),
+        ("--kube-namespace x", "--kube-namespace: no port"),
+        ("--tls-allow-insecure", "give --tls-ca-cert-files with the roots"),
+        ("--basic-auth-username a --basic-auth-password b", "a password is sent by TLS only"),
+        ("--basic-auth-username a", "--basic-auth-password"),
+    ] {
+        let server = Server::start();
+        check(server.command(&format!("observe {flags}")), 2, "", instead);
+        check(server.command(&format!("list nodes {flags}")), 2, "", instead);
+    }
+    // Nor is it passed over where nobody is asked.
+    check(command("observe --config x --input-file /dev/null", None), 2, "", "--config: no file");
+}
+
+#[test]
+fn who_debugs_sees_whom_was_asked_for_what() {
+    let server = Server::start();
+    let out =
+        server.command("observe --debug -o json --first 1 --verdict DROPPED").output().unwrap();
+    let quiet = server.command("observe -o json --first 1 --verdict DROPPED").output().unwrap();
+    assert_eq!((out.stdout, out.status.code()), (quiet.stdout, Some(0)));
+    assert!(quiet.stderr.is_empty());
+    let asked = r#"{"number":"1","first":true,"whitelist":[{"verdict":["DROPPED"]}]}"#;
+    let socket = server.socket();
+    let want =
+        format!("signet: connected to {}\nsignet: asking for flows: {asked}\n", socket.display());
+    assert_eq!(String::from_utf8(out.stderr).unwrap(), want);
+}
+
+#[test]
 fn no_flow_is_no_line_and_no_failure() {
     let server = Server::of(vec![]);
     for form in ["compact", "brief", "dict", "table", "json", "jsonpb"] {
@@ -647,6 +683,9 @@ fn a_server_on_the_network_is_asked_with_certificates() {
         "",
         "signet: unknown token",
     );
+    // A password goes along: this server knows none, and says so.
+    let password = "--basic-auth-username reader --basic-auth-password secret";
+    check(command(&format!("observe {reader} {password}"), None), 1, "", "signet: unknown token");
     let anonymous = command(&format!("observe {trust}"), None).output().unwrap();
     assert_eq!((anonymous.status.code(), anonymous.stdout.len()), (Some(1), 0));
     check(

@@ -47,24 +47,26 @@ pub fn lost(lost: &LostEvent, time: Option<&Timestamp>, style: &Style) -> String
     )
 }
 
-/// A node that is away or fails; that nodes are there is not worth a line.
+/// What became of some nodes.
 pub fn node_status(
     status: &NodeStatusEvent,
     time: Option<&Timestamp>,
     from: &str,
     style: &Style,
-) -> Option<String> {
+) -> String {
     let (number, names) = (status.node_names.len(), names(&status.node_names));
     let message = match status.state_change() {
         NodeState::NodeUnavailable => format!("{number} nodes are unavailable: {names}"),
         NodeState::NodeError => {
             format!("Error {} on {number} nodes: {names}", quoted(&status.message))
         }
-        NodeState::NodeConnected | NodeState::NodeGone | NodeState::UnknownNodeState => {
-            return None;
+        NodeState::NodeConnected => format!("Receiving flows from {number} nodes: {names}"),
+        NodeState::NodeGone => format!("{number} nodes removed from cluster: {names}"),
+        state @ NodeState::UnknownNodeState => {
+            format!("{} of {number} nodes: {names}", state.as_str_name())
         }
     };
-    Some(format!("{} [{}]: {message}", style.time.format(time), escape(from)))
+    format!("{} [{}]: {message}", style.time.format(time), escape(from))
 }
 
 /// At least the first of them, and how many are left out.

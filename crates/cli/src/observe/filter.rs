@@ -8,6 +8,7 @@ mod apply;
 mod flag;
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
 use api::json::JsonError;
 use api::proto::flow::FlowFilter;
@@ -106,11 +107,19 @@ fn raw(name: &'static str, help: &'static str) -> Arg {
 /// Its values; several objects may follow each other in one.
 fn raw_filters(matches: &ArgMatches, name: &str) -> Result<Vec<FlowFilter>, String> {
     let values = matches.get_many::<String>(name).into_iter().flatten();
-    values
-        .map(|value| {
-            api::json::from_json(value).map_err(|error| format!("--{name} `{value}`: {error}"))
-        })
-        .collect()
+    let mut filters = Vec::new();
+    for value in values {
+        let refused = |error: &dyn Display| format!("--{name} `{value}`: {error}");
+        if value.trim().is_empty() {
+            return Err(refused(&"give a filter as JSON"));
+        }
+        let objects = serde_json::Deserializer::from_str(value).into_iter::<serde_json::Value>();
+        for object in objects {
+            let object = object.map_err(|error| refused(&error))?.to_string();
+            filters.push(api::json::from_json(&object).map_err(|error| refused(&error))?);
+        }
+    }
+    Ok(filters)
 }
 
 /// Both lists as an exporter's settings have them.

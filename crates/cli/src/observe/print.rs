@@ -115,9 +115,9 @@ impl<Out: Write, Err: Write> Printer<Out, Err> {
         status: &NodeStatusEvent,
         answer: &GetFlowsResponse,
     ) -> io::Result<()> {
-        if self.style.silent
-            || !matches!(status.state_change(), NodeState::NodeUnavailable | NodeState::NodeError)
-        {
+        let amiss =
+            matches!(status.state_change(), NodeState::NodeUnavailable | NodeState::NodeError);
+        if self.style.silent || !amiss && !self.style.debug {
             return Ok(());
         }
         let (time, style) = (answer.time.as_ref(), &self.style);
@@ -130,10 +130,7 @@ impl<Out: Write, Err: Write> Printer<Out, Err> {
                 [separator, &block].join("\n").trim_start_matches('\n').to_owned()
             }
             Format::Compact | Format::Brief | Format::Table => {
-                match compact::node_status(status, time, &answer.node_name, style) {
-                    Some(line) => line,
-                    None => return Ok(()),
-                }
+                compact::node_status(status, time, &answer.node_name, style)
             }
         };
         writeln!(self.err, "{text}")

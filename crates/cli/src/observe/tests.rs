@@ -164,6 +164,34 @@ fn check_nodes(format: Format, state: NodeState, nodes: &[&str], message: &str, 
 }
 
 #[test]
+fn that_nodes_are_there_is_told_to_who_debugs() {
+    let told = |style: Style, state: NodeState| {
+        let status = NodeStatusEvent {
+            state_change: state.into(),
+            node_names: vec!["a".into(), "b".into()],
+            message: String::new(),
+        };
+        let answer = GetFlowsResponse {
+            response_types: Some(ResponseTypes::NodeStatus(status)),
+            node_name: "relay".into(),
+            time: None,
+        };
+        printed(Format::Compact, style, &[answer]).1
+    };
+    let debug = Style { debug: true, ..Style::default() };
+    assert_eq!(
+        told(debug, NodeState::NodeConnected),
+        "N/A [relay]: Receiving flows from 2 nodes: a, b\n"
+    );
+    assert_eq!(
+        told(debug, NodeState::NodeGone),
+        "N/A [relay]: 2 nodes removed from cluster: a, b\n"
+    );
+    assert_eq!(told(Style::default(), NodeState::NodeConnected), "");
+    assert_eq!(told(Style::default(), NodeState::NodeGone), "");
+}
+
+#[test]
 fn many_nodes_are_cut_and_counted() {
     use NodeState::{NodeError, NodeUnavailable};
     // Each with what stands between them: 25 bytes, two are 50.

@@ -67,8 +67,10 @@ fn flags_about_either_end_make_two_filters() {
     );
     check_filter(
         "--identity world",
-        r#""whitelist":[{"source_identity":[2]},{"destination_identity":[2]}]"#,
+        r#""whitelist":[{"source_identity":[2,9,10]},{"destination_identity":[2,9,10]}]"#,
     );
+    check_filter("--from-identity world-ipv6", r#""whitelist":[{"source_identity":[10]}]"#);
+    check_filter("--to-identity 2", r#""whitelist":[{"destination_identity":[2]}]"#);
     check_filter(
         "--port 80",
         r#""whitelist":[{"source_port":["80"]},{"destination_port":["80"]}]"#,
@@ -221,6 +223,12 @@ fn every_flag_of_hubbles_goes_to_its_field() {
         check_filter(line, &format!(r#""whitelist":[{want}]"#));
     }
     check_filter(r#"--denylist {"uuid":["a"]}"#, r#""blacklist":[{"uuid":["a"]}]"#);
+    check_filter(
+        r#"--allowlist {"uuid":["a"]}{"uuid":["b"]} --allowlist {"uuid":["c"]}"#,
+        r#""whitelist":[{"uuid":["a"]},{"uuid":["b"]},{"uuid":["c"]}]"#,
+    );
+    check_refused(r#"--allowlist {"uuid":["a"]},{"uuid":["b"]}"#, "--allowlist `{");
+    check_refused(r#"--allowlist {"uuid":["a"]}{"sauce":1}"#, "sauce");
 }
 
 #[test]

@@ -141,24 +141,29 @@ pub(super) fn destination_port(filter: &mut FlowFilter, value: &str) -> Result<(
     push(|filter| &mut filter.destination_port, filter, port(value)?)
 }
 
-fn identity(value: &str) -> Result<u32, String> {
+/// The world has a number for each address family where there are both.
+const WORLD: [Reserved; 3] = [Reserved::World, Reserved::WorldIpv4, Reserved::WorldIpv6];
+
+fn identities(value: &str) -> Result<Vec<u32>, String> {
     let reserved = Reserved::ALL.into_iter().find(|reserved| reserved.name() == value);
     match (reserved, value) {
-        (Some(reserved), _) => Ok(reserved.id().into()),
-        (None, "unknown") => Ok(0),
-        (None, value) => {
-            value.parse().map_err(|_| "an identity is a number or a reserved name".to_owned())
-        }
+        (Some(Reserved::World), _) => Ok(WORLD.map(|world| world.id().into()).to_vec()),
+        (Some(reserved), _) => Ok(vec![reserved.id().into()]),
+        (None, "unknown") => Ok(vec![0]),
+        (None, value) => match value.parse() {
+            Ok(number) => Ok(vec![number]),
+            Err(_) => Err("an identity is a number or a reserved name".to_owned()),
+        },
     }
 }
 
 pub(super) fn source_identity(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    filter.source_identity.push(identity(value)?);
+    filter.source_identity.extend(identities(value)?);
     Ok(())
 }
 
 pub(super) fn destination_identity(filter: &mut FlowFilter, value: &str) -> Result<(), String> {
-    filter.destination_identity.push(identity(value)?);
+    filter.destination_identity.extend(identities(value)?);
     Ok(())
 }
 
