@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use prost::Name;
-use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, Value};
+use prost::{Message, Name, decode_length_delimiter, encode_length_delimiter};
+use prost_reflect::{Kind, MessageDescriptor};
 
 use crate::json;
 use crate::proto::flow::Flow;
@@ -33,9 +33,9 @@ const ALWAYS: [&str; 11] = [
 #[error("invalid fieldmask: `{0}` is no path in a flow")]
 pub struct MaskError(pub String);
 
-/// The fields to keep; an empty tree keeps all of what it stands for.
+/// The fields to keep by their numbers; an empty tree keeps all of what it stands for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-struct Tree(BTreeMap<String, Tree>);
+struct Tree(BTreeMap<u32, Tree>);
 
 /// A checked mask.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -79,15 +79,11 @@ impl Mask {
 
     /// The flow with what was not asked for left out.
     pub fn apply(&self, flow: Flow) -> Flow {
-        let Ok(descriptor) = json::descriptor::<Flow>() else {
-            return flow;
-        };
-        let mut message = DynamicMessage::new(descriptor);
-        if message.transcode_from(&flow).is_err() {
-            return flow;
-        }
-        self.0.prune(&mut message);
-        message.transcode_to().unwrap_or(flow)
+        let encoded = flow.encode_to_vec();
+        let mut kept = Vec::with_capacity(encoded.len());
+        // It was encoded here, so that it can be read; if not, nothing is told.
+        let pruned = self.0.prune(&encoded, &mut kept);
+        pruned.and_then(|()| Flow::decode(kept.as_slice()).ok()).unwrap_or_default()
     }
 }
 
@@ -99,9 +95,10 @@ impl Tree {
             None => (path, None),
         };
         let field = descriptor.get_field_by_name(name)?;
-        let known = self.0.get(name).is_some_and(|tree| tree.0.is_empty());
+        let number = field.number();
+        let known = self.0.get(&number).is_some_and(|tree| tree.0.is_empty());
         let Some(rest) = rest else {
-            self.0.insert(name.to_owned(), Self::default());
+            self.0.insert(number, Self::default());
             return Some(());
         };
         let Kind::Message(inner) = field.kind() else {
@@ -110,27 +107,70 @@ impl Tree {
         if field.is_list() || field.is_map() {
             return None;
         }
-        let mut subtree = self.0.get(name).cloned().unwrap_or_default();
+        let mut subtree = self.0.get(&number).cloned().unwrap_or_default();
         subtree.insert(&inner, rest)?;
         if !known {
-            self.0.insert(name.to_owned(), subtree);
+            self.0.insert(number, subtree);
         }
         Some(())
     }
 
-    fn prune(&self, message: &mut DynamicMessage) {
-        let set: Vec<_> = message.fields().map(|(field, _)| field).collect();
-        for field in set {
-            match self.0.get(field.name()) {
-                None => message.clear_field(&field),
-                Some(subtree) if subtree.0.is_empty() => {}
-                Some(subtree) => {
-                    if let Value::Message(inner) = message.get_field_mut(&field) {
-                        subtree.prune(inner);
-                    }
+    /// Copies the fields to keep of an encoded message; `None`: it is none. A
+    /// follower of many flows has each of them pruned, so that nothing is looked up by
+    /// name here.
+    fn prune(&self, mut message: &[u8], kept: &mut Vec<u8>) -> Option<()> {
+        while !message.is_empty() {
+            let Field { number, key, whole, inner } = Field::take(&mut message)?;
+            match (self.0.get(&number), inner) {
+                (None, _) => {}
+                (Some(subtree), Some(inner)) if !subtree.0.is_empty() => {
+                    let mut pruned = Vec::with_capacity(inner.len());
+                    subtree.prune(inner, &mut pruned)?;
+                    kept.extend_from_slice(key);
+                    encode_length_delimiter(pruned.len(), kept).ok()?;
+                    kept.extend_from_slice(&pruned);
                 }
+                (Some(_), _) => kept.extend_from_slice(whole),
             }
         }
+        Some(())
+    }
+}
+
+/// A field of an encoded message.
+struct Field<'a> {
+    number: u32,
+    /// Number and kind as they are encoded.
+    key: &'a [u8],
+    /// Key and value.
+    whole: &'a [u8],
+    /// The value, where its length is written before it.
+    inner: Option<&'a [u8]>,
+}
+
+impl<'a> Field<'a> {
+    /// The first field; `bytes` begins after it then.
+    fn take(bytes: &mut &'a [u8]) -> Option<Self> {
+        let start = *bytes;
+        // Lengths, keys and numbers are all written in the same way.
+        let key = decode_length_delimiter(&mut *bytes).ok()?;
+        let key_length = start.len() - bytes.len();
+        let (delimited, length) = match key & 7 {
+            0 => {
+                decode_length_delimiter(&mut *bytes).ok()?;
+                (false, 0)
+            }
+            1 => (false, 8),
+            2 => (true, decode_length_delimiter(&mut *bytes).ok()?),
+            5 => (false, 4),
+            _ => return None,
+        };
+        let (value, rest) = bytes.split_at_checked(length)?;
+        *bytes = rest;
+        let inner = delimited.then_some(value);
+        let whole = &start[..start.len() - bytes.len()];
+        let number = u32::try_from(key >> 3).ok()?;
+        Some(Self { number, key: &start[..key_length], whole, inner })
     }
 }
 
@@ -194,6 +234,30 @@ mod tests {
         for paths in [["source", "source.identity"], ["source.identity", "source"]] {
             let kept = mask(&paths).unwrap().unwrap().apply(flow());
             assert_eq!(kept.source, flow().source);
+        }
+    }
+
+    /// Every kind of field that is encoded in a way of its own.
+    #[test]
+    fn numbers_texts_lists_and_messages_are_kept_whole_or_not_at_all() {
+        let all = r#"{"time":"2026-01-02T03:04:05.001Z","uuid":"u","verdict":"DROPPED",
+            "drop_reason":133,"l4":{"TCP":{"source_port":40000,"destination_port":80,"flags":{"SYN":true}}},
+            "source":{"ID":4294967295,"identity":7,"labels":["a","b"],"workloads":[{"name":"w"}]},
+            "node_labels":["x","y"],"is_reply":true,"event_type":{"type":1,"sub_type":133},
+            "socket_cookie":"18446744073709551615","Summary":"s"}"#;
+        let all: Flow = json::from_json(all).unwrap();
+        for (paths, want) in [
+            (&["socket_cookie"][..], r#"{"socket_cookie":"18446744073709551615"}"#),
+            (&["l4.TCP.flags", "Summary"], r#"{"l4":{"TCP":{"flags":{"SYN":true}}},"Summary":"s"}"#),
+            (&["source.labels", "node_labels"], r#"{"source":{"labels":["a","b"]},"node_labels":["x","y"]}"#),
+            (&["source.workloads", "source.ID"], r#"{"source":{"ID":4294967295,"workloads":[{"name":"w"}]}}"#),
+            (&["event_type.type", "is_reply"], r#"{"event_type":{"type":1},"is_reply":true}"#),
+            // Asked for in a message that is there, though it has no such field.
+            (&["source.pod_name", "destination"], r#"{"source":{}}"#),
+        ] {
+            let exact = Mask::exact(&paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>());
+            let kept = exact.unwrap().unwrap().apply(all.clone());
+            assert_eq!(json::to_json(&kept).unwrap(), want);
         }
     }
 
