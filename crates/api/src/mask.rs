@@ -248,14 +248,24 @@ mod tests {
         let all: Flow = json::from_json(all).unwrap();
         for (paths, want) in [
             (&["socket_cookie"][..], r#"{"socket_cookie":"18446744073709551615"}"#),
-            (&["l4.TCP.flags", "Summary"], r#"{"l4":{"TCP":{"flags":{"SYN":true}}},"Summary":"s"}"#),
-            (&["source.labels", "node_labels"], r#"{"source":{"labels":["a","b"]},"node_labels":["x","y"]}"#),
-            (&["source.workloads", "source.ID"], r#"{"source":{"ID":4294967295,"workloads":[{"name":"w"}]}}"#),
+            (
+                &["l4.TCP.flags", "Summary"],
+                r#"{"l4":{"TCP":{"flags":{"SYN":true}}},"Summary":"s"}"#,
+            ),
+            (
+                &["source.labels", "node_labels"],
+                r#"{"source":{"labels":["a","b"]},"node_labels":["x","y"]}"#,
+            ),
+            (
+                &["source.workloads", "source.ID"],
+                r#"{"source":{"ID":4294967295,"workloads":[{"name":"w"}]}}"#,
+            ),
             (&["event_type.type", "is_reply"], r#"{"event_type":{"type":1},"is_reply":true}"#),
             // Asked for in a message that is there, though it has no such field.
             (&["source.pod_name", "destination"], r#"{"source":{}}"#),
         ] {
-            let exact = Mask::exact(&paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>());
+            let exact =
+                Mask::exact(&paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>());
             let kept = exact.unwrap().unwrap().apply(all.clone());
             assert_eq!(json::to_json(&kept).unwrap(), want);
         }

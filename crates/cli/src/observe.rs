@@ -89,6 +89,16 @@ async fn flows(args: &FlowArgs) -> Result<(), Error> {
     read
 }
 
+/// A request for people; a mask's fields as they are written, not as JSON has them.
+fn asked(request: &GetFlowsRequest) -> Result<String, Error> {
+    let whole = GetFlowsRequest { field_mask: None, ..request.clone() };
+    let text = api::json::to_json(&whole)?;
+    Ok(match &request.field_mask {
+        Some(mask) => format!("{text}, of each {}", mask.paths.join(",")),
+        None => text,
+    })
+}
+
 /// Prints what a server answers.
 async fn served<Out: Write, Err: Write>(
     args: &FlowArgs,
@@ -97,7 +107,7 @@ async fn served<Out: Write, Err: Write>(
 ) -> Result<(), Error> {
     let follow = request.follow;
     let mut client = ObserverClient::new(server::connect(&args.server).await?);
-    args.server.say(format_args!("asking for flows: {}", api::json::to_json(&request)?));
+    args.server.say(format_args!("asking for flows: {}", asked(&request)?));
     let response = client.get_flows(request).await?;
     server::warn_of_newer(response.metadata());
     let mut answers = response.into_inner();

@@ -433,6 +433,10 @@ fn who_debugs_sees_whom_was_asked_for_what() {
     let want =
         format!("signet: connected to {}\nsignet: asking for flows: {asked}\n", socket.display());
     assert_eq!(String::from_utf8(out.stderr).unwrap(), want);
+    let out = server.command("observe -D -o compact --first 1").output().unwrap();
+    let err = String::from_utf8(out.stderr).unwrap();
+    let fields = r#"{"number":"1","first":true}, of each time,verdict,ethernet,IP,l4,"#;
+    assert!(out.status.success() && err.contains(fields), "{err}");
 }
 
 #[test]

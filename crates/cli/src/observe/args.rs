@@ -225,9 +225,9 @@ pub struct FlowArgs {
     #[arg(long, value_name = "PATH", value_delimiter = ',', alias = "experimental-field-mask")]
     pub field_mask: Vec<String>,
 
-    /// Ask only for what compact, dict and table print
+    /// Ask only for what compact, dict and table print; brief and json show all there is
     #[arg(
-        long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set,
+        long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set,
         num_args = 0..=1, require_equals = true, default_missing_value = "true"
     )]
     pub use_default_field_masks: bool,
@@ -301,8 +301,11 @@ impl FlowArgs {
         let standard = if self.inputs().is_empty() { LAST } else { 0 };
         let Range { number, first, follow, since, until } = self.range.at(now_ns, standard)?;
         let fixed = matches!(format, Format::Compact | Format::Dict | Format::Table);
+        // What would have been decided in the shadow has a line of its own there.
+        let more = (format == Format::Dict).then_some("extensions");
+        let printed = PRINTED.into_iter().chain(more).map(str::to_owned);
         let paths = match (self.use_default_field_masks && fixed, self.field_mask.as_slice()) {
-            (true, _) => Some(PRINTED.map(str::to_owned).to_vec()),
+            (true, _) => Some(printed.collect()),
             (false, []) => None,
             (false, paths) => Some(paths.to_vec()),
         };
