@@ -112,11 +112,23 @@ fn by_name(fields: Map<String, Value>) -> Map<String, Value> {
 
 /// Reads one message; fields that a newer writer added are skipped.
 pub fn from_json<M: Message + Name + Default>(text: &str) -> Result<M, JsonError> {
+    read(text, &DeserializeOptions::new().deny_unknown_fields(false))
+}
+
+/// Reads what a person wrote: a field that there is not is a mistake. A filter without
+/// it would match every flow.
+pub fn from_json_strictly<M: Message + Name + Default>(text: &str) -> Result<M, JsonError> {
+    read(text, &DeserializeOptions::new().deny_unknown_fields(true))
+}
+
+fn read<M: Message + Name + Default>(
+    text: &str,
+    options: &DeserializeOptions,
+) -> Result<M, JsonError> {
     let failed = |reason: String| JsonError::Read { message: M::full_name(), reason };
-    let options = DeserializeOptions::new().deny_unknown_fields(false);
     let mut reader = serde_json::Deserializer::from_str(text);
     let dynamic =
-        DynamicMessage::deserialize_with_options(descriptor::<M>()?, &mut reader, &options)
+        DynamicMessage::deserialize_with_options(descriptor::<M>()?, &mut reader, options)
             .map_err(|error| failed(error.to_string()))?;
     reader.end().map_err(|error| failed(error.to_string()))?;
     dynamic.transcode_to().map_err(|error| failed(error.to_string()))
@@ -162,6 +174,15 @@ mod tests {
     fn a_field_of_a_newer_writer_is_skipped() {
         let answer: GetFlowsResponse = from_json(r#"{"node_name":"n","later":[1]}"#).unwrap();
         assert_eq!(answer.node_name, "n");
+    }
+
+    #[test]
+    fn a_field_that_there_is_not_is_refused_of_who_wrote_it() {
+        use crate::proto::flow::FlowFilter;
+        let filter: FlowFilter = from_json_strictly(r#"{"source_pod":["a/"]}"#).unwrap();
+        assert_eq!(filter.source_pod, ["a/"]);
+        let error = from_json_strictly::<FlowFilter>(r#"{"souce_pod":["a/"]}"#).unwrap_err();
+        assert!(error.to_string().contains("souce_pod"), "{error}");
     }
 
     #[track_caller]

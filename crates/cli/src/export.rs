@@ -80,7 +80,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn filter(text: &str) -> Result<FlowFilter, String> {
-    api::json::from_json(text).map_err(|error| error.to_string())
+    api::json::from_json_strictly(text).map_err(|error| error.to_string())
 }
 
 impl ExportArgs {

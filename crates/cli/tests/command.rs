@@ -416,6 +416,10 @@ fn what_hubble_can_and_signet_does_not_is_refused_with_what_to_do_instead() {
         check(server.command(&format!("observe {flags}")), 2, "", instead);
         check(server.command(&format!("list nodes {flags}")), 2, "", instead);
     }
+    // A filter with a field that there is not would match every flow.
+    for flag in ["observe --allowlist", "observe --denylist", "agent --export-denylist"] {
+        check(command(&format!(r#"{flag} {{"souce_pod":["a/"]}}"#), None), 2, "", "souce_pod");
+    }
     // Nor is it passed over where nobody is asked.
     check(command("observe --config x --input-file /dev/null", None), 2, "", "--config: no file");
 }

@@ -116,7 +116,7 @@ fn raw_filters(matches: &ArgMatches, name: &str) -> Result<Vec<FlowFilter>, Stri
         let objects = serde_json::Deserializer::from_str(value).into_iter::<serde_json::Value>();
         for object in objects {
             let object = object.map_err(|error| refused(&error))?.to_string();
-            filters.push(api::json::from_json(&object).map_err(|error| refused(&error))?);
+            filters.push(api::json::from_json_strictly(&object).map_err(|error| refused(&error))?);
         }
     }
     Ok(filters)
