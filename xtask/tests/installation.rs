@@ -53,8 +53,8 @@ const RUNNERS: &[&str] =
 
 /// What a shell does itself, and what the documents have built before.
 const BUILT_IN: &[&str] = &[
-    "case", "command", "do", "done", "echo", "else", "esac", "eval", "exec", "export", "fi", "for",
-    "if", "local", "printf", "set", "signet", "sudo", "then", "true",
+    "case", "cd", "command", "do", "done", "echo", "else", "esac", "eval", "exec", "export", "fi",
+    "for", "if", "local", "printf", "set", "signet", "sudo", "then", "true",
 ];
 
 /// What `make demo` prepares a user for.
