@@ -41,6 +41,8 @@ pub(crate) enum Field {
     Inert,
     /// It means something that is not supported: refused with reason and fix.
     Refused(&'static str, &'static str),
+    /// There is none of this name here, but there is one nearby: where, and what to do.
+    Elsewhere(&'static str, &'static str),
 }
 
 /// The fields that a mapping may have.
@@ -57,6 +59,11 @@ impl<'a> Fields<'a> {
     pub fn get(&self, name: &str) -> Option<Place<'a>> {
         let node = self.place.node.get(name).filter(|node| node.value != Value::Null)?;
         Some(Place { node, path: join(&self.place.path, name) })
+    }
+
+    /// How many fields are written.
+    pub fn len(&self) -> usize {
+        self.place.node.entries().len()
     }
 
     /// Where a missing field should be.
@@ -138,6 +145,17 @@ impl<'a> Reader<'a> {
 
     /// A mapping with only the fields of the schema.
     pub fn fields<'p>(&mut self, place: &Place<'p>, schema: Schema) -> Option<Fields<'p>> {
+        self.fields_or(place, schema, &|_, _| None)
+    }
+
+    /// As [`fields`](Self::fields); `meant` knows what to write for a field that is like
+    /// none of the schema's.
+    pub fn fields_or<'p>(
+        &mut self,
+        place: &Place<'p>,
+        schema: Schema,
+        meant: &dyn Fn(&str, &Node) -> Option<String>,
+    ) -> Option<Fields<'p>> {
         for (key, node) in self.entries(place)? {
             if self.refusals.len() >= MAX_REFUSALS {
                 return None;
@@ -152,8 +170,13 @@ impl<'a> Reader<'a> {
                     let fix = (!fix.is_empty()).then(|| (*fix).to_owned());
                     self.refuse(&at_key, (*reason).to_owned(), fix);
                 }
+                Some((_, Field::Elsewhere(home, fix))) => {
+                    let reason = format!("there is no such field here: it belongs to {home}");
+                    self.refuse(&at_key, reason, Some((*fix).to_owned()));
+                }
                 None => {
                     let fix = nearest(&key.text, schema).map(|name| format!("write `{name}`"));
+                    let fix = fix.or_else(|| meant(&key.text, node));
                     self.refuse(&at_key, "there is no such field".to_owned(), fix);
                 }
             }
@@ -165,8 +188,11 @@ impl<'a> Reader<'a> {
     pub fn entries<'p>(&mut self, place: &Place<'p>) -> Option<&'p [(Key, Node)]> {
         match &place.node.value {
             Value::Map(entries) => Some(entries),
-            _ => {
-                self.wrong_type(place, "a mapping", None);
+            value => {
+                let fields = |item: &Node| matches!(item.value, Value::Map(_));
+                let split = matches!(value, Value::List(items) if items.iter().any(fields));
+                let fix = split.then(|| "leave out the `-` before its fields".to_owned());
+                self.wrong_type(place, "a mapping", fix);
                 None
             }
         }

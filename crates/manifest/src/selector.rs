@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use policy::{Operator, Requirement, Selector, SelectorKey};
 
+use crate::document::Node;
 use crate::fields::{Field, Place, Reader, Schema};
 
 const SELECTOR: Schema = &[("matchLabels", Field::Read), ("matchExpressions", Field::Read)];
@@ -25,7 +26,7 @@ pub(crate) fn read(
     place: &Place<'_>,
     key: &dyn Fn(&str) -> SelectorKey,
 ) -> Option<Selector> {
-    let fields = reader.fields(place, SELECTOR)?;
+    let fields = reader.fields_or(place, SELECTOR, &label)?;
     let mut selector = Selector::default();
     let mut whole = true;
     if let Some(labels) = fields.get("matchLabels") {
@@ -48,6 +49,12 @@ pub(crate) fn read(
         }
     }
     whole.then_some(selector)
+}
+
+/// What was meant by a label that stands where a selector's fields do.
+fn label(name: &str, node: &Node) -> Option<String> {
+    let (name, value) = (shortened(name), shortened(node.as_str()?));
+    Some(format!("labels stand below `matchLabels`: `matchLabels: {{{name}: {value}}}`"))
 }
 
 fn expression(

@@ -124,15 +124,18 @@ fn requirements_that_left_the_language_are_refused_with_the_rewrite() {
 fn shorthand_is_refused() {
     check(
         &cnp("{endpointSelector: {app: api}, ingress: [{}]}"),
-        &["4:27: spec.endpointSelector.app: there is no such field"],
+        &["4:27: spec.endpointSelector.app: there is no such field (fix: labels stand below \
+           `matchLabels`: `matchLabels: {app: api}`)"],
     );
     check(
         &ingress("{fromEndpoints: [{app: orders}]}"),
-        &["4:58: spec.ingress[0].fromEndpoints[0].app: there is no such field"],
+        &["4:58: spec.ingress[0].fromEndpoints[0].app: there is no such field (fix: labels stand \
+           below `matchLabels`: `matchLabels: {app: orders}`)"],
     );
     check(
         &ingress("{toPorts: [{http: []}]}"),
-        &["4:52: spec.ingress[0].toPorts[0].http: there is no such field"],
+        &["4:52: spec.ingress[0].toPorts[0].http: there is no such field here: it belongs to `rules` \
+           (fix: write `rules: {...}` around it, beside `ports`)"],
     );
 }
 

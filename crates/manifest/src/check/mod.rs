@@ -200,7 +200,8 @@ impl<'a> Context<'a> {
                     Direction::Ingress => "lets everybody in, the world outside the cluster",
                     Direction::Egress => "lets out to everybody, the world outside the cluster",
                 };
-                self.warn(&rule.id, "", format!("{whom} included"), notes);
+                let split = self.split_from(rule).unwrap_or_default();
+                self.warn(&rule.id, "", format!("{whom} included{split}"), notes);
             }
             Peers::Any => {}
             Peers::OneOf(peers) => {
@@ -228,6 +229,18 @@ impl<'a> Context<'a> {
         let says =
             |node: &Node| ["fromEntities", "toEntities"].iter().any(|m| node.get(m).is_some());
         rule.id.policy.kind == PolicyKind::CiliumNetworkPolicy && !node.is_some_and(says)
+    }
+
+    /// A rule of ports only behind one of peers only is mostly one rule that was cut in
+    /// two by a `-`: then both let in more than was meant.
+    fn split_from(&self, rule: &Rule) -> Option<String> {
+        let (list, index) = rule.id.path.strip_suffix(']')?.rsplit_once('[')?;
+        let before = format!("{list}[{}]", index.parse::<usize>().ok()?.checked_sub(1)?);
+        let node = find(&self.documents.get(&rule.id.policy)?.root, &before)?;
+        let whole = ["toPorts", "icmps"].iter().any(|member| node.get(member).is_some());
+        (!whole).then(|| {
+            format!("; if its ports are meant for `{before}`, leave out the `-` before `toPorts`")
+        })
     }
 
     /// Whether the text of the rule is `{}`.

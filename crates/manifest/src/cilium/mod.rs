@@ -38,7 +38,21 @@ const SPEC: Schema = &[
     ("description", Field::Read),
     ("labels", Field::Read),
     ("log", Field::Read),
+    ("fromEndpoints", OF_A_RULE),
+    ("fromEntities", OF_A_RULE),
+    ("fromCIDRSet", OF_A_RULE),
+    ("toEndpoints", OF_A_RULE),
+    ("toEntities", OF_A_RULE),
+    ("toCIDRSet", OF_A_RULE),
+    ("toFQDNs", OF_A_RULE),
+    ("toPorts", OF_A_RULE),
+    ("authentication", OF_A_RULE),
+    ("rules", OF_A_RULE),
 ];
+const OF_A_RULE: Field = Field::Elsewhere(
+    "a rule of `ingress` or `egress`",
+    "indent it, so that it stands below the rule's `-`",
+);
 
 const DEFAULT_DENY: Schema = &[("ingress", Field::Read), ("egress", Field::Read)];
 const LOG: Schema = &[("value", Field::Read)];
@@ -183,6 +197,12 @@ impl<'n> Spec<'n> {
         let peers = peers::read(reader, &fields, direction, &scoped, has_ports);
         let authentication = authentication(reader, &fields);
         let (routes, peers, authentication) = (routes?, peers?, authentication?);
+        if authentication.is_some() && fields.len() == 1 {
+            let reason = "names nobody and no ports: nobody would have to prove anything";
+            let fix = "leave out the `-` before it, if it belongs to the rule before";
+            reader.refuse(place, reason.to_owned(), Some(fix.to_owned()));
+            return None;
+        }
         let rule = |(ports, layer7)| policy::Rule {
             id: RuleId { policy: self.name.clone(), path: place.path.clone() },
             tier: Tier::Normal,

@@ -23,6 +23,14 @@ const OLD_AUTHENTICATION: Field = Field::Refused(
     "write `authentication: {mode: required}`",
 );
 const NOT_IN_DENY: Field = Field::Refused("cannot stand in a deny rule", "");
+const OF_A_PEER: Field = Field::Elsewhere(
+    "an element of the list of peers before it",
+    "indent it, so that it stands below that list",
+);
+const OF_PORTS: Field = Field::Elsewhere(
+    "an element of `toPorts`",
+    "write it below `toPorts`",
+);
 
 const INGRESS: Schema = &[
     ("fromEndpoints", Field::Read),
@@ -36,6 +44,10 @@ const INGRESS: Schema = &[
     ("icmps", Field::Read),
     ("authentication", Field::Read),
     ("auth", OLD_AUTHENTICATION),
+    ("matchLabels", OF_A_PEER),
+    ("cidr", OF_A_PEER),
+    ("rules", OF_PORTS),
+    ("ports", OF_PORTS),
 ];
 
 const INGRESS_DENY: Schema = &[
@@ -65,6 +77,12 @@ const EGRESS: Schema = &[
     ("icmps", Field::Read),
     ("authentication", Field::Read),
     ("auth", OLD_AUTHENTICATION),
+    ("matchLabels", OF_A_PEER),
+    ("matchName", OF_A_PEER),
+    ("matchPattern", OF_A_PEER),
+    ("cidr", OF_A_PEER),
+    ("rules", OF_PORTS),
+    ("ports", OF_PORTS),
 ];
 
 const EGRESS_DENY: Schema = &[

@@ -16,7 +16,20 @@ const PORT_RULE: Schema = &[
     ("originatingTLS", Field::Read),
     ("serverNames", Field::Read),
     ("listener", Field::Read),
+    ("port", OF_A_PORT),
+    ("protocol", OF_A_PORT),
+    ("http", OF_RULES),
+    ("dns", OF_RULES),
+    ("kafka", OF_RULES),
 ];
+const OF_A_PORT: Field = Field::Elsewhere(
+    "an element of `ports`",
+    "write `ports: [{port: ..., protocol: ...}]`",
+);
+const OF_RULES: Field = Field::Elsewhere(
+    "`rules`",
+    "write `rules: {...}` around it, beside `ports`",
+);
 const NOT_IN_DENY: Field =
     Field::Refused("cannot stand in a deny rule: it denies whole connections", "");
 const DENY_RULE: Schema = &[
@@ -26,6 +39,8 @@ const DENY_RULE: Schema = &[
     ("originatingTLS", NOT_IN_DENY),
     ("serverNames", NOT_IN_DENY),
     ("listener", NOT_IN_DENY),
+    ("port", OF_A_PORT),
+    ("protocol", OF_A_PORT),
 ];
 const PORT: Schema = &[("port", Field::Read), ("endPort", Field::Read), ("protocol", Field::Read)];
 const TLS: Schema = &[

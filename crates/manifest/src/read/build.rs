@@ -40,6 +40,17 @@ fn position(mark: &Marker) -> Position {
     Position { line: number(mark.line()).max(1), column: number(mark.col() + 1) }
 }
 
+/// The line of an error, or the one before it, if it holds nothing but words: where a
+/// comment lost its mark or a value its place, the parser stops there or just behind.
+fn loose_words(text: &str, line: u32) -> Option<u32> {
+    let words = |number: u32| {
+        let line = text.lines().nth(usize::try_from(number.checked_sub(1)?).ok()?)?.trim();
+        let begins = line.starts_with(|first: char| first.is_alphanumeric());
+        (begins && !line.contains(':')).then_some(number)
+    };
+    words(line).or_else(|| words(line.checked_sub(1)?))
+}
+
 fn too_deep() -> String {
     format!("nested deeper than {MAX_DEPTH} levels")
 }
@@ -217,8 +228,17 @@ impl Builder<'_> {
         if error.info() == "recursion limit exceeded" {
             return self.stop(at, too_deep(), None);
         }
-        let template = text.contains("{{").then_some("this looks like a template: render it first");
-        self.stop(at, format!("not YAML: {}", error.info()), template)
+        let fix = if text.contains("{{") {
+            "this looks like a template: render it first".to_owned()
+        } else if let Some(line) = loose_words(text, at.line) {
+            format!(
+                "line {line} is no field: begin it with `#` if it is a comment, indent it below \
+                 its field if it is a value"
+            )
+        } else {
+            "look at the indentation of this line and of the one before".to_owned()
+        };
+        self.stop(at, format!("not YAML: {}", error.info()), Some(&fix))
     }
 
     /// Refuses and ends the reading.
