@@ -38,7 +38,7 @@ part "1. A flat network: what Kubernetes starts with"
 run "signet lab up --without-policies $bank 2>/dev/null | head -2"
 ledger=$(address banking/ledger-db-1)
 payment=$(address payment/payment-1)
-tell "Every route that the bank needs, and 113 that nobody should have:"
+tell "Every route that the bank needs, and 126 that nobody should have:"
 run "signet lab probe $bank/probes.jsonl -o summary"
 tell "A pod of the public web pages opens the ledger's database:"
 run "signet lab exec web/web -- psql -h ledger-db.banking -U bank -d postgres -Atc \"select 'the books are open'\""

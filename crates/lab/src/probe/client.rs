@@ -31,20 +31,48 @@ pub struct Outcome {
 pub struct Attempt {
     /// Program and arguments.
     pub command: Vec<String>,
-    /// What it sends and must get back, where a program cannot tell by itself
-    /// that it got through.
-    pub nonce: Option<String>,
+    /// What it sends, where a program cannot tell by itself that it got through.
+    pub datagram: Option<Datagram>,
+}
+
+/// What is sent, and how an answer to it begins.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Datagram {
+    sent: Vec<u8>,
+    /// So many of its bytes come back first.
+    kept: usize,
+}
+
+/// Where name servers are asked.
+const NAMES: u16 = 53;
+
+impl Datagram {
+    /// A random word, which whoever answers sends back; to a name server a question for
+    /// the root's address (RFC 1035 section 4.1), whose answer begins with its number.
+    fn to(port: u16) -> Result<Self, Error> {
+        let word = container::new_id()?.into_bytes();
+        if port != NAMES {
+            return Ok(Self { kept: word.len(), sent: word });
+        }
+        let mut sent: Vec<u8> = word.into_iter().take(2).collect();
+        sent.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1]);
+        Ok(Self { sent, kept: 2 })
+    }
+
+    fn is_answered_by(&self, answer: &[u8]) -> bool {
+        self.sent.get(..self.kept).is_some_and(|kept| answer.starts_with(kept))
+    }
 }
 
 impl Attempt {
     /// Of a client that sends exactly the packets of the tuple; with a name, to
     /// whoever has that name.
     pub fn new(client: Client, tuple: &Tuple, name: Option<&str>) -> Result<Self, Error> {
-        let nonce = match tuple.mark {
-            Mark::Udp(..) => Some(container::new_id()?),
+        let datagram = match tuple.mark {
+            Mark::Udp(_, port) => Some(Datagram::to(port)?),
             Mark::Tcp(..) | Mark::Sctp(..) | Mark::Echo(_) => None,
         };
-        Ok(Self { command: command(client, tuple, name), nonce })
+        Ok(Self { command: command(client, tuple, name), datagram })
     }
 }
 
@@ -123,10 +151,11 @@ pub fn run(lab: &Lab, from: &End<'_>, attempt: &Attempt) -> Result<Outcome, Erro
             Launch { what: &what, cgroup: &group, netns: Some(&netns), command }
         }
     };
-    let sent = attempt.nonce.as_deref().unwrap_or_default();
-    let output = launch.output(&[], sent.as_bytes(), LIMIT)?;
+    let datagram = attempt.datagram.as_ref();
+    let sent = datagram.map(|datagram| &*datagram.sent).unwrap_or_default();
+    let output = launch.output(&[], sent, LIMIT)?;
+    let answered = datagram.is_none_or(|datagram| datagram.is_answered_by(&output.stdout));
     let stdout = String::from_utf8_lossy(&output.stdout);
-    let answered = attempt.nonce.is_none() || stdout.trim() == sent;
     let words = if output.stderr.trim().is_empty() { stdout.trim() } else { output.stderr.trim() };
     let last = words.lines().last().unwrap_or("no output");
     let success = output.status.success() && answered;
@@ -141,6 +170,19 @@ mod tests {
     fn check(client: Client, from: &str, to: &str, mark: Mark, want: &str) {
         let tuple = Tuple { source: from.parse().unwrap(), destination: to.parse().unwrap(), mark };
         assert_eq!(command(client, &tuple, None).join(" "), want);
+    }
+
+    #[test]
+    fn an_answer_begins_with_what_was_sent_or_with_a_question_s_number() {
+        let word = Datagram::to(5353).unwrap();
+        assert!(word.is_answered_by(&word.sent));
+        assert!(!word.is_answered_by(&word.sent[..2]) && !word.is_answered_by(b""));
+        let question = Datagram::to(53).unwrap();
+        let answer = [&question.sent[..2], &[0x84, 0, 0, 1]].concat();
+        assert!(question.is_answered_by(&answer));
+        assert!(!question.is_answered_by(b"") && !question.is_answered_by(&answer[1..]));
+        // Header, the root's name, A of the Internet.
+        assert_eq!(question.sent[2..], [1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1]);
     }
 
     #[test]
