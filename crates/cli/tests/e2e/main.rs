@@ -30,6 +30,7 @@ mod host;
 mod host_policy;
 mod link_local;
 mod listener;
+mod live;
 mod load;
 mod matrix;
 mod memory;
@@ -117,6 +118,7 @@ const TESTS: &[(&str, fn())] = &[
         "link_local::a_node_s_sockets_on_a_link_are_its_own_and_not_the_world_s",
         link_local::on_the_wire,
     ),
+    ("live::labels_of_namespaces_restarts_and_logs", live::namespaces),
     ("matrix::observed_expected_and_evaluated_are_the_same", matrix::on_the_wire),
     ("matrix::sctp_is_judged_as_every_other_protocol", matrix::sctp_on_the_wire),
     ("memory::an_agent_stays_within_what_is_promised", memory::promise),
