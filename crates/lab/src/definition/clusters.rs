@@ -8,6 +8,8 @@ use manifest::Refusal;
 use crate::definition::fields::Field;
 use crate::definition::lab_object::{LabObject, read_nodes};
 
+/// The fields of an entry of `spec.clusters`.
+pub(super) const CLUSTER: &[&str] = &["name", "manifests", "nodes"];
 /// Most clusters beside the first.
 const MOST: usize = 8;
 
@@ -27,7 +29,7 @@ pub fn read(spec: &Field<'_>, lab: &mut LabObject, refusals: &mut Vec<Refusal>) 
         refusals.push(field.refuse(format!("a lab has at most {MOST} other clusters"), None));
     }
     for field in fields {
-        field.only(&["name", "manifests", "nodes"], refusals);
+        field.only(CLUSTER, refusals);
         let Some(name) = field.name_at("name", refusals) else { continue };
         if name == lab.cluster || lab.clusters.iter().any(|it| it.name == name) {
             let reason = format!("`{name}` is taken; clusters need names of their own");

@@ -19,6 +19,14 @@ pub const API_VERSION: &str = "signet.dev/v1alpha1";
 /// Kind of the object.
 pub const KIND: &str = "Lab";
 
+/// The object's own fields, and those of its parts: docs/lab.md has a row for each.
+const OBJECT: &[&str] = &["apiVersion", "kind", "metadata", "spec"];
+const METADATA: &[&str] = &["name", "labels", "annotations"];
+const SPEC: &[&str] = &["cluster", "clusters", "cni", "agent", "nodes", "external"];
+const AGENT: &[&str] = &["allowLocalhost", "hostPolicyConfirmSeconds"];
+const NODE: &[&str] = &["name", "labels", "annotations", "addresses", "podCIDRs"];
+const EXTERNAL: &[&str] = &["name", "addresses", "command", "listens", "names"];
+
 const DEFAULT_NODES: usize = 2;
 /// Most nodes, and most external hosts.
 const MOST: usize = 64;
@@ -121,7 +129,7 @@ fn parsed<T: FromStr>(texts: &[String]) -> Vec<T> {
 /// Reads the object.
 pub fn read(document: &Document, refusals: &mut Vec<Refusal>) -> LabObject {
     let root = Field::root(document);
-    root.only(&["apiVersion", "kind", "metadata", "spec"], refusals);
+    root.only(OBJECT, refusals);
     let mut lab = LabObject::default();
     if document.api_version != API_VERSION
         && let Some(version) = root.get("apiVersion")
@@ -129,13 +137,13 @@ pub fn read(document: &Document, refusals: &mut Vec<Refusal>) -> LabObject {
         refusals.push(version.refuse(format!("a Lab has apiVersion `{API_VERSION}`"), None));
     }
     if let Some(metadata) = root.get("metadata") {
-        metadata.only(&["name", "labels", "annotations"], refusals);
+        metadata.only(METADATA, refusals);
         lab.name = metadata.get("name").and_then(|name| {
             name.parsed("a name for a lab (1 to 32 of a-z, 0-9 and `-`)", refusals)
         });
     }
     let Some(spec) = root.get("spec") else { return lab };
-    spec.only(&["cluster", "clusters", "cni", "agent", "nodes", "external"], refusals);
+    spec.only(SPEC, refusals);
     if let Some(field) = spec.get("cni") {
         lab.cni = read_cni(&field, refusals);
     }
@@ -180,7 +188,7 @@ fn read_cni(field: &Field<'_>, refusals: &mut Vec<Refusal>) -> Option<String> {
 
 /// What agents of a cluster are told by their flags.
 fn read_agent(agent: &Field<'_>, refusals: &mut Vec<Refusal>) -> Vec<String> {
-    agent.only(&["allowLocalhost", "hostPolicyConfirmSeconds"], refusals);
+    agent.only(AGENT, refusals);
     let mut flags = Vec::new();
     if let Some(field) = agent.get("allowLocalhost") {
         match field.text(refusals).as_deref() {
@@ -205,7 +213,7 @@ fn read_agent(agent: &Field<'_>, refusals: &mut Vec<Refusal>) -> Vec<String> {
 pub fn read_nodes(spec: &Field<'_>, before: usize, refusals: &mut Vec<Refusal>) -> Vec<Node> {
     let mut nodes = Vec::new();
     for (index, field) in spec.items("nodes", refusals).iter().enumerate() {
-        field.only(&["name", "labels", "annotations", "addresses", "podCIDRs"], refusals);
+        field.only(NODE, refusals);
         let Some(name) = field.name_at("name", refusals) else { continue };
         let mut node = node(before + index, name);
         node.labels = texts(field, "labels", refusals);
@@ -227,7 +235,7 @@ pub fn read_nodes(spec: &Field<'_>, before: usize, refusals: &mut Vec<Refusal>) 
 fn read_external(spec: &Field<'_>, refusals: &mut Vec<Refusal>) -> Vec<External> {
     let mut hosts = Vec::new();
     for (index, field) in spec.items("external", refusals).iter().enumerate() {
-        field.only(&["name", "addresses", "command", "listens", "names"], refusals);
+        field.only(EXTERNAL, refusals);
         let Some(name) = field.name_at("name", refusals) else { continue };
         let mut host = external(index, name);
         replace(&mut host.addresses, list(field, "addresses", "an IP address", refusals));
@@ -346,5 +354,42 @@ fn refuse_what_appears_twice(spec: &Field<'_>, lab: &LabObject, refusals: &mut V
                 format!("`{range}` and `{other}` overlap; give each node and host its own");
             refusals.push(spec.refuse(reason, None));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/lab.md");
+
+    /// Every field has a row, and every row is about a field.
+    #[test]
+    fn the_page_has_every_field() {
+        let page = std::fs::read_to_string(PAGE).unwrap();
+        let (_, table) = page.split_once("| Field | Meaning | Default |\n").unwrap();
+        let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+        // The first cell names one field, or several that mean the same.
+        let cells =
+            rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2));
+        let told: Vec<_> = cells.map(str::to_owned).collect();
+        let below = |path: &str, fields: &[&str]| {
+            fields.iter().map(|field| format!("{path}{field}")).collect::<Vec<_>>()
+        };
+        // `spec.agent` is nothing but its own fields.
+        let spec = SPEC.iter().filter(|field| **field != "agent").copied().collect::<Vec<_>>();
+        let mut read = [
+            below("metadata.", METADATA),
+            below("spec.", &spec),
+            below("spec.agent.", AGENT),
+            below("spec.nodes[].", NODE),
+            below("spec.clusters[].", clusters::CLUSTER),
+            below("spec.external[].", EXTERNAL),
+        ]
+        .concat();
+        let mut sorted = told.clone();
+        sorted.sort();
+        read.sort();
+        assert_eq!(sorted, read, "docs/lab.md and the fields of a Lab");
     }
 }

@@ -11,6 +11,22 @@ use crate::objects;
 use crate::places::Places;
 use crate::probe::file::{Family, Port};
 
+/// Every way to write an end. The service's is only one to go to
+/// ([`service`](super::service)), entities are in [`entity`](super::entity).
+const ENDS: [&str; 11] = [
+    "pod:NAMESPACE/NAME",
+    "cluster:NAME/pod:NAMESPACE/NAME",
+    "svc:NAMESPACE/NAME",
+    "node:NAME",
+    "ip:ADDRESS",
+    "entity:world",
+    "entity:host",
+    "entity:remote-node",
+    "entity:kube-apiserver",
+    "entity:health",
+    "entity:ingress",
+];
+
 /// One end.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum End<'a> {
@@ -77,9 +93,7 @@ impl<'a> End<'a> {
             "entity" if name == "world" => {
                 journal.external.first().map(Self::External).ok_or_else(unknown)
             }
-            _ => Err(format!(
-                "`{text}`: a lab probe has pod:, cluster:NAME/pod:, node:, ip:, entity:, and svc: to go to"
-            )),
+            _ => Err(format!("`{text}` is no end of a lab probe: {}", ENDS.join(", "))),
         }
     }
 
@@ -231,6 +245,21 @@ mod tests {
         let journal = journal();
         let found = End::of(text, &journal).map(|end| end.name());
         assert_eq!(found.as_deref().map_err(String::as_str), want);
+    }
+
+    #[test]
+    fn the_page_has_every_way_to_write_an_end() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/lab.md");
+        let page = fs::read_to_string(page).unwrap();
+        let (_, table) = page.split_once("| End | Who that is |\n").unwrap();
+        let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+        let cells =
+            rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2));
+        assert_eq!(cells.collect::<Vec<_>>(), ENDS);
+        check(
+            "fqdn:a.example",
+            Err(&format!("`fqdn:a.example` is no end of a lab probe: {}", ENDS.join(", "))),
+        );
     }
 
     #[test]

@@ -263,6 +263,30 @@ mod tests {
     }
 
     #[test]
+    fn the_page_has_every_protocol_and_client() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/lab.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let named = |key: &str| {
+            let row = page.lines().find(|line| line.starts_with(&format!("| `{key}` |"))).unwrap();
+            let cell = row.split('|').nth(2).unwrap();
+            cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(named("protocol"), ["TCP", "UDP", "SCTP", "ICMP", "ICMPv6"]);
+        let mut clients = Vec::new();
+        for protocol in named("protocol") {
+            let port = if protocol.starts_with("ICMP") { "" } else { r#","port":7"# };
+            let line = format!(r#"{{"id":"a","from":"x","to":"y","protocol":"{protocol}"{port}}}"#);
+            clients.push(good(&line).client.program());
+        }
+        clients.push(Client::Curl.program());
+        clients.sort_unstable();
+        clients.dedup();
+        let mut told = named("client");
+        told.sort();
+        assert_eq!(told, clients);
+    }
+
+    #[test]
     fn unknown_keys_stay_for_the_answer() {
         let lines = read(r#"{"id":"a","from":"x","to":"y","port":1,"twin":"b"}"#);
         assert_eq!(lines[0].object["twin"], "b");
