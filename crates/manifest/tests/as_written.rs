@@ -70,9 +70,8 @@ impl Around {
         let head = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\n\
                     metadata: {name: p, namespace: banking}\n\
                     spec:\n  endpointSelector: {matchLabels: {app: api}}\n";
-        let indented = |by: &str| -> String {
-            snippet.lines().map(|line| format!("{by}{line}\n")).collect()
-        };
+        let indented =
+            |by: &str| -> String { snippet.lines().map(|line| format!("{by}{line}\n")).collect() };
         match self {
             Self::Nothing => snippet.to_owned(),
             Self::Spec => format!("{head}{}", indented("  ")),
@@ -184,8 +183,10 @@ fn a_range_without_its_space_is_refused() {
     check(
         "cidr",
         Around::Rule("egress"),
-        &["8:7: spec.egress[0].toCIDRSet[0]: `cidr:172.21.89.10/32` is a text, not a mapping (fix: \
-           a space is missing: write `cidr: 172.21.89.10/32`)"],
+        &[
+            "8:7: spec.egress[0].toCIDRSet[0]: `cidr:172.21.89.10/32` is a text, not a mapping (fix: \
+           a space is missing: write `cidr: 172.21.89.10/32`)",
+        ],
     );
 }
 

@@ -134,8 +134,10 @@ fn shorthand_is_refused() {
     );
     check(
         &ingress("{toPorts: [{http: []}]}"),
-        &["4:52: spec.ingress[0].toPorts[0].http: there is no such field here: it belongs to `rules` \
-           (fix: write `rules: {...}` around it, beside `ports`)"],
+        &[
+            "4:52: spec.ingress[0].toPorts[0].http: there is no such field here: it belongs to `rules` \
+           (fix: write `rules: {...}` around it, beside `ports`)",
+        ],
     );
 }
 

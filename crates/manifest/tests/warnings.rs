@@ -175,6 +175,33 @@ fn names_need_a_rule_that_lets_pods_ask_for_them() {
 }
 
 #[test]
+fn what_this_version_cannot_know_is_said_of_a_policy_that_is_right() {
+    let missing = |egress: &str, cluster: &str| {
+        let text = cnp(&format!("{{endpointSelector: {{}}, egress: [{egress}]}}"));
+        let options = Options { cluster: cluster.to_owned(), ..Options::default() };
+        let notes = check_documents(&read("f", &text).unwrap(), &options).outcome.notes;
+        let notes = notes.iter().filter(|note| note.text.starts_with("is not in force"));
+        notes.map(|note| format!("{}: {}", note.field, note.text)).collect::<Vec<_>>()
+    };
+    let dns = "{toEntities: [cluster], toPorts: [{ports: [{port: '53', protocol: ANY}]}]}";
+    let names = "{toFQDNs: [{matchName: api.swift.com}]}";
+    assert_eq!(
+        missing(&format!("{dns}, {names}"), "default"),
+        [
+            "spec.egress[1]: is not in force with this version: addresses of names are not learnt yet"
+        ]
+    );
+    let mesh = "{toEndpoints: [{matchLabels: {io.cilium.k8s.policy.cluster: mumbai}}]}";
+    assert_eq!(
+        missing(mesh, "jakarta"),
+        ["spec.egress[0]: is not in force with this version: clusters are not joined yet: nobody \
+          of another one is known"]
+    );
+    assert_eq!(missing(mesh, "mumbai"), [""; 0]);
+    assert_eq!(missing("{toEndpoints: [{}]}", "jakarta"), [""; 0]);
+}
+
+#[test]
 fn default_deny_that_may_surprise_is_named() {
     check(
         &cnp("{endpointSelector: {}, egressDeny: [{toEntities: [world]}]}"),

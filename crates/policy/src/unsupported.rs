@@ -11,6 +11,8 @@ use crate::options::{Capabilities, Options};
 use crate::peer::Peer;
 use crate::precedence::Effect;
 use crate::rule::{Action, Authentication, Peers, Policy, Rule, Subject};
+use crate::scope::CLUSTER;
+use crate::selector::{Operator, Requirement};
 
 /// What a rule asks for that is not enforced yet.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -25,6 +27,8 @@ pub enum Feature {
     Names,
     /// Judging packets of nodes.
     Nodes,
+    /// Knowing who is in another cluster.
+    Clusters,
     /// Knowing the service or the group of ranges that it refers to.
     References,
 }
@@ -37,6 +41,7 @@ impl fmt::Display for Feature {
             Self::Authentication => "authentication is not enforced yet",
             Self::Names => "addresses of names are not learnt yet",
             Self::Nodes => "packets of nodes are not judged yet",
+            Self::Clusters => "clusters are not joined yet: nobody of another one is known",
             Self::References => "what it refers to is not known",
         })
     }
@@ -71,6 +76,7 @@ pub fn unsupported(policies: &[Policy], options: &Options) -> Vec<Unsupported> {
             (needs_authentication(rule), can.authentication, Feature::Authentication),
             (names, can.names, Feature::Names),
             (matches!(rule.subject, Subject::Nodes(_)), can.nodes, Feature::Nodes),
+            (names_another_cluster(rule, &options.cluster), false, Feature::Clusters),
             (unknown, false, Feature::References),
         ];
         found.extend(
@@ -83,6 +89,21 @@ pub fn unsupported(policies: &[Policy], options: &Options) -> Vec<Unsupported> {
     found.sort();
     found.dedup();
     found
+}
+
+/// Whether a peer is asked for that can only be in a cluster that is not this one.
+fn names_another_cluster(rule: &Rule, own: &str) -> bool {
+    let Peers::OneOf(peers) = &rule.peers else { return false };
+    let is_another = |requirement: &Requirement| {
+        let key = &requirement.key;
+        key.key == CLUSTER
+            && key.may_be_k8s()
+            && matches!(&requirement.operator, Operator::In(names) if !names.contains(own))
+    };
+    peers.iter().any(|peer| match peer {
+        Peer::Endpoints(selector) => selector.requirements().any(is_another),
+        _ => false,
+    })
 }
 
 fn needs_icmp_types(rule: &Rule) -> bool {

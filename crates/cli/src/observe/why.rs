@@ -4,12 +4,15 @@
 
 mod remedy;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use api::flow::detail::{Actor, Detail};
-use api::proto::flow::{Flow, FlowFilter, Verdict};
+use api::proto::flow::{Flow, FlowFilter, TrafficDirection, Verdict};
 use api::proto::observer::observer_client::ObserverClient;
 use api::proto::observer::{GetFlowsRequest, get_flows_response::ResponseTypes};
+use api::proto::signet::v1::signet_client::SignetClient;
+use api::proto::signet::v1::{ListPoliciesRequest, Policy};
 
 use super::Style;
 use super::brief::{self, UNSUPPORTED};
@@ -21,12 +24,16 @@ use crate::server::{self, Connection, ServerArgs};
 /// What a rule may ask for beside addresses, protocols and ports.
 const CONDITIONS: &str = "on requests, DNS names or proof of who the ends are";
 
+/// What an agent says of a rule that asks for more than there is.
+const NOT_IN_FORCE: &str = "is not in force: ";
+
 /// Flows of the pair that are shown.
 const HISTORY: u64 = 20;
 
 /// Explains the flow of this number.
 pub async fn run(args: &ServerArgs, uuid: &str, style: &Style) -> Result<(), Error> {
-    let mut client = ObserverClient::new(server::connect(args).await?);
+    let connection = server::connect(args).await?;
+    let mut client = ObserverClient::new(connection.clone());
     let this = FlowFilter { uuid: vec![uuid.to_owned()], ..FlowFilter::default() };
     let found = get(&mut client, vec![this], 1).await?.pop();
     let Some(flow) = found else {
@@ -36,8 +43,11 @@ pub async fn run(args: &ServerArgs, uuid: &str, style: &Style) -> Result<(), Err
         )));
     };
     let history = get(&mut client, pair(&flow), HISTORY).await?;
+    // A server that only knows flows says nothing of policies.
+    let policies = SignetClient::new(connection).list_policies(ListPoliciesRequest {}).await;
+    let policies = policies.map(|answer| answer.into_inner().policies).unwrap_or_default();
     let mut out = io::stdout().lock();
-    write!(out, "{}", explain(&flow, &history, style))?;
+    write!(out, "{}", explain(&flow, &history, &policies, style))?;
     Ok(out.flush()?)
 }
 
@@ -78,7 +88,7 @@ fn pair(flow: &Flow) -> Vec<FlowFilter> {
 }
 
 /// All of it as text.
-fn explain(flow: &Flow, history: &[Flow], style: &Style) -> String {
+fn explain(flow: &Flow, history: &[Flow], policies: &[Policy], style: &Style) -> String {
     let detail = flow.extensions.as_ref().and_then(Detail::from_any);
     let mut lines = vec![brief::flow(flow, style), String::new()];
     let mut row = |key: &str, value: String| lines.push(format!("{key:<10} {value}"));
@@ -92,6 +102,9 @@ fn explain(flow: &Flow, history: &[Flow], style: &Style) -> String {
         }
     }
     row("decided", decision(flow, detail.as_ref()));
+    for missing in not_in_force(flow, detail.as_ref(), policies) {
+        row("not yet", escape(&missing).into_owned());
+    }
     if let Some(shadow) = detail.as_ref().and_then(|detail| detail.shadow.as_ref()) {
         let same = if shadow.differs { "" } else { ", as it was" };
         row("shadow", format!("{}{same}", escape(&shadow.in_words())));
@@ -159,6 +172,26 @@ fn decision(flow: &Flow, detail: Option<&Detail>) -> String {
         (reason, _) => format!("by the packet path: {}", escape(reason)),
     };
     format!("{found}{judged}")
+}
+
+/// Rules of the policies that deny by default which might have allowed it, were they in
+/// force: what is not known here (the address of a name, another cluster) matches nothing.
+fn not_in_force(flow: &Flow, detail: Option<&Detail>, policies: &[Policy]) -> BTreeSet<String> {
+    let Some(detail) = detail.filter(|detail| detail.reason == "default-deny") else {
+        return BTreeSet::new();
+    };
+    let list = match direction(flow) {
+        TrafficDirection::Egress => ".egress[",
+        TrafficDirection::Ingress => ".ingress[",
+        TrafficDirection::Unknown => return BTreeSet::new(),
+    };
+    let decided = policies.iter().filter(|policy| {
+        let namespace = if policy.namespace.is_empty() { "-" } else { &policy.namespace };
+        detail.because.contains(&format!("{}/{namespace}/{}", policy.kind, policy.name))
+    });
+    let parts = decided.flat_map(|policy| policy.reason.split("; "));
+    let missing = parts.filter(|part| part.contains(NOT_IN_FORCE) && part.contains(list));
+    missing.map(str::to_owned).collect()
 }
 
 fn word(flow: &Flow) -> &'static str {

@@ -147,8 +147,8 @@ impl<'a> Context<'a> {
         self.denials_alone(policy, notes);
         for unsupported in unsupported(std::slice::from_ref(policy), self.options) {
             let text = format!("is not in force with this version: {}", unsupported.feature);
-            // These two are warned of below, with what it takes.
-            if !matches!(unsupported.feature, Feature::Names | Feature::References) {
+            // What it refers to is warned of below, with what it takes.
+            if unsupported.feature != Feature::References {
                 // The policy is right; it is this version that is not there yet.
                 self.note(&unsupported.rule, text, notes);
             }

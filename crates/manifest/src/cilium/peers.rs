@@ -27,10 +27,7 @@ const OF_A_PEER: Field = Field::Elsewhere(
     "an element of the list of peers before it",
     "indent it, so that it stands below that list",
 );
-const OF_PORTS: Field = Field::Elsewhere(
-    "an element of `toPorts`",
-    "write it below `toPorts`",
-);
+const OF_PORTS: Field = Field::Elsewhere("an element of `toPorts`", "write it below `toPorts`");
 
 const INGRESS: Schema = &[
     ("fromEndpoints", Field::Read),

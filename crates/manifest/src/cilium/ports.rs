@@ -22,14 +22,10 @@ const PORT_RULE: Schema = &[
     ("dns", OF_RULES),
     ("kafka", OF_RULES),
 ];
-const OF_A_PORT: Field = Field::Elsewhere(
-    "an element of `ports`",
-    "write `ports: [{port: ..., protocol: ...}]`",
-);
-const OF_RULES: Field = Field::Elsewhere(
-    "`rules`",
-    "write `rules: {...}` around it, beside `ports`",
-);
+const OF_A_PORT: Field =
+    Field::Elsewhere("an element of `ports`", "write `ports: [{port: ..., protocol: ...}]`");
+const OF_RULES: Field =
+    Field::Elsewhere("`rules`", "write `rules: {...}` around it, beside `ports`");
 const NOT_IN_DENY: Field =
     Field::Refused("cannot stand in a deny rule: it denies whole connections", "");
 const DENY_RULE: Schema = &[

@@ -63,7 +63,7 @@ fn denied() -> Flow {
 #[test]
 fn a_drop_is_explained_from_end_to_end() {
     let allowed = Flow { verdict: Verdict::Forwarded.into(), extensions: None, ..denied() };
-    let text = explain(&denied(), &[allowed, denied()], &Style::default());
+    let text = explain(&denied(), &[allowed, denied()], &[], &Style::default());
     assert_eq!(
         text,
         "\
@@ -87,6 +87,35 @@ history    1 dropped, 1 other, of the last 2
   N/A DROP pay-svc → db-0:5432 TCP policy-denied  nc[4711] no rule allows it (default deny: CiliumNetworkPolicy/payment/pay-svc) [payment → ledger]
 "
     );
+}
+
+/// What agents say of the policies: one that decides, one of another direction, and one
+/// that has nothing to do with it.
+#[test]
+fn a_rule_that_cannot_be_in_force_yet_is_named_with_what_is_missing() {
+    let policy = |name: &str, reason: &str| Policy {
+        kind: "CiliumNetworkPolicy".into(),
+        namespace: "payment".into(),
+        name: name.into(),
+        reason: reason.into(),
+        ..Policy::default()
+    };
+    let lacking = |name: &str, rule: &str| {
+        format!(
+            "`CiliumNetworkPolicy/payment/{name}#{rule}` is not in force: addresses of names are not \
+             learnt yet"
+        )
+    };
+    let own = lacking("pay-svc", "spec.egress[1]");
+    let policies = [
+        policy("pay-svc", &format!("{own}; {}", lacking("pay-svc", "spec.ingress[0]"))),
+        policy("other", &lacking("other", "spec.egress[0]")),
+    ];
+    let text = explain(&denied(), &[], &policies, &Style::default());
+    let lines: Vec<_> = text.lines().filter(|line| line.starts_with("not yet")).collect();
+    assert_eq!(lines, [format!("not yet    {own}")]);
+    let ruled = Flow { extensions: None, ..denied() };
+    assert!(!explain(&ruled, &[], &policies, &Style::default()).contains("not yet"));
 }
 
 #[track_caller]
