@@ -128,7 +128,6 @@ const JAKARTA: &[Route] = &[
         &[
             "entity:host:",
             "entity:host:4317",
-            "entity:remote-node:22",
             "entity:remote-node:4317",
             "ip:172.20.0.2:443",
             "ip:fd00:172:20::2:443",
