@@ -5,7 +5,8 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +17,6 @@ use lab::{Exec, Lab, probe};
 
 use serde_json::Value;
 
-use crate::attempt;
 use crate::scene::{Scene, eventually, options};
 use crate::signet;
 
@@ -61,54 +61,167 @@ fn reaches(name: &str, from: &str, to: &str, port: &str) -> Option<bool> {
     Some(lab.output(&exec, Duration::from_secs(10)).unwrap().status.success())
 }
 
+/// The two pods of the workload that is rolled out; for each, a number that grows when it
+/// begins to change and when that is over: odd while it changes.
+#[derive(Default)]
+struct Replicas([AtomicUsize; 2]);
+
+impl Replicas {
+    fn turn(&self, replica: usize) {
+        self.0[replica].fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn state(&self, replica: usize) -> usize {
+        self.0[replica].load(Ordering::SeqCst)
+    }
+}
+
+/// In so many parts the probes are tried, and so often a pod moves at most.
+const ROUNDS: usize = 5;
+const MOST_MOVES: usize = 12;
+
+/// How often the probes of what is rolled out were tried.
+#[derive(Debug, Default)]
+struct Watched {
+    /// On a pod that stood still: everything was as expected.
+    steady: [usize; 2],
+    /// On a pod that was replaced or moved meanwhile: nothing denied arrived.
+    moving: usize,
+}
+
+impl Watched {
+    /// Whether the probes have met changes, and a pod that stood still beside them.
+    fn is_enough(&self) -> bool {
+        self.moving >= 10 && self.steady[1] >= 10
+    }
+
+    /// Tries some probes on one pod. On one that stands still they must be as expected, in
+    /// every word. One that changes may refuse a connection, and an address may be nobody's
+    /// for a moment; but what is denied never arrives.
+    fn round(
+        watched: &Mutex<Self>,
+        name: &str,
+        probes: &[&str],
+        replicas: &Replicas,
+        replica: usize,
+    ) {
+        let pod = format!("\"pod:payment/payment-{}\"", replica + 1);
+        let text = probes.join("\n").replace("\"pod:payment/payment\"", &pod);
+        let before = replicas.state(replica);
+        let report = Lab::open(Some(&name.parse().unwrap()))
+            .and_then(|lab| probe::run_lines(&lab, &text, &probe::Run::default(), &[]));
+        let steady = before.is_multiple_of(2) && before == replicas.state(replica);
+        let report = match report {
+            Ok(report) => report,
+            Err(error) if steady => panic!("{}", error.chain()),
+            // Half written, or half gone.
+            Err(_) => return,
+        };
+        for answer in report.answers() {
+            let expected = answer.expected.as_ref().unwrap();
+            if let (Ok(found), "denied") = (&answer.found, expected.verdict.as_str()) {
+                assert!(!found.outcome.success && found.arrived == 0, "{pod}: {}", answer.json());
+            }
+            if steady {
+                assert!(answer.differences().is_empty(), "{pod} stood still: {}", answer.json());
+                watched.lock().unwrap().steady[replica] += 1;
+            } else {
+                watched.lock().unwrap().moving += 1;
+            }
+        }
+    }
+}
+
 pub fn rollout() {
     let mut scene = Scene::bank("rollout");
     let name = scene.name().to_owned();
     let before = identity(&scene, "payment/payment-1");
+    let probes = fs::read_to_string(scene.directory.path().join("probes.jsonl")).unwrap();
+    let is_own = |line: &&str| line.contains("\"pod:payment/payment\"");
+    let own: Vec<_> = probes.lines().filter(is_own).collect();
+    assert!(own.len() >= 40, "{} probes", own.len());
     // Routes that have nothing to do with what is rolled out: none may notice.
     let others = scene.directory.path().join("others-probes.jsonl");
-    let probes = fs::read_to_string(scene.directory.path().join("probes.jsonl")).unwrap();
-    let kept: Vec<_> = probes.lines().filter(|line| !line.contains("pod:payment/")).collect();
+    let kept: Vec<_> = probes.lines().filter(|line| !line.contains(":payment/")).collect();
     fs::write(&others, kept.join("\n")).unwrap();
     let lab = scene.lab.clone();
-    let done = AtomicBool::new(false);
+    let (done, replicas) = (AtomicBool::new(false), Replicas::default());
     let load = Load { seconds: 12, rate: 40, denied: true };
+    // A few at a time, so that there are rounds that begin and end between changes; allowed
+    // and denied ones in each.
+    let is_allowed = |line: &&str| line.contains(r#""expect":{"verdict":"allowed""#);
+    let (allowed, denied): (Vec<&str>, Vec<&str>) = own.iter().partition(|line| is_allowed(line));
+    let every = |at: usize| {
+        let some = allowed.iter().skip(at).step_by(ROUNDS);
+        some.chain(denied.iter().skip(at).step_by(ROUNDS)).copied().collect::<Vec<&str>>()
+    };
+    let rounds: Vec<_> = (0..ROUNDS).map(every).collect();
+    let watched = Mutex::new(Watched::default());
     thread::scope(|scope| {
         let steady = scope.spawn(|| traffic::run(&lab, &others, load, &mut |_| {}).unwrap());
-        let denied = scope.spawn(|| {
-            let mut tried = 0;
-            while !done.load(Ordering::Relaxed) {
-                let found = reaches(&name, "web/web-1", "payment/payment-1", "8080");
-                assert_ne!(found, Some(true), "a pod of the public web reached payment");
-                tried += u32::from(found.is_some());
+        let watcher = scope.spawn(|| {
+            for round in 0.. {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                let replica = usize::from(round % 3 > 0);
+                Watched::round(&watched, &name, &rounds[round % ROUNDS], &replicas, replica);
             }
-            tried
         });
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            edit(&scene, "payment.yaml", "image: bank/payment", "image: bank/payment:2");
-            let file = scene.directory.path().join("payment.yaml");
-            let changes = change(&mut scene, &file);
-            assert_eq!(
-                changes,
-                ["Pod/payment/payment-1 replaced", "Pod/payment/payment-2 replaced"]
-            );
+            replace(&mut scene, &replicas);
             still_pays(&name);
-            for node in ["jakarta-2", "jakarta-3", "jakarta-1"] {
-                scene.lab.move_pod("payment/payment-1", node, &options()).unwrap();
+            let nodes = ["jakarta-2", "jakarta-3", "jakarta-1"];
+            for (moves, node) in nodes.into_iter().cycle().take(MOST_MOVES).enumerate() {
+                // A slow machine needs more of them for the probes to meet some.
+                if moves >= nodes.len() && watched.lock().unwrap().is_enough() {
+                    break;
+                }
+                replicas.turn(0);
+                let words = ["lab", "restart", "--lab", &name, "payment/payment-1", "--node", node];
+                signet::run(&words).good();
+                scene.lab = Lab::open(Some(&name.parse().unwrap())).unwrap();
+                replicas.turn(0);
                 still_pays(&name);
                 assert_eq!(scene.lab.pod("payment/payment-1").unwrap().node, node);
             }
         }));
         done.store(true, Ordering::Relaxed);
         let steady = steady.join().unwrap();
-        assert!(steady.is_as_expected(), "{}", steady.text());
-        assert!(steady.tried > 60, "{}", steady.text());
-        assert!(denied.join().unwrap() >= 3);
+        watcher.join().unwrap();
         if let Err(panic) = outcome {
             std::panic::resume_unwind(panic);
         }
+        assert!(steady.is_as_expected(), "{}", steady.text());
+        assert!(steady.tried > 60, "{}", steady.text());
     });
+    eprintln!("while pods were replaced and moved: {watched:?}");
+    assert!(watched.lock().unwrap().is_enough(), "{watched:?}");
+    // And when all is over, on both.
+    for replica in [0, 1] {
+        Watched::round(&watched, &name, &own, &replicas, replica);
+    }
     assert_eq!(identity(&scene, "payment/payment-1"), before, "it is who it was");
+}
+
+/// Replaces the pods one after the other; the second stands still while the first changes.
+fn replace(scene: &mut Scene, replicas: &Replicas) {
+    edit(scene, "payment.yaml", "image: bank/payment", "image: bank/payment:2");
+    let file = scene.directory.path().join("payment.yaml");
+    let mut changes = Vec::new();
+    replicas.turn(0);
+    let mut say = |change: lab::apply::Change| {
+        if change.outcome != "unchanged" {
+            changes.push(format!("{} {}", change.object, change.outcome));
+            if changes.len() == 1 {
+                replicas.turn(1);
+            }
+        }
+    };
+    scene.lab.apply(&file, None, &options(), &mut say).unwrap();
+    assert_eq!(changes, ["Pod/payment/payment-1 replaced", "Pod/payment/payment-2 replaced"]);
+    replicas.turn(0);
+    replicas.turn(1);
 }
 
 /// The route that a change interrupts comes back by itself, and stays.
@@ -156,16 +269,23 @@ pub fn relabel() {
         told.unwrap_or_else(|error| panic!("{}", error.chain()));
         (start, Instant::now())
     };
-    let (attempts, retired, again) = thread::scope(|scope| {
+    let who = |pod: &str| identity(&scene, pod);
+    let (before, twin) = (who("ledger/ledger-1"), who("ledger/ledger-2"));
+    assert_eq!(before, twin, "pods of one workload are one identity");
+    let (attempts, retired, meanwhile, again) = thread::scope(|scope| {
         let attempts = scope.spawn(|| attempts(&scene, to, &stop));
         thread::sleep(Duration::from_millis(300));
         let retired = set("retired");
         thread::sleep(Duration::from_millis(300));
+        let meanwhile = (who("ledger/ledger-1"), who("ledger/ledger-2"));
         let again = set("ledger");
         thread::sleep(Duration::from_millis(300));
         stop.store(true, Ordering::Relaxed);
-        (attempts.join().unwrap(), retired, again)
+        (attempts.join().unwrap(), retired, meanwhile, again)
     });
+    assert_ne!(meanwhile.0, before, "another label is another identity");
+    assert_eq!(meanwhile.1, twin, "the pod beside it is who it was");
+    assert_eq!(who("ledger/ledger-1"), before, "the label is back, and so is the identity");
     let between = |from: Instant, to: Instant| {
         attempts.iter().filter(move |(begun, _)| *begun >= from && *begun < to)
     };
