@@ -124,7 +124,10 @@ fn asked_for(scene: &Scene) {
     assert!(shell(scene, "client", &format!("nc -n -z -w 2 {backend} 8080")).is_some());
     assert!(shell(scene, "client", &format!("nc -n -z -w 1 {backend} 9999")).is_none());
     let logged = |direction: &str, verdict: &str| {
-        let flags = ["--all", "--from-pod", "shop/client", "--traffic-direction", direction];
+        // Ends of connections are no decisions.
+        let decisions = ["--all", "--type", "policy-verdict", "--type", "drop"];
+        let flags = ["--from-pod", "shop/client", "--traffic-direction", direction];
+        let flags = [&decisions[..], &flags[..]].concat();
         let flows =
             scene.observe(&[&flags[..], &["--verdict", verdict, "--protocol", "tcp"]].concat());
         let to = flows.iter().map(|answer| &answer["flow"]);
