@@ -17,6 +17,7 @@ use lab::{Exec, Lab, probe};
 
 use serde_json::Value;
 
+use crate::attempt;
 use crate::scene::{Scene, eventually, options};
 use crate::signet;
 

@@ -147,7 +147,7 @@ fn a_condition_that_is_not_looked_at_yet_is_neither_an_allowance_nor_lifted() {
         ..detail.clone()
     };
     let flow = Flow { extensions: Some(detail(&[rule]).to_any()), ..denied() };
-    let text = explain(&flow, &[], &Style::default());
+    let text = explain(&flow, &[], &[], &Style::default());
     let (_, text) = text.split_once("\ndecided    ").unwrap();
     assert_eq!(
         text,
@@ -159,7 +159,9 @@ history    0 dropped, 0 other, of the last 0
 "
     );
     let nameless = Flow { extensions: Some(detail(&[]).to_any()), ..denied() };
-    assert!(explain(&nameless, &[], &Style::default()).contains("decided    a rule would allow"));
+    assert!(
+        explain(&nameless, &[], &[], &Style::default()).contains("decided    a rule would allow")
+    );
     check_remedy(&nameless, "without giving up the condition of the rule");
 }
 
