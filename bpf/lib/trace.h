@@ -3,9 +3,9 @@
  * trace.h - what is told of a connection after its first packet: its first answer,
  * if that is wanted, and its end with what it carried.
  *
- * Each at most once for an entry. These records have the emptier half of their ring
+ * Each at most once for an entry. These records have three quarters of their ring
  * and a share of it for each endpoint: however many connections somebody ends, there
- * is as much room for the first packets of others as without.
+ * is room for the first packets of others.
  */
 #pragma once
 
@@ -23,8 +23,8 @@ inline_fn bool trace_is_flood(const struct sg_control *ctl, const struct sg_endp
 {
 	struct sg_usage *used = report_usage(ep);
 
-	if (bpf_ringbuf_query(&traces, BPF_RB_AVAIL_DATA) * 2 >
-	    bpf_ringbuf_query(&traces, BPF_RB_RING_SIZE))
+	if (bpf_ringbuf_query(&traces, BPF_RB_AVAIL_DATA) * 4 >
+	    bpf_ringbuf_query(&traces, BPF_RB_RING_SIZE) * 3)
 		return true;
 	return used && __sync_fetch_and_add(&used->trace_records, 1) >= ctl->drop_records;
 }

@@ -294,8 +294,9 @@ pub fn detach_pod(pins: &Path, ifindex: u32) -> Result<(), AttachError> {
     }
     for hook in &HOOKS {
         let path = pins.link(ifindex, hook.name);
-        // A pin alone keeps a link alive: detached first, so that an interface
-        // that stays is not left with half of its programs by a later failure.
+        // Else the kernel takes it off some time after its last holder, and an
+        // interface that stays cannot be given another meanwhile.
+        let _ = Link::open(&path).and_then(|link| link.detach());
         pins::remove(&path).map_err(|source| AttachError::Pin { step: "remove", path, source })?;
     }
     Ok(())

@@ -99,7 +99,7 @@ impl Default for Limits {
             table_entries: 65_536,
             services: 8192,
             backends: 16_384,
-            ring_bytes: 4 << 20,
+            ring_bytes: 8 << 20,
             drop_records: 1000,
             traces: Traces::default(),
         }

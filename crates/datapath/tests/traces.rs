@@ -287,16 +287,16 @@ fn due(node: &Node) -> (u64, u64) {
 }
 
 /// A ring of 16 KiB: a decision takes 328 bytes with its head, an end 368. Ends stop
-/// when more than 8,192 are taken, which is after the 12th; decisions go on to the
-/// 36th, at 16,224.
+/// when more than 12,288 are taken, which is after the 18th; decisions go on to the
+/// 29th, at 16,136.
 #[test]
-fn ends_leave_half_of_the_ring_to_first_packets() {
+fn ends_leave_a_quarter_of_the_ring_to_first_packets() {
     let (node, _) = node(Limits { ring_bytes: 16_384, ..SMALL });
     many(&node, 200);
     let told = node.records();
     let ends = told.iter().filter(|record| record.trace.is_some()).count();
-    assert_eq!((told.len() - ends, ends), (36, 12));
-    assert_eq!(due(&node), (400, 400 - 48), "every loss is counted");
+    assert_eq!((told.len() - ends, ends), (29, 18));
+    assert_eq!(due(&node), (400, 400 - 47), "every loss is counted");
     // Once there is room, they are told again.
     Opened(40000).opens(&node);
     Opened(40000).gets(&node, Tcp::Rst, 0);
