@@ -24,7 +24,7 @@ figures() {
 
 now() { date +%s%N; }
 
-for ((run = 0; run < runs; run++)); do
+for _ in $(seq "$runs"); do
   signet lab down "$lab" >/dev/null 2>&1 || true
   start=$(now)
   signet lab up "$folder" >/dev/null 2>&1
@@ -32,7 +32,7 @@ for ((run = 0; run < runs; run++)); do
 done | figures "lab up" s
 
 # Each run takes a pod's label away and gives it back.
-for ((run = 0; run < runs; run++)); do
+for _ in $(seq "$runs"); do
   for value in retired ledger; do
     signet lab label --lab "$lab" ledger/ledger-1 "app=$value" |
       sed -n 's/.* after \([0-9.]*\) ms.*/\1/p'

@@ -25,12 +25,14 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("cp", "coreutils"),
     ("curl", "curl"),
     ("cut", "coreutils"),
+    ("date", "coreutils"),
     ("git", "git"),
     ("grep", "grep"),
     ("head", "coreutils"),
     ("initdb", "postgresql"),
     ("make", "make"),
     ("mkdir", "coreutils"),
+    ("mktemp", "coreutils"),
     ("nc", "netcat-openbsd"),
     ("ping", "iputils-ping"),
     ("postgres", "postgresql"),
@@ -38,6 +40,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("runc", "runc"),
     ("sed", "sed"),
     ("setpriv", "util-linux"),
+    ("seq", "coreutils"),
     ("setsid", "util-linux"),
     ("sh", "dash"),
     ("sleep", "coreutils"),
@@ -54,7 +57,7 @@ const RUNNERS: &[&str] =
 /// What a shell does itself, and what the documents have built before.
 const BUILT_IN: &[&str] = &[
     "case", "cd", "command", "do", "done", "echo", "else", "esac", "eval", "exec", "export", "fi",
-    "for", "if", "local", "printf", "set", "signet", "sudo", "then", "true",
+    "for", "if", "local", "printf", "pwd", "set", "signet", "sudo", "then", "trap", "true",
 ];
 
 /// What `make demo` prepares a user for.
