@@ -32,7 +32,7 @@ const PACKETS_FOR_LONG: usize = 1_000_000;
 /// Tests that share the packets of every day, each with cases of its own.
 const SHARES: usize = 4;
 /// How many cases a mutant may survive.
-const CASES_FOR_A_MUTANT: u64 = 4_000;
+const CASES_FOR_A_MUTANT: u64 = 2_000;
 
 /// Where the peer of a packet is: each packet has one of its own, so that no
 /// connection of an earlier one can answer for it.
