@@ -15,8 +15,8 @@ use crate::attempt;
 use crate::scene::{Scene, eventually};
 use crate::signet::number;
 
-/// More than a ring of 4 MiB can hold, which are about 13,000 records.
-const FLOOD: usize = 20_000;
+/// More than a ring of 8 MiB can hold, which are about 25,000 records.
+const FLOOD: usize = 40_000;
 
 /// Echo reply (RFC 792) that answers nothing: no connection, so each is told.
 const ECHO_REPLY: [u8; 8] = [0, 0, 0xff, 0xff, 0, 0, 0, 0];

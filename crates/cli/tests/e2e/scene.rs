@@ -165,11 +165,19 @@ impl Scene {
         answer[key].as_array().unwrap_or_else(|| panic!("no {key} in {text}")).clone()
     }
 
-    /// What `signet status` says of a node.
+    /// What `signet status` says of a node, once all answer: on a busy machine one that
+    /// has just started may take longer than people are kept waiting.
     #[track_caller]
     pub fn status(&self, node: &str) -> Value {
-        let nodes = self.list(&["status"], "nodes");
-        nodes.into_iter().find(|it| it["node"] == node).unwrap_or_else(|| panic!("no {node}"))
+        let ask = || self.ask(&["status", "-o", "json"]);
+        let end = Instant::now() + LONG;
+        let mut answer = ask();
+        while answer.status != Some(0) && Instant::now() < end {
+            answer = ask();
+        }
+        let answer: Value = serde_json::from_str(&answer.good()).unwrap();
+        let mut nodes = answer["nodes"].as_array().unwrap().iter();
+        nodes.find(|it| it["node"] == node).unwrap_or_else(|| panic!("no {node}")).clone()
     }
 
     /// The process of a node's agent.
