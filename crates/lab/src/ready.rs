@@ -27,7 +27,9 @@ pub fn wait(site: &Site, journal: &Journal) -> Result<(), Error> {
         let (written, deadline) = (monotonic_ns(), Instant::now() + LIMIT);
         loop {
             check_interrupt()?;
-            let missing = look(&mut client, site, journal, written).await?;
+            // An agent or a relay that is busy may refuse once what it answers later.
+            let found = look(&mut client, site, journal, written).await;
+            let missing = found.unwrap_or_else(|error| vec![error.chain()]);
             if missing.is_empty() {
                 return Ok(());
             }

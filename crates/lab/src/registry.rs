@@ -101,7 +101,7 @@ impl SharedClaim {
     /// Waits for it. Makes the folder of all labs where there is none.
     pub fn take() -> Result<Self, Error> {
         loop {
-            fs::create_dir_all(RUN).map_err(Error::file("create", RUN))?;
+            make_folder(Path::new(RUN))?;
             let Ok(lock) = File::open(RUN) else { continue };
             lock.lock().map_err(Error::file("lock", RUN))?;
             // Whoever held it before may have removed the folder with the last lab.
@@ -112,11 +112,47 @@ impl SharedClaim {
     }
 }
 
+/// Not by `create_dir_all`, which fails when the last lab goes, and the folder with
+/// it, between its two looks.
+fn make_folder(path: &Path) -> Result<(), Error> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(Error::file("create", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn is_same(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let inode = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
     match (file.metadata(), fs::metadata(path)) {
         (Ok(held), Ok(present)) => inode(held) == inode(present),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_comes_and_goes_is_no_obstacle() {
+        let parent = tempfile::tempdir().unwrap();
+        let (folder, is_over) = (parent.path().join("signet"), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let _ = fs::remove_dir(&folder);
+                }
+            });
+            let made = (0..100_000).try_for_each(|_| make_folder(&folder));
+            is_over.store(true, Ordering::Relaxed);
+            made.unwrap();
+        });
+        fs::remove_dir_all(parent.path()).unwrap();
+        assert!(make_folder(&folder).is_err(), "nothing to make it in");
     }
 }
