@@ -12,7 +12,6 @@ mod support;
 #[path = "support/wires.rs"]
 mod wires;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use datapath::{AttachError, Config, Datapath, Desired, Endpoint};
@@ -66,11 +65,11 @@ fn nothing_of_a_pod_passes_before_its_policy_is_installed() {
             table: id,
             mac: pod.mac(),
             ipv4: Some(pod.address()),
-            ipv6: None,
+            ipv6: Some(pod.address6()),
             netns_id: -1,
         };
         desired.endpoints.insert(pod.ifindex(), endpoint);
-        desired.addresses.insert(IpAddr::from(pod.address()), world.id(app));
+        desired.addresses.extend(pod.addresses().map(|it| (it, world.id(app))));
         desired.tables.insert(id, Arc::new(world.table_of(app, rules)));
     }
     datapath.apply(&desired).unwrap();

@@ -15,14 +15,14 @@
 
 #[path = "support/content.rs"]
 mod content;
+#[path = "support/crash.rs"]
+mod crash;
 mod support;
 #[path = "support/wires.rs"]
 mod wires;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::IpAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,9 +30,6 @@ use datapath::{Config, Datapath, Desired, Endpoint};
 use model::{Direction, IdentityBook, Reserved};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, fork};
 use policy::{Action, Peers, Ports, Rule};
 use support::*;
 use wires::{Probes, Who, Wires, every_probe, probes};
@@ -105,16 +102,16 @@ impl State {
                 table: table(app),
                 mac: pod.mac(),
                 ipv4: Some(pod.address()),
-                ipv6: None,
+                ipv6: Some(pod.address6()),
                 netns_id: -1,
             };
             (pod.ifindex(), endpoint)
         });
-        let pods = self.pods.iter().map(|(pod, (_, app))| (pod.address(), world.id(app)));
-        let remote = (Who::R.address(), world.id(self.remote));
-        let host = ("10.1.0.1".parse().unwrap(), Reserved::Host.id());
-        let addresses = pods.chain([remote, host]);
-        let unmanaged = ["10.1.0.0/16", "10.2.0.0/16"]
+        let pods = self.pods.iter().map(|(pod, (_, app))| (*pod, world.id(app)));
+        let known = pods.chain([(Who::R, world.id(self.remote))]);
+        let known = known.flat_map(|(who, id)| who.addresses().map(|it| (it, id)));
+        let host = ["10.1.0.1", "fd00:1::1"].map(|it| (it.parse().unwrap(), Reserved::Host.id()));
+        let unmanaged = ["10.1.0.0/16", "10.2.0.0/16", "fd00:1::/64", "fd00:2::/64"]
             .map(|range| (range.parse().unwrap(), Reserved::Unmanaged.id()));
         let named = self.ranges.iter().map(|(net, app)| (net.parse().unwrap(), world.id(app)));
         let apps: BTreeSet<&str> = self.pods.values().map(|(_, app)| *app).collect();
@@ -124,7 +121,7 @@ impl State {
         });
         Desired {
             endpoints: endpoints.collect(),
-            addresses: addresses.map(|(address, id)| (IpAddr::from(address), id)).collect(),
+            addresses: known.chain(host).collect(),
             prefixes: unmanaged.into_iter().chain(named).collect(),
             tables: tables.collect(),
             ..Desired::default()
@@ -241,30 +238,12 @@ impl Sweep {
     /// Makes a change in a child that dies before its n-th write. False: the change
     /// has fewer writes, and was made.
     fn change_and_die(&self, datapath: Option<Datapath>, state: &State, write: u64) -> bool {
-        // SAFETY: the child runs on the only thread that it has, ends by `_exit`
-        // and takes no lock that another thread could have held: the others of
-        // this process wait for this one.
-        match unsafe { fork() }.unwrap() {
-            ForkResult::Child => {
-                datapath::crash::die_before(write);
-                let work = || {
-                    let mut datapath = datapath.unwrap_or_else(|| self.open());
-                    self.install(&mut datapath, state);
-                    std::mem::forget(datapath);
-                };
-                let code = i32::from(catch_unwind(AssertUnwindSafe(work)).is_err());
-                // SAFETY: ends the child without running anything of its parent's.
-                unsafe { libc::_exit(code) }
-            }
-            ForkResult::Parent { child } => {
-                drop(datapath);
-                match waitpid(child, None).unwrap() {
-                    WaitStatus::Signaled(_, Signal::SIGKILL, _) => true,
-                    WaitStatus::Exited(_, 0) => false,
-                    other => panic!("{other:?}"),
-                }
-            }
-        }
+        crash::is_killed_in(|| {
+            datapath::crash::die_before(write);
+            let mut datapath = datapath.unwrap_or_else(|| self.open());
+            self.install(&mut datapath, state);
+            std::mem::forget(datapath);
+        })
     }
 
     /// Dies before each write of a change of state, twice: what was under way is
@@ -488,11 +467,11 @@ fn a_range_is_split() {
         ]
     };
     let mut before = State::open();
-    before.ranges = vec![("198.51.100.0/24", "range-a")];
+    before.ranges = vec![("198.51.100.0/24", "range-a"), ("2001:db8::/32", "range-a")];
     before.rules = [("pay", denied("range-a"))].into();
     before.arrives.retain(|probe| (probe.from, probe.to) != (Who::W, Who::A));
     let mut after = before.clone();
-    after.ranges = vec![("198.51.100.0/25", "range-b")];
+    after.ranges = vec![("198.51.100.0/25", "range-b"), ("2001:db8::/33", "range-b")];
     after.rules = [("pay", denied("range-b"))].into();
     Sweep::new().run("a range is split", [&before, &after], Between::Together);
 }

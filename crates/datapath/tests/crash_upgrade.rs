@@ -10,6 +10,8 @@
     reason = "the helpers of a test are the test"
 )]
 
+#[path = "support/crash.rs"]
+mod crash;
 mod support;
 #[path = "support/traffic.rs"]
 mod traffic;
@@ -19,41 +21,23 @@ mod versions;
 mod wires;
 
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, fork};
 use versions::{Agent, Scene, Version};
 
 /// Dies in a child of this process before its n-th write. False: it has fewer, and
 /// says how many.
 fn upgrade_and_die(scene: &Scene, version: Version, write: u64, count: Option<&Path>) -> bool {
-    // SAFETY: the child runs on the only thread that it has, ends by `_exit` and takes
-    // no lock that another thread could have held: the others of this process wait.
-    match unsafe { fork() }.unwrap() {
-        ForkResult::Child => {
-            versions::die_before(version, write);
-            let before = versions::writes(version);
-            let work = || {
-                let mut agent = Agent::open(version, &scene.config);
-                agent.apply(&scene.desired());
-                std::mem::forget(agent);
-                if let Some(path) = count {
-                    fs::write(path, (versions::writes(version) - before).to_string()).unwrap();
-                }
-            };
-            let code = catch_unwind(AssertUnwindSafe(work)).is_err();
-            // SAFETY: ends the child without running anything of its parent's.
-            unsafe { libc::_exit(code.into()) }
+    crash::is_killed_in(|| {
+        versions::die_before(version, write);
+        let before = versions::writes(version);
+        let mut agent = Agent::open(version, &scene.config);
+        agent.apply(&scene.desired());
+        std::mem::forget(agent);
+        if let Some(path) = count {
+            fs::write(path, (versions::writes(version) - before).to_string()).unwrap();
         }
-        ForkResult::Parent { child } => match waitpid(child, None).unwrap() {
-            WaitStatus::Signaled(_, Signal::SIGKILL, _) => true,
-            WaitStatus::Exited(_, 0) => false,
-            other => panic!("{other:?}"),
-        },
-    }
+    })
 }
 
 /// Dies at some writes of an upgrade, of how many there are.

@@ -9,6 +9,8 @@
     reason = "the helpers of a test are the test"
 )]
 
+#[path = "support/client.rs"]
+mod client;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,13 +18,13 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use client::Client;
 use datapath::{
     ApplyError, Backends, Config, Datapath, Desired, FaultKind, Frontend, Limits, Services,
 };
@@ -30,9 +32,6 @@ use model::{Direction, Verdict};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, fork, pipe};
 use support::*;
 
 const SERVICE: &str = "10.96.0.7:80";
@@ -124,47 +123,6 @@ impl Site {
     #[track_caller]
     fn client(&self, act: impl FnOnce() -> String) -> String {
         Client::start(&self.cgroup, act).answer()
-    }
-}
-
-/// A process of a cgroup, ended with the test.
-struct Client {
-    pid: Pid,
-    answer: OwnedFd,
-}
-
-impl Client {
-    fn start(cgroup: &Path, act: impl FnOnce() -> String) -> Self {
-        let (answer, told) = pipe().unwrap();
-        let procs = cgroup.join("cgroup.procs");
-        // SAFETY: the child uses only what it has a copy of, and ends without
-        // returning; allocation is safe after a fork by glibc's own handlers.
-        match unsafe { fork() }.unwrap() {
-            ForkResult::Parent { child } => Self { pid: child, answer },
-            ForkResult::Child => {
-                drop(answer);
-                fs::write(procs, "0").unwrap();
-                let act = std::panic::AssertUnwindSafe(act);
-                let text = std::panic::catch_unwind(act).unwrap_or_else(|_| "panicked".into());
-                let _ = fs::File::from(told).write_all(text.as_bytes());
-                // SAFETY: ends the process at once, without the parent's handlers.
-                unsafe { libc::_exit(0) }
-            }
-        }
-    }
-
-    fn answer(self) -> String {
-        let mut text = String::new();
-        let copy = self.answer.as_fd().try_clone_to_owned().unwrap();
-        fs::File::from(copy).read_to_string(&mut text).unwrap();
-        text
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        let _ = kill(self.pid, Signal::SIGKILL);
-        let _ = waitpid(self.pid, None);
     }
 }
 

@@ -121,16 +121,18 @@ fn desired() -> Desired {
         table: id,
         mac: pod.mac(),
         ipv4: Some(pod.address()),
-        ipv6: None,
+        ipv6: Some(pod.address6()),
         netns_id: -1,
     };
     Desired {
         endpoints: pods.into_iter().map(|pod| (pod.0.ifindex(), endpoint(pod))).collect(),
         addresses: pods
             .into_iter()
-            .map(|(pod, _, app)| (IpAddr::from(pod.address()), world.id(app)))
+            .flat_map(|(pod, _, app)| pod.addresses().map(|it| (it, world.id(app))))
             .collect(),
-        prefixes: [("10.2.0.0/16".parse().unwrap(), model::Reserved::Unmanaged.id())].into(),
+        prefixes: ["10.2.0.0/16", "fd00:2::/64"]
+            .map(|range| (range.parse().unwrap(), model::Reserved::Unmanaged.id()))
+            .into(),
         tables: [
             (2, Arc::new(world.table_of("pay", vec![]))),
             (3, Arc::new(world.table_of("web", rules))),
@@ -154,7 +156,8 @@ fn an_identity_that_was_given_by_hand_is_taken_away() {
     let mut peer = abi::Peer::read_from_bytes(&pay).unwrap();
     peer.after.endpoint = 0;
     addresses.update(mapped(Who::W).as_bytes(), peer.as_bytes(), MapFlags::ANY).unwrap();
-    let everybody = probes(&format!("{ALLOWED} W>B"));
+    // The IPv4 one of its two addresses.
+    let everybody = probes(&format!("{ALLOWED} W>B:1"));
     assert_eq!(bench.wires.arrivals(&[&everybody]).new, everybody, "or nothing is tested");
     bench.check_healed(FaultKind::Content, "addresses");
 }
@@ -382,8 +385,8 @@ fn fill_and_memory_are_known() {
         (found.used, found.limit)
     };
     assert_eq!(of("endpoints"), (3, 16));
-    assert_eq!(of("addresses"), (3, 4096));
-    assert_eq!(of("ranges"), (1, 4096));
+    assert_eq!(of("addresses"), (6, 4096));
+    assert_eq!(of("ranges"), (2, 4096));
     // Before and after a change that replaces all: of 16 pods and of the node, which
     // has one on trial besides.
     assert_eq!(of("tables"), (3, 36));

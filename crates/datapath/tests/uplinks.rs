@@ -12,7 +12,6 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::Arc;
 use std::time::Duration;
 
 use datapath::{Desired, Host, HostSubject, Trial};
@@ -20,7 +19,7 @@ use model::Direction::{Egress, Ingress};
 use model::Reserved;
 use nix::net::if_::if_nametoindex;
 use nix::time::{ClockId, clock_gettime};
-use policy::{Entity, Mode, Options, Peer, Peers, Policy, Ports, Rule, Table};
+use policy::{Entity, Peer, Peers, Ports, Rule};
 use support::site::*;
 use support::*;
 
@@ -50,15 +49,6 @@ impl Scene {
         scene
     }
 
-    fn table(&self, rules: Vec<Rule>) -> Arc<Table> {
-        let policy = Policy { name: policy_name(), mode: Mode::Enforce, rules: rules.into() };
-        let subject = Reserved::Host.identity().labels;
-        let none = BTreeMap::new();
-        let options = Options::default();
-        let identities = &self.world.identities;
-        Arc::new(policy::compile(&[policy], &subject, &none, identities, &options).unwrap())
-    }
-
     /// Puts these rules about the node in force; with `confirm_by` until then only.
     fn enforce(&mut self, rules: Vec<Rule>, confirm_by: Option<u32>) {
         let own = [IpAddr::from(NODE4), IpAddr::from(NODE6)];
@@ -67,7 +57,11 @@ impl Scene {
         let desired = Desired {
             host: Host { addresses: own.into(), subject: Some(subject) },
             addresses: own.map(|address| (address, Reserved::Host.id())).into(),
-            tables: [(TABLE, self.table(rules)), (FALLBACK, self.table(vec![]))].into(),
+            tables: [
+                (TABLE, self.world.table_of_the_node(rules)),
+                (FALLBACK, self.world.table_of_the_node(vec![])),
+            ]
+            .into(),
             ..Desired::default()
         };
         self.site.agent().apply(&desired).unwrap_or_else(|error| panic!("{}", chain(&error)));

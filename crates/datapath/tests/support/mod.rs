@@ -160,6 +160,14 @@ impl World {
         policy::compile(&[policy], &subject, &none, &self.identities, &Options::default()).unwrap()
     }
 
+    /// A table of the node itself.
+    pub fn table_of_the_node(&self, rules: Vec<Rule>) -> Arc<Table> {
+        let policy = Policy { name: policy_name(), mode: Mode::Enforce, rules: rules.into() };
+        let (subject, none) = (Reserved::Host.identity().labels, BTreeMap::new());
+        let options = Options::default();
+        Arc::new(policy::compile(&[policy], &subject, &none, &self.identities, &options).unwrap())
+    }
+
     /// The pod on the loopback interface, its peer, and this table.
     pub fn desired(&self, table: Table) -> Desired {
         let endpoint = Endpoint {

@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::fs;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -220,16 +219,18 @@ impl Scene {
             table: id,
             mac: pod.mac(),
             ipv4: Some(pod.address()),
-            ipv6: None,
+            ipv6: Some(pod.address6()),
             netns_id: -1,
         };
         Desired {
             endpoints: pods.into_iter().map(|pod| (pod.0.ifindex(), endpoint(pod))).collect(),
             addresses: pods
                 .into_iter()
-                .map(|(pod, _, app)| (IpAddr::from(pod.address()), world.id(app)))
+                .flat_map(|(pod, _, app)| pod.addresses().map(|it| (it, world.id(app))))
                 .collect(),
-            prefixes: [("10.2.0.0/16".parse().unwrap(), Reserved::Unmanaged.id())].into(),
+            prefixes: ["10.2.0.0/16", "fd00:2::/64"]
+                .map(|range| (range.parse().unwrap(), Reserved::Unmanaged.id()))
+                .into(),
             tables: [
                 (2, Arc::new(world.table_of("pay", from(app("dev"))))),
                 (3, Arc::new(world.table_of("web", rules))),

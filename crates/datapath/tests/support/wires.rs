@@ -1,5 +1,5 @@
-//! A node with three pods on veths and a wire to everybody else, and datagrams
-//! between them: who can send to whom, told by the sockets that receive.
+//! A node with three pods on veths and a wire to everybody else, and datagrams of both
+//! families between them: who can send to whom, told by the sockets that receive.
 //!
 //! Knows nothing of policy.
 
@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 use std::sync::mpsc;
@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns, unshare};
 
-/// The ports that everybody listens on; probes call them 1 and 2.
+/// The ports that everybody listens on; probes call them 1 and 2. One is reached by
+/// IPv4, two by IPv6.
 pub const PORTS: [u16; 2] = [7001, 7002];
 
 /// What did not arrive after this long is not on its way. Frames between veths
@@ -52,6 +53,28 @@ impl Who {
             Self::R => Ipv4Addr::new(10, 2, 0, 2),
             Self::W => Ipv4Addr::new(198, 51, 100, 7),
         }
+    }
+
+    pub fn address6(self) -> Ipv6Addr {
+        match self {
+            Self::A => "fd00:1::2",
+            Self::B => "fd00:1::3",
+            Self::C => "fd00:1::4",
+            Self::R => "fd00:2::2",
+            Self::W => "2001:db8::7",
+        }
+        .parse()
+        .unwrap()
+    }
+
+    /// Both addresses.
+    pub fn addresses(self) -> [IpAddr; 2] {
+        [self.address().into(), self.address6().into()]
+    }
+
+    /// The address at which a port is reached, and from which it is asked.
+    fn at(self, port: u16) -> IpAddr {
+        if port == PORTS[1] { self.address6().into() } else { self.address().into() }
     }
 
     pub fn mac(self) -> [u8; 6] {
@@ -167,6 +190,7 @@ impl Wires {
         unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
         ip("link set lo up");
         std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
         let mut places: BTreeMap<Who, File> =
             Who::PODS.into_iter().map(|pod| (pod, wire_pod(pod))).collect();
         let outside = wire_outside();
@@ -176,13 +200,13 @@ impl Wires {
             Self { places, receivers: BTreeMap::new(), standing: BTreeMap::new(), batch: 0 };
         for who in Who::ALL {
             for port in PORTS {
-                let socket = wires.socket(who, port);
+                let socket = wires.socket(who, port, port);
                 socket.set_nonblocking(true).unwrap();
                 wires.receivers.insert((who, port), socket);
             }
         }
         for (number, probe) in (20_000..).zip(every_probe()) {
-            let socket = wires.socket(probe.from, number);
+            let socket = wires.socket(probe.from, probe.port, number);
             wires.standing.insert(probe, socket);
         }
         wires
@@ -193,10 +217,12 @@ impl Wires {
         ip(&format!("link set {} {state}", pod.interface()));
         if state == "up" {
             // The kernel forgets both when a link goes down.
-            let (interface, address) = (pod.interface(), pod.address());
-            ip(&format!("route replace {address}/32 dev {interface}"));
+            let interface = pod.interface();
             let mac = pod.mac().map(|byte| format!("{byte:02x}")).join(":");
-            ip(&format!("neigh replace {address} lladdr {mac} dev {interface} nud permanent"));
+            for address in pod.addresses() {
+                ip(&format!("route replace {address} dev {interface}"));
+                ip(&format!("neigh replace {address} lladdr {mac} dev {interface} nud permanent"));
+            }
             inside(&self.places[&pod], await_carrier);
         }
     }
@@ -213,8 +239,9 @@ impl Wires {
         inside(&self.places[&who], act)
     }
 
-    fn socket(&self, who: Who, port: u16) -> UdpSocket {
-        let address = (who.address(), port);
+    /// One that talks to `port`s, bound to a port of its own.
+    fn socket(&self, who: Who, port: u16, own: u16) -> UdpSocket {
+        let address = (who.at(port), own);
         inside(&self.places[&who], || UdpSocket::bind(address).unwrap())
     }
 
@@ -222,11 +249,12 @@ impl Wires {
     /// among `accepted`, or all that did arrive is returned after a while.
     pub fn arrivals(&mut self, accepted: &[&Probes]) -> Arrivals {
         self.batch += 1;
-        let fresh: BTreeMap<Who, UdpSocket> =
-            Who::ALL.into_iter().map(|who| (who, self.socket(who, 0))).collect();
+        let ends = Who::ALL.into_iter().flat_map(|who| PORTS.map(|port| (who, port)));
+        let fresh: BTreeMap<(Who, u16), UdpSocket> =
+            ends.map(|(who, port)| ((who, port), self.socket(who, port, 0))).collect();
         for (number, (probe, standing)) in (0u32..).zip(&self.standing) {
-            let target = (probe.to.address(), probe.port);
-            for (kind, socket) in [(0, standing), (1, &fresh[&probe.from])] {
+            let target = (probe.to.at(probe.port), probe.port);
+            for (kind, socket) in [(0, standing), (1, &fresh[&(probe.from, probe.port)])] {
                 let mut text = self.batch.to_be_bytes().to_vec();
                 text.extend(number.to_be_bytes());
                 text.push(kind);
@@ -267,7 +295,7 @@ impl Wires {
                 }
                 let probe = *probes[u32::from_be_bytes(text[8..12].try_into().unwrap()) as usize];
                 assert_eq!((probe.to, probe.port), (*who, *port));
-                assert_eq!(source.ip(), IpAddr::from(probe.from.address()));
+                assert_eq!(source.ip(), probe.from.at(probe.port));
                 let set = if text[12] == 0 { &mut arrivals.old } else { &mut arrivals.new };
                 set.insert(probe);
             }
@@ -308,14 +336,18 @@ fn wire_pod(pod: Who) -> File {
     ip(&format!(
         "link add {interface} address {node} type veth peer name eth0 address {mac} netns {target}"
     ));
-    std::fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"), "1").unwrap();
+    // No link-local addresses: the kernel says nothing of its own.
+    ip(&format!("link set {interface} addrgenmode none"));
     inside(&place, || {
-        std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1").unwrap();
+        ip("link set eth0 addrgenmode none");
         ip(&format!("addr add {address}/32 dev eth0"));
+        ip(&format!("addr add {}/128 dev eth0 nodad", pod.address6()));
         ip("link set eth0 up");
-        ip("route add 169.254.1.1 dev eth0");
-        ip("route add default via 169.254.1.1");
-        ip(&format!("neigh add 169.254.1.1 lladdr {node} dev eth0 nud permanent"));
+        for (family, gateway) in [("-4", "169.254.1.1"), ("-6", "fe80::1")] {
+            ip(&format!("{family} route add {gateway} dev eth0"));
+            ip(&format!("{family} route add default via {gateway} dev eth0"));
+            ip(&format!("neigh add {gateway} lladdr {node} dev eth0 nud permanent"));
+        }
     });
     place
 }
@@ -325,17 +357,22 @@ fn wire_outside() -> File {
     let target = format!("/proc/{}/fd/{}", std::process::id(), place.as_raw_fd());
     ip(&format!("link add wire type veth peer name eth0 netns {target}"));
     ip("addr add 192.0.2.1/24 dev wire");
+    ip("addr add fd00:192::1/64 dev wire nodad");
     ip("link set wire up");
     inside(&place, || {
         ip("addr add 192.0.2.2/24 dev eth0");
+        ip("addr add fd00:192::2/64 dev eth0 nodad");
         for who in [Who::R, Who::W] {
             ip(&format!("addr add {}/32 dev lo", who.address()));
+            ip(&format!("addr add {}/128 dev lo nodad", who.address6()));
         }
         ip("link set eth0 up");
         ip("route add default via 192.0.2.1");
+        ip("-6 route add default via fd00:192::1");
     });
     for who in [Who::R, Who::W] {
-        ip(&format!("route add {}/32 via 192.0.2.2", who.address()));
+        ip(&format!("route add {} via 192.0.2.2", who.address()));
+        ip(&format!("route add {} via fd00:192::2", who.address6()));
     }
     place
 }
