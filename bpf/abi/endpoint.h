@@ -62,6 +62,7 @@ struct sg_usage {
 	__u64 ahead;
 #endif
 	__u32 peers[256];	/* connections that peers opened, by a hash of their address */
+	__u32 peers_again[256];	/* the same ones, by another hash */
 };
 
 struct sg_holder {
@@ -96,7 +97,7 @@ struct sg_prefix_key {
 
 _Static_assert(sizeof(struct sg_endpoint) == 84, "sg_endpoint is ABI");
 #if SG_LAYOUT_AHEAD < 2
-_Static_assert(sizeof(struct sg_usage) == 1072, "sg_usage is ABI");
+_Static_assert(sizeof(struct sg_usage) == 2096, "sg_usage is ABI");
 #endif
 _Static_assert(sizeof(struct sg_peer) == 20, "sg_peer is ABI");
 _Static_assert(sizeof(struct sg_range) == 12, "sg_range is ABI");

@@ -20,7 +20,7 @@
  * What another version pinned is taken over by the names of its fields: a field
  * whose meaning changes gets another name, a bit of `flags` is not used again. */
 enum sg_abi {
-	SG_ABI_VERSION = 5 + SG_LAYOUT_AHEAD,
+	SG_ABI_VERSION = 6 + SG_LAYOUT_AHEAD,
 };
 
 /* An IPv6 address, or an IPv4 address mapped into ::ffff:0:0/96 (RFC 4291 2.5.5.2). */

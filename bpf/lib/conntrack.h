@@ -80,12 +80,16 @@ inline_fn __u64 connection_lifetime(const struct packet *pkt, __u8 flags)
 								      : LIFETIME_TCP;
 }
 
-/* The counter of those peers whose addresses come to the same as this one's. */
-inline_fn __u32 *peer_count(struct sg_usage *used, const struct sg_address *remote)
+/* Adds to what a peer has, and returns what it had. Two counters, each shared with peers
+ * of another hash: few share both with him who floods, and the smaller one tells. */
+inline_fn __u32 peer_add(struct sg_usage *used, const struct sg_address *remote, __s32 more)
 {
 	const __u32 places = sizeof(used->peers) / sizeof(used->peers[0]);
+	__u32 hash = address_hash(remote, used->salt), one, other;
 
-	return &used->peers[address_hash(remote, used->salt) % places];
+	one = __sync_fetch_and_add(&used->peers[hash % places], more);
+	other = __sync_fetch_and_add(&used->peers_again[(hash >> 16) % places], more);
+	return one < other ? one : other;
 }
 
 inline_fn void connection_delete(const struct sg_connection_key *key, bool shared)
@@ -100,7 +104,7 @@ inline_fn void connection_delete(const struct sg_connection_key *key, bool share
 	if (used->connections)
 		__sync_fetch_and_add(&used->connections, -1);
 	if (shared)
-		__sync_fetch_and_add(peer_count(used, &key->remote), -1);
+		peer_add(used, &key->remote, -1);
 }
 
 inline_fn __u8 connection_flags(__u8 flags, const struct packet *pkt, bool reply)
@@ -201,7 +205,8 @@ inline_fn void connection_press(void)
 checked_fn int connection_admit(const struct sg_connection_key *key,
 				const struct sg_connection *conn, __u32 quota)
 {
-	__u32 *count = NULL, own = 0, room = quota, endpoint;
+	__u32 own = 0, room = quota, endpoint;
+	bool shared;
 	struct sg_usage *used;
 	__u64 total;
 
@@ -212,9 +217,9 @@ checked_fn int connection_admit(const struct sg_connection_key *key,
 	if (!used)
 		return SG_REASON_EP_NOT_READY;
 	total = __sync_fetch_and_add(&used->connections, 1);
-	if (connection_is_shared(conn)) {
-		count = peer_count(used, &key->remote);
-		own = __sync_fetch_and_add(count, 1);
+	shared = connection_is_shared(conn);
+	if (shared) {
+		own = peer_add(used, &key->remote, 1);
 		room -= quota / 4;
 	}
 	/* Early enough that what has ended is gone before anybody's share is looked at. */
@@ -223,8 +228,8 @@ checked_fn int connection_admit(const struct sg_connection_key *key,
 	if (total < room && (total < quota / 2 || own < quota / 4))
 		return SG_REASON_NONE;
 	__sync_fetch_and_add(&used->connections, -1);
-	if (count)
-		__sync_fetch_and_add(count, -1);
+	if (shared)
+		peer_add(used, &key->remote, -1);
 	return SG_REASON_CT_FULL;
 }
 
@@ -243,7 +248,7 @@ checked_fn int connection_retract(const struct sg_connection_key *key,
 		return 0;
 	__sync_fetch_and_add(&used->connections, -1);
 	if (connection_is_shared(conn))
-		__sync_fetch_and_add(peer_count(used, &key->remote), -1);
+		peer_add(used, &key->remote, -1);
 	return 0;
 }
 

@@ -11,9 +11,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Values of `enum sg_abi`.
 pub mod abi {
     /// `SG_ABI_VERSION`.
-    pub const VERSION: u32 = 5;
+    pub const VERSION: u32 = 6;
     /// Every name with its value.
-    pub const ALL: &[(&str, u32)] = &[("VERSION", 5)];
+    pub const ALL: &[(&str, u32)] = &[("VERSION", 6)];
 }
 
 /// Values of `enum sg_connection_flag`.
@@ -873,6 +873,8 @@ pub struct Usage {
     pub pad: u32,
     /// Connections that peers opened, by a hash of their address.
     pub peers: [u32; 256],
+    /// The same ones, by another hash.
+    pub peers_again: [u32; 256],
 }
 
-const _: () = assert!(size_of::<Usage>() == 1072);
+const _: () = assert!(size_of::<Usage>() == 2096);

@@ -22,20 +22,21 @@ const READINGS: u32 = 3;
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     all: u64,
-    /// Those that count against peers.
-    of_peers: u64,
+    /// Those that count against peers, each by two hashes.
+    of_peers: [u64; 2],
 }
 
 impl Count {
     fn is_near(&self, other: &Self, part: u64) -> bool {
-        self.all.abs_diff(other.all) < part && self.of_peers.abs_diff(other.of_peers) < part
+        let mut of_peers = self.of_peers.iter().zip(other.of_peers);
+        self.all.abs_diff(other.all) < part && of_peers.all(|(own, it)| own.abs_diff(it) < part)
     }
 }
 
 impl From<&Usage> for Count {
     fn from(usage: &Usage) -> Self {
-        let of_peers = usage.peers.iter().map(|peers| u64::from(*peers)).sum();
-        Self { all: usage.connections, of_peers }
+        let sum = |peers: [u32; 256]| peers.into_iter().map(u64::from).sum();
+        Self { all: usage.connections, of_peers: [usage.peers, usage.peers_again].map(sum) }
     }
 }
 
@@ -87,7 +88,8 @@ fn present(pins: &Pins) -> Result<BTreeMap<u32, Count>, MapError> {
     conntrack.each(|key, connection| {
         let count = counts.entry(key.endpoint).or_default();
         count.all += 1;
-        count.of_peers += u64::from(counts_against_its_peer(&connection));
+        let more = u64::from(counts_against_its_peer(&connection));
+        count.of_peers = count.of_peers.map(|count| count + more);
     })?;
     Ok(counts)
 }

@@ -56,6 +56,24 @@ fn one_peer_s_datagrams_leave_room_for_the_others_and_for_the_pod() {
     }
 }
 
+/// Peers are counted by hashes of their addresses, with a secret: one of 65,536 shares
+/// its room with him who floods, and nobody can choose who.
+#[test]
+fn hardly_anybody_pays_for_another_peer_s_flood() {
+    let limits = Limits { connections_per_endpoint: 4096, ..SMALL };
+    let (mut node, world) = (Node::new(limits), World::new());
+    node.apply(&open(&world));
+    let comes = |from, port| node.reason(Ingress, &datagram(Ingress, (from, port), (POD, 53)));
+    let flood: Vec<u8> = (1000..4000).map(|port| comes(WORLD, port)).collect();
+    assert_eq!(flood.iter().filter(|reason| **reason == FULL).count(), 952, "half is his");
+    let others = (0..1000u16).map(|number| {
+        let [high, low] = number.to_be_bytes();
+        comes(std::net::Ipv4Addr::new(203, 0, high, low), 7)
+    });
+    let refused = others.filter(|reason| *reason != 0).count();
+    assert!(refused <= 1, "{refused} of 1,000");
+}
+
 #[test]
 fn a_flood_of_syns_keeps_nobody_out() {
     let (mut node, world) = (Node::new(limits()), World::new());

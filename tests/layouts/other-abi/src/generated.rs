@@ -11,9 +11,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Values of `enum sg_abi`.
 pub mod abi {
     /// `SG_ABI_VERSION`.
-    pub const VERSION: u32 = 7;
+    pub const VERSION: u32 = 8;
     /// Every name with its value.
-    pub const ALL: &[(&str, u32)] = &[("VERSION", 7)];
+    pub const ALL: &[(&str, u32)] = &[("VERSION", 8)];
 }
 
 /// Values of `enum sg_connection_flag`.
@@ -877,6 +877,8 @@ pub struct Usage {
     pub ahead: u64,
     /// Connections that peers opened, by a hash of their address.
     pub peers: [u32; 256],
+    /// The same ones, by another hash.
+    pub peers_again: [u32; 256],
 }
 
-const _: () = assert!(size_of::<Usage>() == 1080);
+const _: () = assert!(size_of::<Usage>() == 2104);
