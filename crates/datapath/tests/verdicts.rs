@@ -9,7 +9,7 @@
 
 mod support;
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use datapath::{Desired, Limits, TestRun};
@@ -203,6 +203,48 @@ fn a_pod_without_ingress_policy_cannot_send_past_its_egress_policy() {
     // It may answer whom a rule lets in, also when nobody saw the beginning.
     let in_ = rule("in", Ingress, Action::Allow, entity(Entity::World), tcp(8080));
     node.apply(&world.desired(world.table(vec![out, in_])));
+    // The pod's own IPv4 address is no source of IPv6 either.
+    let sent = |from| segment(Egress, (from, 2), (plain, 443), Tcp::Syn);
+    assert_eq!(node.reason(Egress, &sent(POD.to_ipv6_mapped())), 134);
+    assert_eq!(node.reason(Egress, &sent(POD6)), 0);
+    // Nor does anybody come in as the IPv4 peer whom a rule lets in.
+    node.apply(&strict(&world));
+    let comes = |from| segment(Ingress, (from, 40000), (POD6, 8080), Tcp::Syn);
+    assert_eq!(node.reason(Ingress, &comes(PEER.to_ipv6_mapped())), 134);
+    assert_eq!(node.reason(Ingress, &comes(PEER6)), 0);
+}
+
+#[test]
+fn a_pod_without_an_address_of_a_family_does_not_own_the_unspecified_one() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let world6: Ipv6Addr = "2001:db8::7".parse().unwrap();
+    let syn = |way, from: IpAddr, to: IpAddr| segment(way, (from, 40000), (to, 443), Tcp::Syn);
+    let sent = |from| match from {
+        IpAddr::V4(_) => syn(Egress, from, WORLD.into()),
+        IpAddr::V6(_) => syn(Egress, from, world6.into()),
+    };
+    let comes = |to| match to {
+        IpAddr::V4(_) => syn(Ingress, WORLD.into(), to),
+        IpAddr::V6(_) => syn(Ingress, world6.into(), to),
+    };
+    let nobody = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
+    let cases = [(Some(POD), None), (None, Some(POD6)), (Some(POD), Some(POD6))];
+    for ((ipv4, ipv6), id) in cases.into_iter().zip(ENDPOINT..) {
+        let mut desired = open(&world);
+        for endpoint in desired.endpoints.values_mut() {
+            (endpoint.id, endpoint.ipv4, endpoint.ipv6) = (id, ipv4, ipv6);
+        }
+        node.apply(&desired);
+        for own in ipv4.map(IpAddr::from).into_iter().chain(ipv6.map(IpAddr::from)) {
+            assert_eq!(node.reason(Egress, &sent(own)), 0, "{own} of {ipv4:?} {ipv6:?}");
+            assert_eq!(node.reason(Ingress, &comes(own)), 0, "{own} of {ipv4:?} {ipv6:?}");
+        }
+        for none in nobody {
+            let what = format!("{none} of {ipv4:?} {ipv6:?}");
+            assert_eq!(node.reason(Egress, &sent(none)), INVALID_SOURCE, "{what}");
+            assert_eq!(node.reason(Ingress, &comes(none)), UNKNOWN_TARGET, "{what}");
+        }
+    }
     let sent =
         |port, flags| node.reason(Egress, &segment(Egress, (POD, port), (WORLD, 40000), flags));
     assert_eq!(sent(8080, Tcp::Ack), 0);
@@ -271,7 +313,7 @@ fn an_address_nobody_knows_is_world_outside_and_unmanaged_inside() {
         entity(Entity::World),
         Ports::All,
     )])));
-    let to = |address: std::net::Ipv4Addr| {
+    let to = |address: Ipv4Addr| {
         node.record(Egress, &segment(Egress, (POD, 40000), (address, 443), Tcp::Syn))
     };
     let outside = to(WORLD);
@@ -285,7 +327,7 @@ fn an_address_nobody_knows_is_world_outside_and_unmanaged_inside() {
 #[test]
 fn the_own_node_may_enter_a_closed_pod_unless_a_rule_denies_it() {
     let (mut node, world) = (Node::new(SMALL), World::new());
-    let host: std::net::Ipv4Addr = "10.1.0.1".parse().unwrap();
+    let host: Ipv4Addr = "10.1.0.1".parse().unwrap();
     let probe = segment(Ingress, (host, 40000), (POD, 9000), Tcp::Syn);
     node.apply(&strict(&world));
     let record = node.record(Ingress, &probe);
@@ -303,7 +345,7 @@ fn the_own_node_may_enter_a_closed_pod_unless_a_rule_denies_it() {
 #[test]
 fn who_is_behind_the_node_s_address_never_becomes_the_node() {
     let (mut node, world) = (Node::new(SMALL), World::new());
-    let host: std::net::Ipv4Addr = "10.1.0.1".parse().unwrap();
+    let host: Ipv4Addr = "10.1.0.1".parse().unwrap();
     let client = |flags| segment(Ingress, (host, 40000), (POD, 9000), flags);
     let answer = segment(Egress, (POD, 9000), (host, 40000), Tcp::Ack);
     let comes_in = |node: &Node, flags, from: u32| {
@@ -365,7 +407,7 @@ fn an_icmp_error_passes_only_about_a_packet_that_was_sent() {
     // The pod's own error about what it received goes to who sent that.
     let asked = datagram(Ingress, (WORLD, 99), (POD, 7));
     assert_eq!(node.reason(Ingress, &asked), 0);
-    let error_to = |to: std::net::Ipv4Addr| {
+    let error_to = |to: Ipv4Addr| {
         let mut payload = vec![3, 3, 0, 0, 0, 0, 0, 0];
         payload.extend(&asked[14..14 + 28]);
         raw(Egress, POD, to, 1, &payload)
@@ -402,7 +444,7 @@ fn one_endpoint_cannot_use_up_the_connections_of_all() {
 fn a_pod_asks_and_answers_arp_for_itself_only() {
     let (mut node, world) = (Node::new(SMALL), World::new());
     node.apply(&open(&world));
-    let arp = |mac: [u8; 6], sender: std::net::Ipv4Addr| {
+    let arp = |mac: [u8; 6], sender: Ipv4Addr| {
         let mut frame = ROUTER_MAC.to_vec();
         frame.extend(MAC);
         frame.extend([0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 2]);
@@ -524,6 +566,10 @@ fn pods_of_one_bridge_ask_for_each_other_and_say_nothing_else() {
     assert_eq!(through(INTERFACE, &padded), FORBIDDEN);
 
     // The other end: the pod asks and answers its neighbour, and nobody behind a router.
+    // An honest message in another sender's frame: a bridge would learn that one's place.
+    let mut foreign = arp(MAC, POD);
+    foreign[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 9]);
+    assert_eq!(node.reason(Egress, &foreign), 130);
     let sent = |to: Ipv6Addr, bytes: &[u8]| {
         let mut frame = raw(Egress, POD6, to, 58, bytes);
         frame[14 + 7] = 255;
