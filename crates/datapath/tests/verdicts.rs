@@ -597,6 +597,57 @@ fn an_endpoint_that_becomes_somebody_else_is_judged_as_that_from_one_revision_on
         endpoint.table = OTHER;
     }
     let after = node.apply(&desired);
+/// A message of neighbour discovery or multicast listening about an address.
+fn link_message(kind: u8, about: Ipv6Addr, (from, to): (Ipv6Addr, Ipv6Addr)) -> Vec<u8> {
+    let mut payload = vec![kind, 0, 0, 0, 0, 0, 0, 0];
+    payload.extend(about.octets());
+    let mut frame = raw(Egress, from, to, 58, &payload);
+    frame[14 + 7] = 255;
+    frame
+}
+
+/// The second byte of a group is its flags and its scope: 1 the interface, 2 the
+/// link, all others more (RFC 4291 section 2.7).
+#[test]
+fn what_concerns_the_link_goes_to_groups_of_the_link_only() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&open(&world));
+    for kind in [131, 132, 135, 136, 143] {
+        let to = |group: &str| {
+            let group = group.parse().unwrap();
+            node.reason(Egress, &link_message(kind, POD6, (POD6, group)))
+        };
+        for link in ["ff01::1", "ff02::1", "ff02::1:ff00:3", "ff12::1"] {
+            assert_eq!(to(link), 0, "type {kind} to {link}");
+        }
+        for beyond in ["ff03::1", "ff04::1", "ff05::1", "ff08::1", "ff0e::1", "ff15::1"] {
+            assert_eq!(to(beyond), FORBIDDEN, "type {kind} to {beyond}");
+        }
+    }
+}
+
+#[test]
+fn a_pod_asks_for_neighbours_as_itself_only() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&open(&world));
+    let everybody: Ipv6Addr = "ff02::1".parse().unwrap();
+    let asks = |from| link_message(135, PEER6, (from, everybody));
+    assert_eq!(node.reason(Egress, &asks(POD6)), 0);
+    assert_eq!(node.reason(Egress, &asks(PEER6)), INVALID_SOURCE, "a neighbour");
+    let stranger: Ipv6Addr = "2001:db8::7".parse().unwrap();
+    assert_eq!(node.reason(Egress, &asks(stranger)), INVALID_SOURCE, "nobody it knows");
+    let mut routed = asks(POD6);
+    routed[14 + 7] = 254;
+    assert_eq!(node.reason(Egress, &routed), INVALID_SOURCE, "not of this link");
+    // What it listens to it says as itself, or before it has an address.
+    for kind in [131, 132, 143] {
+        let says = |from| link_message(kind, everybody, (from, everybody));
+        assert_eq!(node.reason(Egress, &says(POD6)), 0, "type {kind}");
+        assert_eq!(node.reason(Egress, &says(Ipv6Addr::UNSPECIFIED)), 0, "type {kind}");
+        assert_eq!(node.reason(Egress, &says(PEER6)), INVALID_SOURCE, "type {kind}");
+    }
+}
+
     assert_eq!(after, before + 1);
     let record = node.record(Egress, &syn(444));
     assert_eq!((record.verdict, record.revision), (Verdict::Forwarded, after));
@@ -649,6 +700,8 @@ fn a_routing_header_cannot_name_a_destination_behind_the_one_that_is_judged() {
     let (mut node, world) = (Node::new(SMALL), World::new());
     node.apply(&open(&world));
     let world6: Ipv6Addr = "2001:db8::7".parse().unwrap();
+    let site: Ipv6Addr = "ff05::1:ff00:2".parse().unwrap();
+    assert_eq!(got(neighbour, site, &asks(POD6)), UNKNOWN_TARGET);
     let with_header = |kind: u8| {
         // Next header UDP, eight bytes long.
         let mut payload = vec![17, 0, 0, 0, 0, 0, 0, 0];
