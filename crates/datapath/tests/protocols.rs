@@ -11,7 +11,7 @@ mod support;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use model::{Direction, IcmpMessage, IdentityId, Layer4};
+use model::{Direction, IcmpMessage, IdentityId, Layer4, MatchType, Reserved};
 use policy::{Action, Entity, Peer, Peers, Ports};
 use support::*;
 
@@ -169,18 +169,54 @@ fn a_pod_does_not_reach_the_node_s_overlay() {
         assert_eq!(sent(host, port + 1), 0);
         assert_eq!(sent(PEER, port), 0, "a pod's own business");
     }
-    // A node that policies tell apart by its labels is a node as well.
-    let (other, labelled) = (Ipv4Addr::new(192, 0, 2, 77), 0x0200_0007);
+    // So is every other node, also one that serves the API or that policies tell apart
+    // by its labels.
+    let labelled = IdentityId::try_from(0x0200_0007).unwrap();
     let mut desired = world.desired(world.table(vec![]));
-    desired.addresses.insert(other.into(), IdentityId::try_from(labelled).unwrap());
+    let others = [Reserved::RemoteNode.id(), Reserved::KubeApiserver.id(), labelled];
+    let others = others.into_iter().zip(77..).map(|(identity, last)| {
+        let address = Ipv4Addr::new(192, 0, 2, last);
+        desired.addresses.insert(address.into(), identity);
+        address
+    });
+    let others: Vec<Ipv4Addr> = others.collect();
     node.apply(&desired);
-    let to_other = |port| node.reason(Egress, &datagram(Egress, (POD, 999), (other, port)));
-    assert_eq!((to_other(4789), to_other(4790)), (ENCAPSULATION, 0));
+    for other in others {
+        let sent = |port| node.reason(Egress, &datagram(Egress, (POD, 999), (other, port)));
+        assert_eq!((sent(4789), sent(4790)), (ENCAPSULATION, 0), "{other}");
+    }
+    let nobody = Ipv4Addr::new(192, 0, 2, 76);
+    assert_eq!(node.reason(Egress, &datagram(Egress, (POD, 999), (nobody, 4789))), 0, "no node");
     let nodes = Peers::OneOf(vec![Peer::Entity(Entity::Host)]);
     let named = rule("vtep", Egress, Action::Allow, nodes, numbered(UDP, 4789));
     node.apply(&world.desired(world.table(vec![named])));
     let sent = |to: Ipv4Addr, port| node.reason(Egress, &datagram(Egress, (POD, 999), (to, port)));
     assert_eq!((sent(host, 4789), sent(host, 8472)), (0, POLICY_DENIED));
+}
+
+#[test]
+fn a_rule_about_udp_without_a_port_is_no_way_into_an_overlay() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let host = || Peers::OneOf(vec![Peer::Entity(Entity::Host)]);
+    let mut own = 999..;
+    let mut record = |node: &Node, port| {
+        node.record(Egress, &datagram(Egress, (POD, own.next().unwrap()), (NODE, port)))
+    };
+    for (peers, kind) in [(host(), MatchType::L3Proto), (Peers::Any, MatchType::ProtoOnly)] {
+        let all = rule("udp", Egress, Action::Allow, peers, protocol(UDP));
+        node.apply(&world.desired(world.table(vec![all.clone()])));
+        for port in [4789, 8472, 6081] {
+            let refused = record(&node, port);
+            assert_eq!((refused.reason, refused.match_type), (ENCAPSULATION, kind), "{port}");
+            assert_eq!(refused.rule_sets[0], rule_set(&["udp"], false).id(0));
+            assert_eq!(record(&node, port + 1).reason, 0);
+        }
+        // A rule that names the port is one, beside it as well.
+        let named = rule("named", Egress, Action::Allow, host(), numbered(UDP, 8472));
+        node.apply(&world.desired(world.table(vec![all, named])));
+        let reasons = [4789, 8472, 6081].map(|port| record(&node, port).reason);
+        assert_eq!(reasons, [ENCAPSULATION, 0, ENCAPSULATION], "{kind:?}");
+    }
 }
 
 /// A UDP datagram to a port behind these extension headers, each of eight bytes.

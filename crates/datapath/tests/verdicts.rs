@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use datapath::{Desired, Limits, TestRun};
 use model::{Direction, MatchType, Reserved, Verdict};
-use policy::{Action, Entity, Peer, Peers, Ports, Why};
+use policy::{Action, Entity, Peer, Peers, Ports, Rule, Tier, Why};
 use support::*;
 
 use Direction::{Egress, Ingress};
@@ -82,6 +82,38 @@ fn a_deny_rule_beats_a_wider_allow() {
     let denied = node.record(Ingress, &segment(Ingress, (PEER, 40000), (POD, 22), Tcp::Syn));
     assert_eq!((denied.reason, denied.why), (POLICY_DENY, Why::DenyRule as u8));
     assert_eq!(node.reason(Ingress, &segment(Ingress, (PEER, 40000), (POD, 23), Tcp::Syn)), 0);
+}
+
+/// What is said of the peer's port and what is said of anybody are two look-ups: tiers and
+/// denials count across them, however closely one of them names the packet.
+#[test]
+fn what_is_said_of_anybody_may_win_over_what_is_said_of_the_peer() {
+    use Action::{Allow, Deny};
+    use Tier::{Admin, Baseline, Normal};
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let web = |tier, action| Rule { tier, ..rule("web", Egress, action, app("web"), tcp(443)) };
+    let any = |tier, action| Rule { tier, ..rule("any", Egress, action, Peers::Any, Ports::All) };
+    let cases = [
+        (web(Normal, Allow), any(Normal, Deny), POLICY_DENY, "any"),
+        (web(Normal, Deny), any(Normal, Allow), POLICY_DENY, "web"),
+        (web(Normal, Allow), any(Admin, Deny), POLICY_DENY, "any"),
+        (web(Admin, Allow), any(Normal, Deny), 0, "web"),
+        (web(Normal, Deny), any(Admin, Allow), 0, "any"),
+        (web(Admin, Deny), any(Normal, Allow), POLICY_DENY, "web"),
+        (web(Baseline, Deny), any(Normal, Allow), 0, "any"),
+        (web(Normal, Deny), any(Baseline, Allow), POLICY_DENY, "web"),
+    ];
+    for ((web, any, reason, decides), port) in cases.into_iter().zip(40000..) {
+        let what =
+            format!("web {:?} {:?}, any {:?} {:?}", web.tier, web.action, any.tier, any.action);
+        let desired = world.desired(world.table(vec![web, any]));
+        node.apply(&desired);
+        let record = node.record(Egress, &segment(Egress, (POD, port), (PEER, 443), Tcp::Syn));
+        assert_eq!(record.reason, reason, "{what}");
+        let told = desired.tables[&TABLE].rule_set(record.rule_sets[0]).unwrap();
+        let paths: Vec<_> = told.rules.iter().map(|rule| rule.path.as_str()).collect();
+        assert_eq!(paths, [decides], "{what}");
+    }
 }
 
 #[test]
@@ -171,38 +203,6 @@ fn an_ipv6_packet_with_ipv4_addresses_in_it_is_malformed() {
     assert_eq!(node.reason(Egress, &segment(Egress, (POD6, 1), (mapped, 443), Tcp::Syn)), 134);
     let plain: Ipv6Addr = "2001:db8::7".parse().unwrap();
     assert_eq!(node.reason(Egress, &segment(Egress, (POD6, 1), (plain, 443), Tcp::Syn)), 0);
-}
-
-#[test]
-fn answers_come_back_and_strangers_do_not() {
-    let (mut node, world) = (Node::new(SMALL), World::new());
-    node.apply(&strict(&world));
-    assert_eq!(node.reason(Egress, &segment(Egress, (POD, 40000), (PEER, 443), Tcp::Syn)), 0);
-    let answer = |port, flags| segment(Ingress, (PEER, 443), (POD, port), flags);
-    assert_eq!(node.reason(Ingress, &answer(40000, Tcp::SynAck)), 0);
-    assert_eq!(node.reason(Ingress, &answer(40000, Tcp::Ack)), 0);
-    // The same answers from somebody who may not be asked.
-    let stranger = |flags| segment(Ingress, (WORLD, 443), (POD, 40001), flags);
-    assert_eq!(node.reason(Ingress, &stranger(Tcp::SynAck)), POLICY_DENIED);
-    assert_eq!(node.reason(Ingress, &stranger(Tcp::Ack)), POLICY_DENIED);
-    assert_eq!(node.reason(Ingress, &stranger(Tcp::Rst)), POLICY_DENIED);
-    // And a SYN in the clothes of an answer.
-    assert_eq!(node.reason(Ingress, &answer(40000, Tcp::Syn)), POLICY_DENIED);
-}
-
-#[test]
-fn a_pod_without_ingress_policy_cannot_send_past_its_egress_policy() {
-    let (mut node, world) = (Node::new(SMALL), World::new());
-    let out = rule("out", Egress, Action::Allow, app("web"), tcp(443));
-    node.apply(&world.desired(world.table(vec![out.clone()])));
-    let sent = |flags| node.reason(Egress, &segment(Egress, (POD, 8080), (WORLD, 40000), flags));
-    for flags in [Tcp::Syn, Tcp::SynAck, Tcp::Ack, Tcp::Rst, Tcp::Fin] {
-        assert_eq!(sent(flags), POLICY_DENIED);
-    }
-    assert_eq!(node.reason(Egress, &echo(Egress, POD, WORLD, 7, true)), POLICY_DENIED);
-    // It may answer whom a rule lets in, also when nobody saw the beginning.
-    let in_ = rule("in", Ingress, Action::Allow, entity(Entity::World), tcp(8080));
-    node.apply(&world.desired(world.table(vec![out, in_])));
     // The pod's own IPv4 address is no source of IPv6 either.
     let sent = |from| segment(Egress, (from, 2), (plain, 443), Tcp::Syn);
     assert_eq!(node.reason(Egress, &sent(POD.to_ipv6_mapped())), 134);
@@ -245,6 +245,38 @@ fn a_pod_without_an_address_of_a_family_does_not_own_the_unspecified_one() {
             assert_eq!(node.reason(Ingress, &comes(none)), UNKNOWN_TARGET, "{what}");
         }
     }
+}
+
+#[test]
+fn answers_come_back_and_strangers_do_not() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&strict(&world));
+    assert_eq!(node.reason(Egress, &segment(Egress, (POD, 40000), (PEER, 443), Tcp::Syn)), 0);
+    let answer = |port, flags| segment(Ingress, (PEER, 443), (POD, port), flags);
+    assert_eq!(node.reason(Ingress, &answer(40000, Tcp::SynAck)), 0);
+    assert_eq!(node.reason(Ingress, &answer(40000, Tcp::Ack)), 0);
+    // The same answers from somebody who may not be asked.
+    let stranger = |flags| segment(Ingress, (WORLD, 443), (POD, 40001), flags);
+    assert_eq!(node.reason(Ingress, &stranger(Tcp::SynAck)), POLICY_DENIED);
+    assert_eq!(node.reason(Ingress, &stranger(Tcp::Ack)), POLICY_DENIED);
+    assert_eq!(node.reason(Ingress, &stranger(Tcp::Rst)), POLICY_DENIED);
+    // And a SYN in the clothes of an answer.
+    assert_eq!(node.reason(Ingress, &answer(40000, Tcp::Syn)), POLICY_DENIED);
+}
+
+#[test]
+fn a_pod_without_ingress_policy_cannot_send_past_its_egress_policy() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let out = rule("out", Egress, Action::Allow, app("web"), tcp(443));
+    node.apply(&world.desired(world.table(vec![out.clone()])));
+    let sent = |flags| node.reason(Egress, &segment(Egress, (POD, 8080), (WORLD, 40000), flags));
+    for flags in [Tcp::Syn, Tcp::SynAck, Tcp::Ack, Tcp::Rst, Tcp::Fin] {
+        assert_eq!(sent(flags), POLICY_DENIED);
+    }
+    assert_eq!(node.reason(Egress, &echo(Egress, POD, WORLD, 7, true)), POLICY_DENIED);
+    // It may answer whom a rule lets in, also when nobody saw the beginning.
+    let in_ = rule("in", Ingress, Action::Allow, entity(Entity::World), tcp(8080));
+    node.apply(&world.desired(world.table(vec![out, in_])));
     let sent =
         |port, flags| node.reason(Egress, &segment(Egress, (POD, port), (WORLD, 40000), flags));
     assert_eq!(sent(8080, Tcp::Ack), 0);
@@ -322,6 +354,83 @@ fn an_address_nobody_knows_is_world_outside_and_unmanaged_inside() {
     let inside = to("10.1.7.7".parse().unwrap());
     assert_eq!(inside.verdict, Verdict::Dropped);
     assert_eq!(inside.destination_identity, u32::from(Reserved::Unmanaged.id()));
+}
+
+#[test]
+fn of_the_ranges_that_hold_an_address_the_narrowest_counts_down_to_one_address() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let (web, dev) = (world.id("web"), world.id("dev"));
+    let mut desired = world.desired(world.table(vec![
+        rule("ranges", Egress, Action::Allow, app("web"), Ports::All),
+        rule("but", Egress, Action::Deny, app("dev"), Ports::All),
+    ]));
+    for (range, identity) in [
+        ("203.0.113.0/24", web),
+        ("203.0.113.9/32", dev),
+        ("203.0.113.16/31", dev),
+        ("2001:db8:9::/48", web),
+        ("2001:db8:9::9/128", dev),
+        ("2001:db8:9::10/127", dev),
+        // One address that an allowed range does not hold.
+        ("192.0.2.9/32", web),
+        ("2001:db8:5::9/128", web),
+    ] {
+        desired.prefixes.insert(range.parse().unwrap(), identity);
+    }
+    node.apply(&desired);
+    let outside = [Reserved::WorldIpv4, Reserved::WorldIpv6].map(Reserved::id);
+    for (address, identity, reason) in [
+        ("203.0.113.8", web, 0),
+        ("203.0.113.9", dev, POLICY_DENY),
+        ("203.0.113.10", web, 0),
+        ("203.0.113.15", web, 0),
+        ("203.0.113.16", dev, POLICY_DENY),
+        ("203.0.113.17", dev, POLICY_DENY),
+        ("203.0.113.18", web, 0),
+        ("2001:db8:9::8", web, 0),
+        ("2001:db8:9::9", dev, POLICY_DENY),
+        ("2001:db8:9::a", web, 0),
+        ("2001:db8:9::10", dev, POLICY_DENY),
+        ("2001:db8:9::11", dev, POLICY_DENY),
+        ("2001:db8:9::12", web, 0),
+        ("192.0.2.9", web, 0),
+        ("192.0.2.8", outside[0], POLICY_DENIED),
+        ("2001:db8:5::9", web, 0),
+        ("2001:db8:5::8", outside[1], POLICY_DENIED),
+    ] {
+        let to: IpAddr = address.parse().unwrap();
+        let own = if to.is_ipv4() { IpAddr::from(POD) } else { POD6.into() };
+        let record = node.record(Egress, &segment(Egress, (own, 40000), (to, 443), Tcp::Syn));
+        let told = (record.destination_identity, record.reason);
+        assert_eq!(told, (u32::from(identity), reason), "{address}");
+    }
+}
+
+#[test]
+fn a_record_says_how_closely_its_rule_names_the_packet() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    const UDP: u8 = 17;
+    let cases = [
+        (app("web"), numbered(UDP, 53), MatchType::L3L4),
+        (Peers::Any, numbered(UDP, 53), MatchType::L4Only),
+        (app("web"), protocol(UDP), MatchType::L3Proto),
+        (Peers::Any, protocol(UDP), MatchType::ProtoOnly),
+        (app("web"), Ports::All, MatchType::L3Only),
+        (Peers::Any, Ports::All, MatchType::All),
+    ];
+    for ((peers, ports, expected), port) in cases.into_iter().zip(40000..) {
+        for (action, reason) in [(Action::Allow, 0), (Action::Deny, POLICY_DENY)] {
+            let one = rule("one", Egress, action, peers.clone(), ports.clone());
+            let desired = world.desired(world.table(vec![one]));
+            node.apply(&desired);
+            // No connection of another case: each has a port of its own.
+            let question = datagram(Egress, (POD, port), (PEER, 53));
+            let record = node.record(Egress, &question);
+            assert_eq!((record.reason, record.match_type), (reason, expected), "{action:?}");
+            let told = desired.tables[&TABLE].rule_set(record.rule_sets[0]);
+            assert_eq!(told.map(|set| set.rules.len()), Some(1), "{expected:?}");
+        }
+    }
 }
 
 #[test]
@@ -457,6 +566,10 @@ fn a_pod_asks_and_answers_arp_for_itself_only() {
     assert_eq!(node.reason(Egress, &arp(MAC, POD)), 0);
     assert_eq!(node.reason(Egress, &arp(MAC, PEER)), 132);
     assert_eq!(node.reason(Egress, &arp([2, 0, 0, 0, 0, 9], POD)), 130);
+    // An honest message in another sender's frame: a bridge would learn that one's place.
+    let mut foreign = arp(MAC, POD);
+    foreign[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 9]);
+    assert_eq!(node.reason(Egress, &foreign), 130);
 }
 
 #[test]
@@ -481,6 +594,57 @@ fn a_pod_is_neither_a_router_nor_another_neighbour() {
     for kind in [131, 132, 135, 136, 143] {
         assert_eq!(reason(kind, POD6, world6), 176, "type {kind} to the world");
         assert_eq!(reason(kind, POD6, PEER6), 176, "type {kind} to a pod");
+    }
+}
+
+/// A message of neighbour discovery or multicast listening about an address.
+fn link_message(kind: u8, about: Ipv6Addr, (from, to): (Ipv6Addr, Ipv6Addr)) -> Vec<u8> {
+    let mut payload = vec![kind, 0, 0, 0, 0, 0, 0, 0];
+    payload.extend(about.octets());
+    let mut frame = raw(Egress, from, to, 58, &payload);
+    frame[14 + 7] = 255;
+    frame
+}
+
+/// The second byte of a group is its flags and its scope: 1 the interface, 2 the
+/// link, all others more (RFC 4291 section 2.7).
+#[test]
+fn what_concerns_the_link_goes_to_groups_of_the_link_only() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&open(&world));
+    for kind in [131, 132, 135, 136, 143] {
+        let to = |group: &str| {
+            let group = group.parse().unwrap();
+            node.reason(Egress, &link_message(kind, POD6, (POD6, group)))
+        };
+        for link in ["ff01::1", "ff02::1", "ff02::1:ff00:3", "ff12::1"] {
+            assert_eq!(to(link), 0, "type {kind} to {link}");
+        }
+        for beyond in ["ff03::1", "ff04::1", "ff05::1", "ff08::1", "ff0e::1", "ff15::1"] {
+            assert_eq!(to(beyond), FORBIDDEN, "type {kind} to {beyond}");
+        }
+    }
+}
+
+#[test]
+fn a_pod_asks_for_neighbours_as_itself_only() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&open(&world));
+    let everybody: Ipv6Addr = "ff02::1".parse().unwrap();
+    let asks = |from| link_message(135, PEER6, (from, everybody));
+    assert_eq!(node.reason(Egress, &asks(POD6)), 0);
+    assert_eq!(node.reason(Egress, &asks(PEER6)), INVALID_SOURCE, "a neighbour");
+    let stranger: Ipv6Addr = "2001:db8::7".parse().unwrap();
+    assert_eq!(node.reason(Egress, &asks(stranger)), INVALID_SOURCE, "nobody it knows");
+    let mut routed = asks(POD6);
+    routed[14 + 7] = 254;
+    assert_eq!(node.reason(Egress, &routed), INVALID_SOURCE, "not of this link");
+    // What it listens to it says as itself, or before it has an address.
+    for kind in [131, 132, 143] {
+        let says = |from| link_message(kind, everybody, (from, everybody));
+        assert_eq!(node.reason(Egress, &says(POD6)), 0, "type {kind}");
+        assert_eq!(node.reason(Egress, &says(Ipv6Addr::UNSPECIFIED)), 0, "type {kind}");
+        assert_eq!(node.reason(Egress, &says(PEER6)), INVALID_SOURCE, "type {kind}");
     }
 }
 
@@ -536,6 +700,8 @@ fn pods_of_one_bridge_ask_for_each_other_and_say_nothing_else() {
     assert_eq!(got(neighbour, POD6, &answers(neighbour)[..24]), 0);
     // What is not for the pod, or not about it.
     assert_eq!(got(neighbour, group, &asks(PEER6)), UNKNOWN_TARGET);
+    let site: Ipv6Addr = "ff05::1:ff00:2".parse().unwrap();
+    assert_eq!(got(neighbour, site, &asks(POD6)), UNKNOWN_TARGET);
     assert_eq!(got(neighbour, PEER6, &asks(POD6)), UNKNOWN_TARGET);
     assert_eq!(got(neighbour, "ff02::1".parse().unwrap(), &answers(neighbour)), UNKNOWN_TARGET);
     // Nobody answers for somebody else, or as somebody else.
@@ -566,10 +732,6 @@ fn pods_of_one_bridge_ask_for_each_other_and_say_nothing_else() {
     assert_eq!(through(INTERFACE, &padded), FORBIDDEN);
 
     // The other end: the pod asks and answers its neighbour, and nobody behind a router.
-    // An honest message in another sender's frame: a bridge would learn that one's place.
-    let mut foreign = arp(MAC, POD);
-    foreign[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 9]);
-    assert_eq!(node.reason(Egress, &foreign), 130);
     let sent = |to: Ipv6Addr, bytes: &[u8]| {
         let mut frame = raw(Egress, POD6, to, 58, bytes);
         frame[14 + 7] = 255;
@@ -597,57 +759,6 @@ fn an_endpoint_that_becomes_somebody_else_is_judged_as_that_from_one_revision_on
         endpoint.table = OTHER;
     }
     let after = node.apply(&desired);
-/// A message of neighbour discovery or multicast listening about an address.
-fn link_message(kind: u8, about: Ipv6Addr, (from, to): (Ipv6Addr, Ipv6Addr)) -> Vec<u8> {
-    let mut payload = vec![kind, 0, 0, 0, 0, 0, 0, 0];
-    payload.extend(about.octets());
-    let mut frame = raw(Egress, from, to, 58, &payload);
-    frame[14 + 7] = 255;
-    frame
-}
-
-/// The second byte of a group is its flags and its scope: 1 the interface, 2 the
-/// link, all others more (RFC 4291 section 2.7).
-#[test]
-fn what_concerns_the_link_goes_to_groups_of_the_link_only() {
-    let (mut node, world) = (Node::new(SMALL), World::new());
-    node.apply(&open(&world));
-    for kind in [131, 132, 135, 136, 143] {
-        let to = |group: &str| {
-            let group = group.parse().unwrap();
-            node.reason(Egress, &link_message(kind, POD6, (POD6, group)))
-        };
-        for link in ["ff01::1", "ff02::1", "ff02::1:ff00:3", "ff12::1"] {
-            assert_eq!(to(link), 0, "type {kind} to {link}");
-        }
-        for beyond in ["ff03::1", "ff04::1", "ff05::1", "ff08::1", "ff0e::1", "ff15::1"] {
-            assert_eq!(to(beyond), FORBIDDEN, "type {kind} to {beyond}");
-        }
-    }
-}
-
-#[test]
-fn a_pod_asks_for_neighbours_as_itself_only() {
-    let (mut node, world) = (Node::new(SMALL), World::new());
-    node.apply(&open(&world));
-    let everybody: Ipv6Addr = "ff02::1".parse().unwrap();
-    let asks = |from| link_message(135, PEER6, (from, everybody));
-    assert_eq!(node.reason(Egress, &asks(POD6)), 0);
-    assert_eq!(node.reason(Egress, &asks(PEER6)), INVALID_SOURCE, "a neighbour");
-    let stranger: Ipv6Addr = "2001:db8::7".parse().unwrap();
-    assert_eq!(node.reason(Egress, &asks(stranger)), INVALID_SOURCE, "nobody it knows");
-    let mut routed = asks(POD6);
-    routed[14 + 7] = 254;
-    assert_eq!(node.reason(Egress, &routed), INVALID_SOURCE, "not of this link");
-    // What it listens to it says as itself, or before it has an address.
-    for kind in [131, 132, 143] {
-        let says = |from| link_message(kind, everybody, (from, everybody));
-        assert_eq!(node.reason(Egress, &says(POD6)), 0, "type {kind}");
-        assert_eq!(node.reason(Egress, &says(Ipv6Addr::UNSPECIFIED)), 0, "type {kind}");
-        assert_eq!(node.reason(Egress, &says(PEER6)), INVALID_SOURCE, "type {kind}");
-    }
-}
-
     assert_eq!(after, before + 1);
     let record = node.record(Egress, &syn(444));
     assert_eq!((record.verdict, record.revision), (Verdict::Forwarded, after));
@@ -700,8 +811,6 @@ fn a_routing_header_cannot_name_a_destination_behind_the_one_that_is_judged() {
     let (mut node, world) = (Node::new(SMALL), World::new());
     node.apply(&open(&world));
     let world6: Ipv6Addr = "2001:db8::7".parse().unwrap();
-    let site: Ipv6Addr = "ff05::1:ff00:2".parse().unwrap();
-    assert_eq!(got(neighbour, site, &asks(POD6)), UNKNOWN_TARGET);
     let with_header = |kind: u8| {
         // Next header UDP, eight bytes long.
         let mut payload = vec![17, 0, 0, 0, 0, 0, 0, 0];
