@@ -205,6 +205,26 @@ fn an_ipv6_error_may_quote_a_fragment_but_not_one_without_ports() {
     let about = |offset_more| error(&part(offset_more), (2, 0), POD6.into());
     assert_eq!(node.reason(Ingress, &about(1)), 0, "the first");
     assert_eq!(node.reason(Ingress, &about(1 << 3 | 1)), UNKNOWN_STATE, "a later one");
+    assert_eq!(node.reason(Ingress, &about(1 << 3)), UNKNOWN_STATE, "the last");
+}
+
+/// What stands where the ports of a whole datagram are is text in a later part, and
+/// whoever writes the text would choose the connection.
+#[test]
+fn an_ipv4_error_may_quote_the_first_part_but_not_one_without_ports() {
+    let (node, _) = node();
+    let whole = datagram(Egress, (POD, 5353), (WORLD, 53));
+    assert_eq!(node.reason(Egress, &whole), 0);
+    let about = |flags_offset: u16| {
+        let mut quoted = whole.clone();
+        quoted[20..22].copy_from_slice(&flags_offset.to_be_bytes());
+        error(&quoted, (3, 4), POD.into())
+    };
+    assert_eq!(node.reason(Ingress, &about(0)), 0, "a whole one");
+    assert_eq!(node.reason(Ingress, &about(0x4000)), 0, "that nobody may divide");
+    assert_eq!(node.reason(Ingress, &about(0x2000)), 0, "the first part");
+    assert_eq!(node.reason(Ingress, &about(0x2001)), UNKNOWN_STATE, "a later one");
+    assert_eq!(node.reason(Ingress, &about(0x0001)), UNKNOWN_STATE, "the last");
 }
 
 /// Too short to say which connection it is about.
