@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use datapath::{ApplyError, Desired, HostSubject, Record, TestRun, Trial};
 use model::Direction::{Egress, Ingress};
 use model::{Direction, Reserved, Verdict};
+use nix::sched::{CloneFlags, unshare};
 use nix::time::{ClockId, clock_gettime};
 use policy::{
     Action, Entity, Mode, Options, Peer, Peers, Policy, Ports, Rule, Selector, Subject, Table,
@@ -290,6 +291,81 @@ fn a_link_goes_on_working_under_a_policy_that_admits_nobody() {
     let dhcp = |port| datagram(Egress, (nobody, 68), (everybody, port));
     assert_eq!(uplink(&node, Egress, &dhcp(67)), Verdict::Forwarded);
     assert_eq!(uplink(&node, Egress, &dhcp(69)), Verdict::Dropped);
+}
+
+/// RFC 8415: servers answer from port 547 to 546, by addresses of the link alone.
+#[test]
+fn an_address_is_asked_of_the_link_and_given_by_it() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let address = |text: &str| -> Ipv6Addr { text.parse().unwrap() };
+    let (own, server, far) = (address("fe80::11"), address("fe80::1"), address("2001:db8::7"));
+    let mut desired = node_with(&world, vec![nobody(Ingress), nobody(Egress)]);
+    desired.host.addresses.insert(own.into());
+    desired.addresses.insert(own.into(), Reserved::Host.id());
+    node.apply(&desired);
+    let check = |way, from: (IpAddr, u16), to: (IpAddr, u16), expected: u8| {
+        let (verdict, records) = told(&node, way, &datagram(way, from, to));
+        let reasons: Vec<_> = records.iter().map(|one| (one.endpoint_id, one.reason)).collect();
+        let (means, tells) = match expected {
+            0 => (Verdict::Forwarded, vec![]),
+            reason => (Verdict::Dropped, vec![(HOST, reason)]),
+        };
+        assert_eq!((verdict, reasons), (means, tells), "{way} {from:?} to {to:?}");
+    };
+    check(Ingress, (server.into(), 547), (own.into(), 546), 0);
+    check(Ingress, (far.into(), 547), (own.into(), 546), POLICY_DENIED);
+    check(Ingress, (server.into(), 547), (NODE6.into(), 546), POLICY_DENIED);
+    check(Ingress, (far.into(), 547), (NODE6.into(), 546), POLICY_DENIED);
+    check(Ingress, (WORLD.into(), 547), (NODE.into(), 546), POLICY_DENIED);
+    check(Ingress, (server.into(), 546), (own.into(), 546), POLICY_DENIED);
+    check(Ingress, (server.into(), 547), (own.into(), 547), POLICY_DENIED);
+    let servers = address("ff02::1:2");
+    check(Egress, (own.into(), 546), (servers.into(), 547), 0);
+    check(Egress, (own.into(), 546), (address("ff05::1:3").into(), 547), POLICY_DENIED);
+    check(Egress, (own.into(), 546), (far.into(), 547), POLICY_DENIED);
+    check(Egress, (own.into(), 546), (servers.into(), 546), POLICY_DENIED);
+    check(Egress, (own.into(), 547), (servers.into(), 547), POLICY_DENIED);
+}
+
+#[test]
+fn an_address_that_nobody_listed_is_the_node_s_whether_it_forwards_or_not() {
+    unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
+    site::run(
+        "ip link set lo up && ip addr add 192.0.2.9/32 dev lo && \
+         ip addr add 2001:db8:5::9/128 dev lo && ip link add up0 type veth peer name up1 && \
+         ip link set up0 up && ip link set up1 up && \
+         ip route add 203.0.113.0/24 dev up0 && ip route add 2001:db8:9::/48 dev up0",
+    );
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    node.apply(&node_with(&world, vec![ssh()]));
+    let ends = [
+        (IpAddr::from(WORLD), "192.0.2.9", "203.0.113.9"),
+        ("2001:db8::7".parse().unwrap(), "2001:db8:5::9", "2001:db8:9::9"),
+    ];
+    // A connection of an earlier turn leaves no record: each turn has a port of its own.
+    for (forwards, port) in [("1", 40000), ("0", 40001)] {
+        for family in ["ipv4", "ipv6"] {
+            let file = format!("/proc/sys/net/{family}/conf/lo/forwarding");
+            std::fs::write(file, forwards).unwrap();
+        }
+        for (source, own, other) in ends {
+            let call = |to: &str, service| {
+                let to: IpAddr = to.parse().unwrap();
+                let syn = segment(Ingress, (source, port), (to, service), Tcp::Syn);
+                let (verdict, records) = told(&node, Ingress, &syn);
+                let of = |one: &Record| (one.endpoint_id, one.reason);
+                (verdict, records.iter().map(of).collect::<Vec<_>>())
+            };
+            let what = format!("{own}, forwarding {forwards}");
+            assert_eq!(call(own, 22), (Verdict::Forwarded, vec![(HOST, 0)]), "{what}");
+            let denied = (Verdict::Dropped, vec![(HOST, POLICY_DENIED)]);
+            assert_eq!(call(own, 23), denied, "{what}");
+            // What is for somebody else is that one's where it is forwarded, and where
+            // nothing is it comes to its end here.
+            let elsewhere = if forwards == "1" { (Verdict::Forwarded, vec![]) } else { denied };
+            assert_eq!(call(other, 23), elsewhere, "{what}");
+        }
+    }
 }
 
 /// Seconds in which also a machine that is very busy comes from one line to the next.
