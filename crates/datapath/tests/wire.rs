@@ -19,9 +19,10 @@ use abi::mark;
 use datapath::TestRun;
 use model::{Direction, Verdict};
 use nix::errno::Errno;
+use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn,
-    SockaddrStorage, accept, bind, connect, listen, sendto, setsockopt, socket, sockopt,
+    SockaddrStorage, accept, bind, connect, listen, send, sendto, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use policy::Action;
@@ -90,6 +91,51 @@ fn part(ends: (&Pod, &Pod), id: u16, offset: u16, more: bool, payload: &[u8]) {
         let to = SockaddrIn::from(std::net::SocketAddrV4::new(to, 0));
         sendto(socket.as_raw_fd(), &packet, &to, MsgFlags::empty()).unwrap();
     });
+}
+
+/// Puts a frame on the pod's end of its link, past the pod's network stack.
+fn put(pod: &Pod, frame: &[u8]) {
+    pod.inside(|| {
+        let kind = (AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC);
+        let socket = socket(kind.0, kind.1, kind.2, None).unwrap();
+        let mut all = getifaddrs().unwrap().filter(|it| it.interface_name == "eth0");
+        let link = all.find_map(|it| it.address?.as_link_addr().copied()).unwrap();
+        bind(socket.as_raw_fd(), &link).unwrap();
+        send(socket.as_raw_fd(), frame, MsgFlags::empty()).unwrap();
+    });
+}
+
+/// The kernel takes a tag out of what comes in before any program sees it, and leaves a
+/// frame like any other.
+#[test]
+fn a_tagged_frame_of_a_pod_goes_nowhere() {
+    const VLAN: u8 = 182;
+    let (site, client, server) = pair("tagged");
+    let receiver = server.udp(OPEN);
+    let mut plain = datagram(Egress, (client.address(), 9), (server.address(), OPEN));
+    plain[..6].copy_from_slice(&[2, 0, 0, 0, 1, client.number]);
+    plain[6..12].copy_from_slice(&[2, 0, 0, 0, 0, client.number]);
+    put(&client, &plain);
+    assert_eq!(received(&receiver).as_deref(), Some(&b"signet"[..]));
+    // A priority alone, which the kernel would deliver, a VLAN, a service's, and two.
+    let tags: [&[u8]; 4] = [
+        &[0x81, 0, 0xe0, 0],
+        &[0x81, 0, 0, 7],
+        &[0x88, 0xa8, 0, 7],
+        &[0x88, 0xa8, 0, 7, 0x81, 0, 0, 8],
+    ];
+    for tag in tags {
+        let mut tagged = plain.clone();
+        tagged.splice(12..12, tag.iter().copied());
+        put(&client, &tagged);
+        let record = eventually(&format!("the drop of {tag:02x?}"), || {
+            site.records().into_iter().find(|record| record.reason == VLAN)
+        });
+        assert_eq!((record.verdict, record.ifindex), (Verdict::Dropped, client.ifindex));
+    }
+    put(&client, &plain);
+    assert_eq!(received(&receiver).as_deref(), Some(&b"signet"[..]));
+    assert_eq!(received(&receiver), None, "nothing that was tagged");
 }
 
 /// A UDP header over so much text, without a sum.
