@@ -32,6 +32,12 @@ fn strict(world: &World) -> datapath::Desired {
     ]))
 }
 
+/// The pod may ask nobody, and nobody may ask the pod.
+fn shut(world: &World) -> datapath::Desired {
+    let nobody = [Egress, Ingress].map(|way| rule("no", way, Action::Allow, app("dev"), tcp(1)));
+    world.desired(world.table(nobody.into()))
+}
+
 fn node() -> (Node, World) {
     let (mut node, world) = (Node::new(SMALL), World::new());
     node.apply(&strict(&world));
@@ -98,6 +104,29 @@ fn a_tcp_connection_is_remembered_as_long_as_its_state_says() {
 }
 
 #[test]
+fn a_tcp_connection_that_its_responder_closes_first_is_half_closed_as_well() {
+    for (pod, world) in ENDS {
+        let (node, _) = node();
+        let goes = |flags| segment(Egress, (pod, 40000), (world, 443), flags);
+        let comes = |flags| segment(Ingress, (world, 443), (pod, 40000), flags);
+        // After each packet: seconds that the entry has.
+        let steps = [
+            (Egress, goes(Tcp::Syn), 10),
+            (Ingress, comes(Tcp::SynAck), 6 * 3600),
+            (Egress, goes(Tcp::Ack), 6 * 3600),
+            (Ingress, comes(Tcp::Fin), 600),
+            (Egress, goes(Tcp::Ack), 600),
+            (Egress, goes(Tcp::Fin), 2),
+            (Ingress, comes(Tcp::Ack), 2),
+        ];
+        for (number, (direction, frame, seconds)) in steps.iter().enumerate() {
+            assert_eq!(node.reason(*direction, frame), 0, "step {number}");
+            assert_eq!(Conntrack::of(&node).seconds(), *seconds, "step {number}");
+        }
+    }
+}
+
+#[test]
 fn a_reset_ends_a_tcp_connection_from_either_side() {
     for from in [Egress, Ingress] {
         let (node, _) = node();
@@ -137,10 +166,30 @@ fn what_was_cut_is_remembered_for_a_quarter_of_an_hour() {
     let (mut node, world) = node();
     let asks = datagram(Egress, (POD, 5353), (WORLD, 53));
     assert_eq!(node.reason(Egress, &asks), 0);
-    let nobody = [Egress, Ingress].map(|way| rule("no", way, Action::Allow, app("dev"), tcp(1)));
-    node.apply(&world.desired(world.table(nobody.into())));
+    node.apply(&shut(&world));
     assert_eq!(node.reason(Egress, &asks), POLICY_DENIED);
     assert_eq!(Conntrack::of(&node).seconds(), 900);
+}
+
+#[test]
+fn an_exchange_that_was_cut_goes_on_both_ways_once_it_is_allowed_again() {
+    for (pod, peer) in ENDS {
+        let (mut node, world) = node();
+        let asks = datagram(Egress, (pod, 5353), (peer, 53));
+        let answers = datagram(Ingress, (peer, 53), (pod, 5353));
+        let too_big = error(&asks, if pod.is_ipv4() { (3, 4) } else { (2, 0) }, pod);
+        assert_eq!(node.reason(Egress, &asks), 0);
+        assert_eq!(node.reason(Ingress, &answers), 0);
+        node.apply(&shut(&world));
+        assert_eq!(node.reason(Egress, &asks), POLICY_DENIED);
+        assert_eq!(node.reason(Ingress, &answers), POLICY_DENIED);
+        assert_eq!(node.reason(Ingress, &too_big), UNKNOWN_STATE);
+        node.apply(&strict(&world));
+        assert_eq!(node.reason(Ingress, &answers), POLICY_DENIED, "nobody has asked again");
+        assert_eq!(node.reason(Egress, &asks), 0);
+        assert_eq!(node.reason(Ingress, &answers), 0);
+        assert_eq!(node.reason(Ingress, &too_big), 0);
+    }
 }
 
 #[test]
