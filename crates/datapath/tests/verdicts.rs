@@ -284,6 +284,78 @@ fn a_pod_without_ingress_policy_cannot_send_past_its_egress_policy() {
 }
 
 #[test]
+fn what_came_to_a_pod_without_ingress_policy_opens_no_way_past_its_egress_policy() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let out = rule("out", Egress, Action::Allow, app("web"), tcp(443));
+    node.apply(&world.desired(world.table(vec![out])));
+    let comes = |port, flags| segment(Ingress, (WORLD, 40000), (POD, port), flags);
+    let sent =
+        |port, flags| node.reason(Egress, &segment(Egress, (POD, port), (WORLD, 40000), flags));
+    // From a connection whose beginning nobody saw: the pod may have opened it.
+    for (port, flags) in [(8080, Tcp::Ack), (8081, Tcp::Fin)] {
+        node.records();
+        assert_eq!(node.judge(Ingress, &comes(port, flags)), Verdict::Forwarded);
+        assert!(node.records().is_empty(), "nobody knows what it belongs to");
+        assert_eq!(sent(port, Tcp::Ack), POLICY_DENIED);
+        assert_eq!(sent(port, Tcp::SynAck), POLICY_DENIED);
+    }
+    // From one that the peer was seen to open.
+    let opens = node.record(Ingress, &comes(8082, Tcp::Syn));
+    assert_eq!((opens.verdict, opens.why), (Verdict::Forwarded, Why::Unenforced as u8));
+    assert_eq!((sent(8082, Tcp::SynAck), sent(8082, Tcp::Ack)), (0, 0));
+}
+
+/// Both questions are asked about such a packet: whether its sender may open the
+/// connection, and whether its receiver may.
+#[test]
+fn a_packet_of_no_known_connection_is_told_by_the_rules_that_decided_it() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let desired = world.desired(world.table(vec![
+        rule("in", Ingress, Action::Allow, app("web"), tcp(8080)),
+        rule("not-in", Ingress, Action::Deny, app("web"), tcp(22)),
+        rule("out", Egress, Action::Allow, app("web"), tcp(443)),
+        rule("not-out", Egress, Action::Deny, app("web"), tcp(23)),
+    ]));
+    node.apply(&desired);
+    let told = |hook, own: u16, peers: u16| {
+        let (pod, peer) = ((POD, own), (PEER, peers));
+        let record = match hook {
+            Ingress => node.record(hook, &segment(hook, peer, pod, Tcp::Ack)),
+            Egress => node.record(hook, &segment(hook, pod, peer, Tcp::Ack)),
+        };
+        let rules = desired.tables[&TABLE].rule_set(record.rule_sets[0]).unwrap().clone();
+        let how = (record.direction, record.is_reply);
+        (record.reason, (record.why, record.match_type), rules, how)
+    };
+    let rules = |path| rule_set(&[path], false);
+    let by_rule = (Why::Rule as u8, MatchType::L3L4);
+    let by_deny = (Why::DenyRule as u8, MatchType::L3L4);
+    let by_default = (Why::DefaultDeny as u8, MatchType::None);
+    let (nobody, sender, receiver) = (None, Some(false), Some(true));
+    for (hook, reverse, port, may, may_not) in
+        [(Ingress, Egress, 8080, "in", "not-in"), (Egress, Ingress, 443, "out", "not-out")]
+    {
+        let (own, peers) = if hook == Ingress { (port, 40000) } else { (40000, port) };
+        let sends = told(hook, own, peers);
+        assert_eq!(sends, (0, by_rule, rules(may), (Some(hook), sender)), "{hook} to {port}");
+        // Denied by a rule; the other direction by the absence of one.
+        let (own, peers) = if hook == Ingress { (22, 40000) } else { (40000, 23) };
+        let denied = told(hook, own, peers);
+        assert_eq!(denied, (POLICY_DENY, by_deny, rules(may_not), (Some(hook), nobody)));
+        // The other way round.
+        let (own, peers) = if hook == Ingress { (40001, 23) } else { (22, 40001) };
+        let denied = told(hook, own, peers);
+        let set = rule_set(&[], true);
+        assert_eq!(denied, (POLICY_DENIED, by_default, set, (Some(hook), nobody)));
+        // An answer: what decided is the right to ask.
+        let (own, peers, asks) =
+            if hook == Ingress { (40002, 443, "out") } else { (8080, 40002, "in") };
+        let answers = told(hook, own, peers);
+        assert_eq!(answers, (0, by_rule, rules(asks), (Some(reverse), receiver)));
+    }
+}
+
+#[test]
 fn an_established_connection_leaves_one_record() {
     let (mut node, world) = (Node::new(SMALL), World::new());
     node.apply(&strict(&world));
@@ -916,4 +988,41 @@ fn a_pod_of_this_node_speaks_through_its_own_interface_only() {
     node.apply(&desired);
     let again = segment(Ingress, (PEER, 40001), (POD, 8080), Tcp::Syn);
     assert_eq!(node.reason(Ingress, &again), 132);
+}
+
+#[test]
+fn a_connection_of_a_pod_of_this_node_goes_on_through_its_own_interface_only() {
+    const INTERFACE: u32 = 4242;
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let mut desired = strict(&world);
+    let pay = desired.endpoints[&TestRun::ifindex()].clone();
+    let web = datapath::Endpoint {
+        id: ENDPOINT + 1,
+        identity: world.id("web"),
+        ipv4: Some(PEER),
+        ipv6: Some(PEER6),
+        ..pay
+    };
+    desired.endpoints.insert(INTERFACE, web);
+    node.apply(&desired);
+    let through = |interface, flags| {
+        node.records();
+        let frame = segment(Ingress, (PEER, 40000), (POD, 8080), flags);
+        let run = TestRun::new(&node.datapath).run_from(Ingress, &frame, interface, 1).unwrap();
+        match run.verdict {
+            Verdict::Forwarded => 0,
+            _ => node.records().pop().expect("a drop leaves a record").reason,
+        }
+    };
+    assert_eq!(through(INTERFACE, Tcp::Syn), 0);
+    let answer = segment(Egress, (POD, 8080), (PEER, 40000), Tcp::SynAck);
+    assert_eq!(node.reason(Egress, &answer), 0);
+    assert_eq!(through(INTERFACE, Tcp::Ack), 0);
+    // From the uplink, from another pod, and from the node with the pod's address.
+    for elsewhere in [2, 4243, 0] {
+        for flags in [Tcp::Ack, Tcp::Fin, Tcp::Rst] {
+            assert_eq!(through(elsewhere, flags), INVALID_SOURCE, "{elsewhere}");
+        }
+    }
+    assert_eq!(through(INTERFACE, Tcp::Ack), 0, "nobody else has ended it");
 }
