@@ -213,6 +213,26 @@ fn words_that_were_moved_by_hand_are_moved_back() {
 }
 
 #[test]
+fn a_connection_that_a_word_written_by_hand_let_in_ends_when_the_word_is_put_right() {
+    let mut bench = Bench::new();
+    let control = bench.map("control");
+    let zero = 0u32.to_ne_bytes();
+    let value = control.lookup(&zero, MapFlags::ANY).unwrap().unwrap();
+    let good = abi::Control::read_from_bytes(&value).unwrap();
+    // The whole world becomes `pay`, and is let in until the next look.
+    let pay = u32::from(World::new().id("pay"));
+    let bad = abi::Control { world_ipv4: pay, ..good };
+    control.update(&zero, bad.as_bytes(), MapFlags::ANY).unwrap();
+    let everybody = probes(&format!("{ALLOWED} W>B"));
+    let arrivals = bench.wires.arrivals(&[&everybody]);
+    assert_eq!((&arrivals.old, &arrivals.new), (&everybody, &everybody), "or nothing is tested");
+    bench.check_healed(FaultKind::Control, "control words");
+    let value = control.lookup(&zero, MapFlags::ANY).unwrap().unwrap();
+    let healed = abi::Control::read_from_bytes(&value).unwrap();
+    assert_eq!(healed.revision, good.revision, "no change of policy has ended it");
+}
+
+#[test]
 fn an_account_that_was_filled_by_hand_is_counted_again() {
     let mut bench = Bench::new();
     let usage = bench.map("usage");
