@@ -14,10 +14,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use datapath::Limits;
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use model::{Direction, Reserved};
 use policy::{Action, Peers, Ports};
 use support::site::*;
 use support::*;
+use zerocopy::{FromBytes, IntoBytes};
 
 use Direction::{Egress, Ingress};
 
@@ -72,6 +74,38 @@ fn hardly_anybody_pays_for_another_peer_s_flood() {
     });
     let refused = others.filter(|reason| *reason != 0).count();
     assert!(refused <= 1, "{refused} of 1,000");
+}
+
+/// Ends what there is, and frees it.
+fn forget_connections(node: &Node) {
+    let conntrack = MapHandle::from_pinned_path(node.pins().join("maps/conntrack")).unwrap();
+    for key in conntrack.keys().collect::<Vec<_>>() {
+        let value = conntrack.lookup(&key, MapFlags::ANY).unwrap().unwrap();
+        let mut connection = abi::Connection::read_from_bytes(&value).unwrap();
+        connection.expires_ns = 1;
+        conntrack.update(&key, connection.as_bytes(), MapFlags::EXIST).unwrap();
+    }
+    node.datapath.expire_connections().unwrap();
+    assert_eq!(conntrack.keys().count(), 0);
+}
+
+#[test]
+fn what_a_peer_was_refused_counts_for_nothing_once_its_connections_have_ended() {
+    let (mut node, world) = (Node::new(limits()), World::new());
+    node.apply(&open(&world));
+    let comes = |port| node.reason(Ingress, &datagram(Ingress, (WORLD, port), (POD, 53)));
+    let refused = (1000..2000).filter(|port| comes(*port) == FULL).count();
+    assert_eq!(refused, 1000 - usize::from(ROOM) / 2);
+    forget_connections(&node);
+    // The pod itself takes half of its room, so that each peer's share counts.
+    for port in 0..ROOM / 2 {
+        let own = datagram(Egress, (POD, 2000 + port), (PEER, 53));
+        assert_eq!(node.reason(Egress, &own), 0, "the pod's own {port}");
+    }
+    for port in 0..ROOM / 4 {
+        assert_eq!(comes(3000 + port), 0, "a quarter is the peer's: {port}");
+    }
+    assert_eq!(comes(4000), FULL, "and no more");
 }
 
 #[test]
