@@ -262,17 +262,57 @@ fn a_connected_datagram_socket_talks_to_one_backend_under_the_services_name() {
 fn datagrams_of_one_socket_stay_with_one_backend_while_it_serves() {
     let mut site = Site::new("udps");
     let ends = ["10.1.0.2:5353", "10.1.0.3:5353", "10.1.0.4:5353"];
-    ends.iter().for_each(|end| udp_server(end));
-    site.apply(services(&[(SERVICE, UDP, 0, &ends)]));
-    let mut chosen = BTreeSet::new();
-    for _ in 0..24 {
-        let answers = site.client(|| converse(at(SERVICE), 4));
-        let of_one: BTreeSet<&str> = answers.lines().collect();
-        assert_eq!(of_one.len(), 1, "{answers}");
-        chosen.insert(of_one.first().unwrap().to_string());
+    let ends6 = ["[fd00:1::2]:5353", "[fd00:1::3]:5353", "[fd00:1::4]:5353"];
+    ends.iter().chain(&ends6).for_each(|end| udp_server(end));
+    site.apply(services(&[(SERVICE, UDP, 0, &ends), (SERVICE6, UDP, 0, &ends6)]));
+    for own in [at(SERVICE), at(SERVICE6), mapped(SERVICE)] {
+        let mut chosen = BTreeSet::new();
+        for _ in 0..24 {
+            let answers = site.client(|| converse(own, 4));
+            let of_one: BTreeSet<&str> = answers.lines().collect();
+            assert_eq!(of_one.len(), 1, "{answers}");
+            assert!(answers.ends_with(&format!(" as {own}")), "{answers}");
+            chosen.insert(of_one.first().unwrap().to_string());
+        }
+        // 24 sockets all choose the same of three by accident with 3^-23.
+        assert!(chosen.len() > 1, "{chosen:?}");
     }
-    // 24 sockets all choose the same of three by accident with 3^-23.
-    assert!(chosen.len() > 1, "{chosen:?}");
+}
+
+/// Sends to all of them by one socket, then takes as many answers, whichever is first.
+fn ask_all(targets: &[&str]) -> String {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    for target in targets {
+        socket.send_to(b"who", at(target)).unwrap();
+    }
+    let answer = |_| {
+        let mut room = [0; 64];
+        let (length, from) = socket.recv_from(&mut room).unwrap();
+        format!("{} as {from}", String::from_utf8_lossy(&room[..length]))
+    };
+    let mut answers: Vec<String> = targets.iter().map(answer).collect();
+    answers.sort();
+    answers.join("\n")
+}
+
+#[test]
+fn two_ports_of_one_backend_are_known_apart_by_a_socket_that_asked_both() {
+    let mut site = Site::new("ports");
+    let other = "10.96.0.7:81";
+    ["10.1.0.2:5353", "10.1.0.2:5354", "10.1.0.2:9999"].iter().for_each(|end| udp_server(end));
+    site.apply(services(&[
+        (SERVICE, UDP, 0, &["10.1.0.2:5353"]),
+        (other, UDP, 0, &["10.1.0.2:5354"]),
+    ]));
+    let got = |targets: &[&str]| site.client(|| ask_all(targets));
+    let both = "10.1.0.2:5353 as 10.96.0.7:80\n10.1.0.2:5354 as 10.96.0.7:81";
+    assert_eq!(got(&[SERVICE, other]), both);
+    assert_eq!(got(&[other, SERVICE]), both);
+    // One port by its service, another by itself: the service is not forgotten.
+    let direct = "10.1.0.2:5353 as 10.96.0.7:80\n10.1.0.2:9999 as 10.1.0.2:9999";
+    assert_eq!(got(&[SERVICE, "10.1.0.2:9999"]), direct);
+    assert_eq!(got(&["10.1.0.2:9999", SERVICE]), direct);
 }
 
 #[test]
