@@ -12,11 +12,13 @@ mod support;
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process;
 
 use datapath::Record;
 use model::{Attribution, Direction, Layer4, UnknownProcess};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, connect, listen,
@@ -116,6 +118,39 @@ fn an_accepted_connection_s_answers_are_its_listener_s() {
         site.records().into_iter().find(drops)
     });
     check_own(&denied);
+}
+
+/// One process, one socket, two programs: what each of them sends is its own.
+#[test]
+fn a_socket_that_is_kept_over_an_exec_is_the_later_program_s() {
+    let (site, client, server) = pair("exec");
+    let _joined = Joined::of(&site);
+    let sender = client.udp(0);
+    fcntl(&sender, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    let (to, later) = (SocketAddr::from((server.address(), PORT)), PORT + 1);
+    let script = format!(
+        r#"open(my $socket, "+<&=", {}) or die; my $to = pack_sockaddr_in({later}, inet_aton("{}"));
+           send($socket, "x", 0, $to) or die"#,
+        sender.as_raw_fd(),
+        server.address(),
+    );
+    let mut command = process::Command::new("perl");
+    command.args(["-MSocket", "-e", &script]);
+    // SAFETY: the child only sends by a socket that it has inherited.
+    unsafe { command.pre_exec(move || sender.send_to(b"x", to).map(drop)) };
+    let mut child = Running(command.spawn().unwrap());
+    assert!(child.0.wait().unwrap().success());
+    let records = site.records();
+    let of_port = |port| match of(&records, Egress, port).process {
+        Attribution::Known(process) => process,
+        Attribution::Unknown(why) => panic!("to {port}: {why}"),
+    };
+    let (before, after) = (of_port(PORT), of_port(later));
+    assert_eq!((before.pid, after.pid), (child.0.id(), child.0.id()));
+    let own = std::env::current_exe().unwrap();
+    assert!(before.binary.ends_with(own.file_name().unwrap().to_str().unwrap()), "{before:?}");
+    assert_eq!((after.binary.rsplit('/').next(), after.comm.as_str()), (Some("perl"), "perl"));
+    assert_ne!(before.comm, after.comm);
 }
 
 #[test]
