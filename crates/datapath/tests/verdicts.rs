@@ -389,6 +389,15 @@ fn a_connection_is_judged_again_when_the_policy_changes() {
     assert_eq!(node.reason(Egress, &out), POLICY_DENIED, "and it stays cut");
     node.apply(&strict(&world));
     assert_eq!(node.reason(Egress, &out), 0, "until it is allowed again");
+    // A change that leaves it allowed: an answer may be the first to come after it,
+    // although nobody may open anything to that port.
+    node.apply(&world.desired(world.table(vec![
+        rule("in", Ingress, Action::Allow, app("dev"), tcp(1)),
+        rule("out", Egress, Action::Allow, app("web"), tcp(443)),
+    ])));
+    node.records();
+    assert_eq!(node.judge(Ingress, &back), Verdict::Forwarded);
+    assert!(node.records().is_empty(), "it is still the same connection");
 }
 
 #[test]
