@@ -103,7 +103,11 @@ inline_fn enum sg_reason judge_again(struct __sk_buff *skb, const struct sg_endp
 		conn->expires_ns = now + LIFETIME_CUT;
 		return reason;
 	}
-	conn->flags &= ~SG_CONNECTION_CUT;
+	if (conn->flags & SG_CONNECTION_CUT) {
+		/* The shortest, until connection_touch says what its state is worth. */
+		conn->expires_ns = now + LIFETIME_CLOSED;
+		conn->flags &= ~SG_CONNECTION_CUT;
+	}
 	conn->rule_set = v->judged.rule_sets[0];
 	conn->peer = v->peer;
 	conn->epoch = epoch;

@@ -187,6 +187,7 @@ fn an_exchange_that_was_cut_goes_on_both_ways_once_it_is_allowed_again() {
         node.apply(&strict(&world));
         assert_eq!(node.reason(Ingress, &answers), POLICY_DENIED, "nobody has asked again");
         assert_eq!(node.reason(Egress, &asks), 0);
+        assert_eq!(Conntrack::of(&node).seconds(), 60, "as if nothing had been");
         assert_eq!(node.reason(Ingress, &answers), 0);
         assert_eq!(node.reason(Ingress, &too_big), 0);
     }
