@@ -64,7 +64,7 @@ struct sg_connection {
 	__u8 direction;		/* enum sg_direction of the first packet */
 	__u8 flags;		/* enum sg_connection_flag */
 	__u8 pad[2];		/* zero */
-	__u32 peer_ifindex;	/* of a pod of this node that opened it; else 0 */
+	__u32 peer_ifindex;	/* of the peer, once it has sent, when it is a pod of this node; else 0 */
 #endif
 	/* CLOCK_MONOTONIC, coarse, of the packet that opened it. 0: nobody here saw that
 	 * one, or another version counted since: then `initiator` and `responder` are

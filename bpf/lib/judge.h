@@ -157,24 +157,24 @@ inline_fn bool packet_answers(const struct packet *pkt)
 	       (pkt->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK));
 }
 
-/* A pod of this node sends through its own interface and no other. What only
- * claims to be from the node is no pod's: see peer_of. */
+/* A pod of this node sends through its own interface and no other, which is noted. What
+ * only claims to be from the node is no pod's: see peer_of. */
 inline_fn enum sg_reason peer_interface(struct __sk_buff *skb, const struct sg_address *remote,
 					__u32 revision, __u8 hook, __u32 *ifindex)
 {
 	const struct sg_endpoint *sender;
 	const struct sg_holder *peer;
 
-	*ifindex = 0;
 	if (hook == SG_EGRESS)
 		return SG_REASON_NONE;
 	peer = holder_at(remote, revision);
 	if (!peer || peer->endpoint < SG_ENDPOINT_FIRST_POD)
 		return SG_REASON_NONE;
-	*ifindex = skb->ingress_ifindex;
 	sender = endpoint_by_ifindex(skb->ingress_ifindex);
-	return sender && sender->id == peer->endpoint ? SG_REASON_NONE
-						      : SG_REASON_INVALID_SOURCE_IP;
+	if (!sender || sender->id != peer->endpoint)
+		return SG_REASON_INVALID_SOURCE_IP;
+	*ifindex = skb->ingress_ifindex;
+	return SG_REASON_NONE;
 }
 
 /* Whether the answers to an allowed packet may pass on their own right: 1 or 0. */
@@ -215,7 +215,7 @@ inline_fn enum sg_reason judge_new(struct __sk_buff *skb, const struct sg_endpoi
 				   enum occasion *occasion)
 {
 	struct sg_connection *conn;
-	__u32 interface;
+	__u32 interface = 0;
 	bool opens = pkt->protocol == PROTOCOL_TCP ? tcp_opens(pkt) : !packet_is_echo_reply(pkt);
 	enum sg_reason reason;
 
@@ -304,9 +304,14 @@ checked_fn int judge(struct __sk_buff *skb, const struct sg_endpoint *ep,
 			enum sg_reason reason = SG_REASON_NONE;
 
 			v->reply = reply ? SG_REPLY_YES : SG_REPLY_NO;
-			if (!reply && conn->peer_ifindex && v->hook == SG_INGRESS &&
-			    conn->peer_ifindex != skb->ingress_ifindex)
-				return SG_REASON_INVALID_SOURCE_IP;
+			/* Who answers is known by his first answer; an address may move to
+			 * another pod. */
+			if ((reply && !(conn->flags & SG_CONNECTION_ESTABLISHED)) ||
+			    (conn->peer_ifindex && conn->peer_ifindex != skb->ingress_ifindex))
+				reason = peer_interface(skb, &key.remote, revision, v->hook,
+							&conn->peer_ifindex);
+			if (reason)
+				return reason;
 			if (conn->revision != revision || conn->epoch != epoch ||
 			    conn->flags & SG_CONNECTION_CUT)
 				reason = judge_again(skb, ep, &key, conn, revision, epoch,

@@ -365,7 +365,7 @@ pub struct Connection {
     pub flags: u8,
     /// Zero.
     pub pad: [u8; 2],
-    /// Of a pod of this node that opened it; else 0.
+    /// Of the peer, once it has sent, when it is a pod of this node; else 0.
     pub peer_ifindex: u32,
     /// CLOCK_MONOTONIC, coarse, of the packet that opened it. 0: nobody here saw that one, or another version counted since: then `initiator` and `responder` are not all that it carried.
     pub began_ns: u64,

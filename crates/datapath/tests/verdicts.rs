@@ -1035,3 +1035,58 @@ fn a_connection_of_a_pod_of_this_node_goes_on_through_its_own_interface_only() {
     }
     assert_eq!(through(INTERFACE, Tcp::Ack), 0, "nobody else has ended it");
 }
+
+/// Somebody with a pod's address on the wire cannot speak into what another pod has
+/// asked it.
+#[test]
+fn an_answer_of_a_pod_of_this_node_comes_through_its_own_interface_only() {
+    const INTERFACE: u32 = 4242;
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let rules = vec![rule("out", Egress, Action::Allow, app("web"), Ports::All)];
+    let mut desired = world.desired(world.table(rules));
+    let pay = desired.endpoints[&TestRun::ifindex()].clone();
+    let web = datapath::Endpoint {
+        id: ENDPOINT + 1,
+        identity: world.id("web"),
+        ipv4: Some(PEER),
+        ipv6: Some(PEER6),
+        ..pay
+    };
+    desired.endpoints.insert(INTERFACE, web);
+    node.apply(&desired);
+    let through = |interface, frame: &[u8]| {
+        node.records();
+        let run = TestRun::new(&node.datapath).run_from(Ingress, frame, interface, 1).unwrap();
+        match run.verdict {
+            Verdict::Forwarded => 0,
+            _ => node.records().pop().expect("a drop leaves a record").reason,
+        }
+    };
+    let elsewhere = [2, 4243, 0];
+    let question = |flags| segment(Egress, (POD, 40000), (PEER, 8080), flags);
+    let answer = |flags| segment(Ingress, (PEER, 8080), (POD, 40000), flags);
+    assert_eq!(node.reason(Egress, &question(Tcp::Syn)), 0);
+    for interface in elsewhere {
+        for flags in [Tcp::SynAck, Tcp::Rst] {
+            assert_eq!(through(interface, &answer(flags)), INVALID_SOURCE, "{interface}");
+        }
+    }
+    assert_eq!(through(INTERFACE, &answer(Tcp::SynAck)), 0);
+    assert_eq!(node.reason(Egress, &question(Tcp::Ack)), 0);
+    for interface in elsewhere {
+        for flags in [Tcp::Ack, Tcp::Fin, Tcp::Rst] {
+            assert_eq!(through(interface, &answer(flags)), INVALID_SOURCE, "{interface}");
+        }
+    }
+    assert_eq!(through(INTERFACE, &answer(Tcp::Ack)), 0, "nobody else has ended it");
+
+    let asks = datagram(Egress, (POD, 5000), (PEER, 53));
+    let answers = datagram(Ingress, (PEER, 53), (POD, 5000));
+    assert_eq!(node.reason(Egress, &asks), 0);
+    for _ in 0..2 {
+        for interface in elsewhere {
+            assert_eq!(through(interface, &answers), INVALID_SOURCE, "{interface}");
+        }
+        assert_eq!(through(INTERFACE, &answers), 0);
+    }
+}

@@ -347,7 +347,7 @@ const _: () = assert!(size_of::<BackendKey>() == 8);
 #[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Connection {
-    /// Of a pod of this node that opened it; else 0.
+    /// Of the peer, once it has sent, when it is a pod of this node; else 0.
     pub peer_ifindex: u32,
     /// Where this version has padding.
     pub ahead: u16,
