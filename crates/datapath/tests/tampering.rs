@@ -221,7 +221,7 @@ fn a_connection_that_a_word_written_by_hand_let_in_ends_when_the_word_is_put_rig
     let good = abi::Control::read_from_bytes(&value).unwrap();
     // The whole world becomes `pay`, and is let in until the next look.
     let pay = u32::from(World::new().id("pay"));
-    let bad = abi::Control { world_ipv4: pay, ..good };
+    let bad = abi::Control { world_ipv4: pay, world_ipv6: pay, ..good };
     control.update(&zero, bad.as_bytes(), MapFlags::ANY).unwrap();
     let everybody = probes(&format!("{ALLOWED} W>B"));
     let arrivals = bench.wires.arrivals(&[&everybody]);
@@ -240,15 +240,19 @@ fn an_account_that_was_filled_by_hand_is_counted_again() {
     let value = usage.lookup(&server, MapFlags::ANY).unwrap().unwrap();
     let counted = abi::Usage::read_from_bytes(&value).unwrap();
     assert!(counted.connections > 2, "{}", counted.connections);
-    let mut peers = counted.peers;
-    peers[7] += SMALL.connections_per_endpoint;
+    let more = |mut peers: [u32; 256]| {
+        peers[7] += SMALL.connections_per_endpoint;
+        peers
+    };
+    let (peers, peers_again) = (more(counted.peers), more(counted.peers_again));
     for wrong in [
         abi::Usage { connections: SMALL.connections_per_endpoint.into(), ..counted },
         abi::Usage { connections: u64::MAX, ..counted },
         abi::Usage { peers, ..counted },
+        abi::Usage { peers_again, ..counted },
     ] {
         usage.update(&server, wrong.as_bytes(), MapFlags::ANY).unwrap();
-        if wrong.peers == counted.peers {
+        if wrong.connections != counted.connections {
             let arrivals = bench.wires.arrivals(&[]).new;
             assert!(!arrivals.iter().any(|probe| probe.to == Who::B), "or nothing is tested");
         }
