@@ -355,10 +355,15 @@ fn wire_pod(pod: Who) -> File {
 fn wire_outside() -> File {
     let place = namespace();
     let target = format!("/proc/{}/fd/{}", std::process::id(), place.as_raw_fd());
-    ip(&format!("link add wire type veth peer name eth0 netns {target}"));
+    let (near, far) = ("02:00:00:00:02:01", "02:00:00:00:02:02");
+    ip(&format!(
+        "link add wire address {near} type veth peer name eth0 address {far} netns {target}"
+    ));
     ip("addr add 192.0.2.1/24 dev wire");
     ip("addr add fd00:192::1/64 dev wire nodad");
     ip("link set wire up");
+    // Nobody has to ask, which takes a second where the first question is lost.
+    ip(&format!("neigh add fd00:192::2 lladdr {far} dev wire nud permanent"));
     inside(&place, || {
         ip("addr add 192.0.2.2/24 dev eth0");
         ip("addr add fd00:192::2/64 dev eth0 nodad");
@@ -367,6 +372,7 @@ fn wire_outside() -> File {
             ip(&format!("addr add {}/128 dev lo nodad", who.address6()));
         }
         ip("link set eth0 up");
+        ip(&format!("neigh add fd00:192::1 lladdr {near} dev eth0 nud permanent"));
         ip("route add default via 192.0.2.1");
         ip("-6 route add default via fd00:192::1");
     });
