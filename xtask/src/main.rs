@@ -108,7 +108,7 @@ fn run(task: Task) -> Result<ExitCode, Box<dyn Error>> {
         Task::Test { worlds, bless } => return Ok(verdict(worlds::run(&worlds, bless)?)),
         Task::Vm { kernel, cpus, timeout, command } => {
             let timeout = Duration::from_secs(timeout);
-            let machine = vm::Machine { series: kernel, cpus, timeout };
+            let machine = vm::Machine { series: kernel, cpus, timeout, prefix: None };
             return Ok(
                 match vm::Share::create().and_then(|share| vm::run(&machine, &share, &command)) {
                     Ok(code) => ExitCode::from(code),

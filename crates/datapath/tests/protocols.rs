@@ -9,10 +9,11 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use model::{Direction, IcmpMessage, IdentityId, Layer4, MatchType, Reserved};
-use policy::{Action, Entity, Peer, Peers, Ports};
+use model::{Direction, IcmpMessage, IdentityId, Labels, Layer4, MatchType, Reserved};
+use policy::{Action, Entity, Options, Peer, Peers, Ports, Probe, refuses_carrier};
 use support::*;
 
 use Direction::{Egress, Ingress};
@@ -192,6 +193,58 @@ fn a_pod_does_not_reach_the_node_s_overlay() {
     node.apply(&world.desired(world.table(vec![named])));
     let sent = |to: Ipv4Addr, port| node.reason(Egress, &datagram(Egress, (POD, 999), (to, port)));
     assert_eq!((sent(host, 4789), sent(host, 8472)), (0, POLICY_DENIED));
+}
+
+/// Whether the evaluator refuses what an unrestricted pod sends to a peer with these labels.
+fn evaluator_refuses(labels: &Labels, protocol: u8, port: u16) -> bool {
+    let (subject, ports) = (support::labels("pay"), BTreeMap::new());
+    let probe = Probe { direction: Egress, peer: labels, protocol, port };
+    refuses_carrier(&[], &subject, &ports, &probe, &Options::default()) == Some(true)
+}
+
+#[test]
+fn the_kernel_and_the_evaluator_have_the_same_carriers() {
+    let (mut node, world) = (Node::new(SMALL), World::new());
+    let peers = [Reserved::RemoteNode, Reserved::KubeApiserver, Reserved::Unmanaged];
+    let peers: Vec<_> =
+        (77..).zip(peers).map(|(last, peer)| (ip([192, 0, 2, last]), peer)).collect();
+    let mut desired = world.desired(world.table(vec![]));
+    desired.addresses.extend(peers.iter().map(|(address, peer)| (*address, peer.id())));
+    node.apply(&desired);
+    let mut peers: Vec<_> =
+        peers.into_iter().map(|(address, peer)| (address, peer.identity().labels)).collect();
+    peers.push((NODE.into(), Reserved::Host.identity().labels));
+    peers.push((PEER.into(), support::labels("web")));
+
+    let (mut refused, mut judged) = (0, 0);
+    for (address, labels) in &peers {
+        for protocol in 0..=u8::MAX {
+            let reason = carried(&node, (POD.into(), *address), protocol);
+            let evaluator = evaluator_refuses(labels, protocol, 0);
+            assert_eq!(reason == ENCAPSULATION, evaluator, "protocol {protocol} to {address}");
+            refused += u32::from(evaluator);
+        }
+        // Each port that could be one by mistake: a bit or a byte away, or the other way round.
+        let overlays = [4789, 8472, 6081u16];
+        let beside = overlays.into_iter().flat_map(|port| (0..16).map(move |bit| port ^ 1 << bit));
+        let turned = overlays.map(u16::swap_bytes);
+        for port in beside.chain(turned).chain(overlays) {
+            let reason = node.reason(Egress, &carrying(*address, port));
+            let evaluator = evaluator_refuses(labels, UDP, port);
+            assert_eq!(reason == ENCAPSULATION, evaluator, "port {port} to {address}");
+            judged += u32::from(evaluator);
+        }
+    }
+    // Twelve protocols to each of five peers; three ports to each of three that are nodes.
+    assert_eq!((refused, judged), (60, 9));
+}
+
+fn carrying(to: IpAddr, port: u16) -> Vec<u8> {
+    datagram(Egress, (IpAddr::V4(POD), 999), (to, port))
+}
+
+fn ip(bytes: [u8; 4]) -> IpAddr {
+    Ipv4Addr::from(bytes).into()
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub struct Machine {
     pub cpus: u32,
     /// The guest is killed when this is over.
     pub timeout: Duration,
+    /// What each line of its output begins with; none: the output comes byte for byte.
+    pub prefix: Option<String>,
 }
 
 /// Why a command did not run to its end in the guest. A command that ran and

@@ -1,6 +1,6 @@
 //! Boots QEMU and sees to it that it ends.
 
-use std::io;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -11,6 +11,13 @@ use super::kernel::Kernel;
 
 const MEMORY: &str = "2G";
 const POLL: Duration = Duration::from_millis(50);
+
+/// One thread for all of the guest's processors. With one for each, the QEMU of Debian 12
+/// (7.2) goes on with translations of code that another processor has rewritten. The kernel
+/// rewrites its static keys so, and fell over its own breakpoint ("Oops: int3") within
+/// seconds of switching cpusets on and off beside a process that allocates; with one thread
+/// it did so for minutes.
+const EMULATOR: &str = "tcg,thread=single";
 
 /// The boot's log on the console, so that a guest that does not come up says why;
 /// a panic switches off at once. The timer is not tried, which fails where the emulator
@@ -31,8 +38,14 @@ pub enum Ended {
 pub fn boot(machine: &Machine, kernel: &Kernel, share: &Path) -> io::Result<Ended> {
     let deadline = Instant::now() + machine.timeout;
     // QEMU closes its output when its input ends: the pipe stays open, and silent.
-    let mut guest = command(machine, kernel, share).stdin(Stdio::piped()).spawn()?;
+    let mut qemu = command(machine, kernel, share);
+    if machine.prefix.is_some() {
+        qemu.stdout(Stdio::piped());
+    }
+    let mut guest = qemu.stdin(Stdio::piped()).spawn()?;
     let input = guest.stdin.take();
+    let prefix = machine.prefix.clone().unwrap_or_default();
+    let passed_on = guest.stdout.take().map(|output| thread::spawn(|| pass_on(output, prefix)));
     let ended = loop {
         if guest.try_wait()?.is_some() {
             break Ended::Itself;
@@ -45,7 +58,20 @@ pub fn boot(machine: &Machine, kernel: &Kernel, share: &Path) -> io::Result<Ende
         thread::sleep(POLL);
     };
     drop(input);
+    if let Some(passed_on) = passed_on {
+        // It ends with the guest; what it could not print is no answer of the guest's.
+        let _ = passed_on.join();
+    }
     Ok(ended)
+}
+
+/// Prints each line of `output` behind `prefix`, as a whole: others print meanwhile.
+fn pass_on(output: impl Read, prefix: String) {
+    for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+        let line = [prefix.as_bytes(), &line, b"\n"].concat();
+        // A closed standard output must not keep the guest from being read.
+        let _ = io::stdout().lock().write_all(&line);
+    }
 }
 
 fn command(machine: &Machine, kernel: &Kernel, share: &Path) -> Command {
@@ -53,7 +79,7 @@ fn command(machine: &Machine, kernel: &Kernel, share: &Path) -> Command {
     let mut qemu = Command::new("setpriv");
     qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
-        .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", MEMORY])
+        .args(["-accel", EMULATOR, "-cpu", "max", "-m", MEMORY])
         .args(["-smp", &machine.cpus.to_string()])
         .arg("-kernel")
         .arg(&kernel.image)

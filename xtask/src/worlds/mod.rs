@@ -8,17 +8,18 @@ mod junit;
 mod list;
 
 use std::ffi::OsString;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{fs, io};
+use std::{fs, io, thread};
 
 use junit::Tally;
 use list::{List, World};
 
 use crate::{process, repository, vm};
 
-/// Emulated processors are slow: this is several times what the tests need.
-const GUEST_TIMEOUT: Duration = Duration::from_secs(1500);
+/// Emulated processors are slow: this is twice what the tests need.
+const GUEST_TIMEOUT: Duration = Duration::from_secs(2400);
 const GUEST_CPUS: u32 = 2;
 
 /// Why the tests of a world cannot be said to have run.
@@ -66,38 +67,55 @@ pub enum Error {
 pub fn run(names: &[String], bless: bool) -> Result<bool, Error> {
     let mut list = List::read()?;
     let names = if names.is_empty() { list.names() } else { names.to_vec() };
-    let mut results = Vec::new();
-    for name in names {
-        let world = list
-            .get(&name)
-            .cloned()
-            .ok_or_else(|| Error::Unknown { name: name.clone(), known: list.names().join(", ") })?;
-        eprintln!("\n== {name} ==");
-        let result = run_one(&world);
-        if let (Ok(tally), true) = (&result, bless) {
-            list.set(&name, tally.ran());
-        }
-        results.push((name, result));
-    }
+    let unknown =
+        |name: &String| Error::Unknown { name: name.clone(), known: list.names().join(", ") };
+    let worlds = names
+        .into_iter()
+        .map(|name| Ok((list.get(&name).cloned().ok_or_else(|| unknown(&name))?, name)))
+        .collect::<Result<Vec<_>, Error>>()?;
+    let results = run_all(&worlds);
     if bless {
+        for (name, result) in &results {
+            if let Ok(tally) = result {
+                list.set(name, tally.ran());
+            }
+        }
         list.write()?;
     }
     Ok(summarise(&list, &results))
 }
 
-fn run_one(world: &World) -> Result<Tally, Error> {
-    match &world.kernel {
-        None => run_here(world),
-        Some(series) => run_in_guest(series, world),
+/// The host by itself, then the guests at once: the emulator uses one processor for each.
+fn run_all(worlds: &[(World, String)]) -> Vec<(String, Result<Tally, Error>)> {
+    let mut results = Vec::new();
+    for (world, name) in worlds.iter().filter(|(world, _)| world.kernel.is_none()) {
+        eprintln!("\n== {name} ==");
+        results.push((name.clone(), run_here(world)));
     }
-}
-
-/// The whole workspace, or the named packages.
-fn selection(packages: &[String]) -> Vec<String> {
-    match packages {
-        [] => vec!["--workspace".to_owned()],
-        some => some.iter().map(|name| format!("--package={name}")).collect(),
+    let guests = worlds
+        .iter()
+        .filter_map(|(world, name)| Some((world.kernel.as_deref()?, world, name)))
+        .collect::<Vec<_>>();
+    if guests.is_empty() {
+        return results;
     }
+    eprintln!(
+        "\n== {} ==",
+        guests.iter().map(|guest| guest.2.as_str()).collect::<Vec<_>>().join(" and ")
+    );
+    thread::scope(|scope| {
+        let running = guests
+            .iter()
+            .map(|&(series, world, name)| {
+                (name, scope.spawn(move || run_in_guest(series, world, name)))
+            })
+            .collect::<Vec<_>>();
+        for (name, running) in running {
+            let result = running.join().unwrap_or_else(|panic| resume_unwind(panic));
+            results.push((name.clone(), result));
+        }
+    });
+    results
 }
 
 /// Where the runner leaves its report under that profile.
@@ -105,9 +123,15 @@ fn report(profile: &str) -> PathBuf {
     repository::target().join("nextest").join(profile).join("junit.xml")
 }
 
-/// Which tests of the packages; none: as the profile says.
+/// Which tests, as the runner reads it, beside what its profile says. Everything is built
+/// for every world: what is built for some packages alone has other features and would be
+/// built once more.
 fn filter(world: &World) -> Vec<String> {
-    world.filter.iter().flat_map(|filter| ["-E".to_owned(), filter.clone()]).collect()
+    let packages = world.packages.iter().map(|name| format!("package(={name})"));
+    let packages = packages.collect::<Vec<_>>().join(" | ");
+    let chosen = [Some(packages).filter(|some| !some.is_empty()), world.filter.clone()];
+    let chosen: Vec<_> = chosen.into_iter().flatten().map(|one| format!("({one})")).collect();
+    if chosen.is_empty() { Vec::new() } else { vec!["-E".to_owned(), chosen.join(" & ")] }
 }
 
 fn run_here(world: &World) -> Result<Tally, Error> {
@@ -115,10 +139,7 @@ fn run_here(world: &World) -> Result<Tally, Error> {
     // A report of an earlier run must not pass for this one's.
     let _ = fs::remove_file(&report);
     let mut tests = process::command("cargo");
-    tests
-        .args(["nextest", "run", "--no-tests=pass"])
-        .args(selection(&world.packages))
-        .args(filter(world));
+    tests.args(["nextest", "run", "--no-tests=pass", "--workspace"]).args(filter(world));
     let outcome = process::run(&mut tests);
     match (read_report(&report), outcome) {
         // What failed is in the report.
@@ -128,7 +149,7 @@ fn run_here(world: &World) -> Result<Tally, Error> {
     }
 }
 
-fn run_in_guest(series: &str, world: &World) -> Result<Tally, Error> {
+fn run_in_guest(series: &str, world: &World, name: &str) -> Result<Tally, Error> {
     let share = vm::Share::create()?;
     let write = |name: &str, bytes: Vec<u8>| {
         let path = share.path().join(name);
@@ -136,18 +157,22 @@ fn run_in_guest(series: &str, world: &World) -> Result<Tally, Error> {
     };
     let mut build = process::command("cargo");
     build
-        .args(["nextest", "list", "--list-type=binaries-only", "--message-format=json"])
-        .args(selection(&world.packages))
+        .args(["nextest", "list", "--workspace"])
+        .args(["--list-type=binaries-only", "--message-format=json"])
         .stderr(std::process::Stdio::inherit());
     write("binaries.json", process::output(&mut build)?)?;
     let mut metadata = process::command("cargo");
     metadata.args(["metadata", "--format-version=1"]);
     write("cargo.json", process::output(&mut metadata)?)?;
 
-    let machine =
-        vm::Machine { series: series.to_owned(), cpus: GUEST_CPUS, timeout: GUEST_TIMEOUT };
+    let machine = vm::Machine {
+        series: series.to_owned(),
+        cpus: GUEST_CPUS,
+        timeout: GUEST_TIMEOUT,
+        prefix: Some(format!("{name}: ")),
+    };
     let code = vm::run(&machine, &share, &guest_command(share.path(), filter(world)))?;
-    eprintln!("guest: the test runner ended with {code}");
+    eprintln!("{name}: the test runner ended with {code}");
     read_report(&share.path().join("junit.xml"))
 }
 
