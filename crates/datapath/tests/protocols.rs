@@ -196,9 +196,9 @@ fn a_pod_does_not_reach_the_node_s_overlay() {
 }
 
 /// Whether the evaluator refuses what an unrestricted pod sends to a peer with these labels.
-fn evaluator_refuses(labels: &Labels, protocol: u8, port: u16) -> bool {
-    let (subject, ports) = (support::labels("pay"), BTreeMap::new());
-    let probe = Probe { direction: Egress, peer: labels, protocol, port };
+fn evaluator_refuses(peer: &Labels, protocol: u8, port: u16) -> bool {
+    let (subject, ports) = (labels("pay"), BTreeMap::new());
+    let probe = Probe { direction: Egress, peer, protocol, port };
     refuses_carrier(&[], &subject, &ports, &probe, &Options::default()) == Some(true)
 }
 
@@ -214,13 +214,13 @@ fn the_kernel_and_the_evaluator_have_the_same_carriers() {
     let mut peers: Vec<_> =
         peers.into_iter().map(|(address, peer)| (address, peer.identity().labels)).collect();
     peers.push((NODE.into(), Reserved::Host.identity().labels));
-    peers.push((PEER.into(), support::labels("web")));
+    peers.push((PEER.into(), labels("web")));
 
     let (mut refused, mut judged) = (0, 0);
-    for (address, labels) in &peers {
+    for (address, peer) in &peers {
         for protocol in 0..=u8::MAX {
             let reason = carried(&node, (POD.into(), *address), protocol);
-            let evaluator = evaluator_refuses(labels, protocol, 0);
+            let evaluator = evaluator_refuses(peer, protocol, 0);
             assert_eq!(reason == ENCAPSULATION, evaluator, "protocol {protocol} to {address}");
             refused += u32::from(evaluator);
         }
@@ -230,7 +230,7 @@ fn the_kernel_and_the_evaluator_have_the_same_carriers() {
         let turned = overlays.map(u16::swap_bytes);
         for port in beside.chain(turned).chain(overlays) {
             let reason = node.reason(Egress, &carrying(*address, port));
-            let evaluator = evaluator_refuses(labels, UDP, port);
+            let evaluator = evaluator_refuses(peer, UDP, port);
             assert_eq!(reason == ENCAPSULATION, evaluator, "port {port} to {address}");
             judged += u32::from(evaluator);
         }
