@@ -22,8 +22,9 @@ fn main() -> Result<(), String> {
         .ok_or("no folder `bpf` above this crate")?;
     let out = PathBuf::from(env::var("OUT_DIR").map_err(|e| e.to_string())?);
     println!("cargo:rerun-if-changed={}", bpf.display());
-    // The second one only adds to the first what `examples/bench` needs.
-    for name in ["signet.bpf", "bench.bpf"] {
+    // The second one only adds to the first what `examples/bench` needs; the third is for
+    // a test.
+    for name in ["signet.bpf", "bench.bpf", "steer.bpf"] {
         build(&bpf.join(format!("{name}.c")), &bpf, &out.join(format!("{name}.o")))?;
     }
     Ok(())
