@@ -43,7 +43,7 @@ matrix: build
 		status=$$?; $(SIGNET) lab down matrix; exit $$status
 
 test:
-	@echo 'test: 35 minutes from nothing, half an hour afterwards'
+	@echo 'test: 38 minutes from nothing, 33 afterwards'
 	@.ci/bootstrap test
 	@cargo xtask test
 
